@@ -1,0 +1,227 @@
+"""JobSpec: everything a user says about a job, in one TOML file.
+
+    name = "penguins"
+
+    [task]        code, framework and options of the task
+    [data]        which data set, what it must look like, how local sites get theirs
+    [federation]  algorithm, rounds, cohort, local training
+    [evaluation]  what the report compares
+    [privacy]     what may be disclosed
+    [resources]   what a site must have
+    [deployment]  what is served afterwards
+
+Unknown keys are refused with the nearest valid name. `read_job` is the one way in.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, field
+
+from archipel.spec.canonical import Name, Value, digest_value
+from archipel.spec.errors import SpecError, UnknownNameError
+
+Positive = Annotated[int, Meta(ge=1)]
+Fraction = Annotated[float, Meta(gt=0, le=1)]
+Rate = Annotated[float, Meta(gt=0)]
+Entry = Annotated[str, Meta(pattern=r"^[\w./-]+\.py:\w+$", description="file.py:Name, relative to the job file")]
+Scalar = bool | int | float | str
+
+
+class TaskSpec(Value, frozen=True, kw_only=True):
+    """[task]: the code that trains. The folder of the job file is the bundle that travels to the sites."""
+
+    code: Entry
+    """Where the task class is, such as "task.py:Penguins"."""
+    framework: Literal["numpy", "torch"] = "numpy"
+    options: dict[str, Scalar | list[Scalar]] = field(default_factory=dict)
+    """Passed to the task's constructor as keyword arguments."""
+    include: tuple[str, ...] = ("*.py",)
+    """Glob patterns, relative to the job file, of the files that make up the bundle."""
+
+
+class Column(Value, frozen=True, kw_only=True):
+    """One column the job needs."""
+
+    kind: Literal["number", "integer", "category", "text"]
+    required: bool = True
+    """A row without a value in a required column is quarantined."""
+    low: float | None = None
+    """Smallest valid number; None: no bound."""
+    high: float | None = None
+    """Largest valid number; None: no bound."""
+    values: tuple[str, ...] = ()
+    """Valid categories; empty: any."""
+
+
+class Contract(Value, frozen=True, kw_only=True):
+    """[data.contract]: what every site's data set must look like, checked before a round is spent."""
+
+    columns: dict[str, Column] = field(default_factory=dict)
+    label: str | None = None
+    """The column whose counts per value go into the manifest; None: no label map."""
+    min_rows: Annotated[int, Meta(ge=0)] = 1
+    """Fewer valid rows than this: the site is refused for the job, by name."""
+    max_quarantined: Fraction = 0.5
+    """A larger share of bad rows than this: the site is refused for the job."""
+
+
+class DataSpec(Value, frozen=True, kw_only=True):
+    """[data]: the data set each site holds under this name."""
+
+    dataset: Name
+    contract: Contract = field(default_factory=Contract)
+    prepare: Entry | None = None
+    """For a run with local sites: a function (target folder, --data folder or None) -> None that writes one
+    folder per site. None: `--data` already holds one folder per site."""
+
+
+class LocalTraining(Value, frozen=True, kw_only=True):
+    """[federation.local]: what a site does with a round."""
+
+    epochs: Positive = 1
+    batch_size: Positive = 32
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    learning_rate: Rate = 0.1
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Meta(ge=0)] = 0.0
+    clip_norm: Rate | None = None
+    """Largest L2 norm of a batch's gradient; None: not clipped."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Learning rate over rounds; linear and cosine fall to zero at the last round, after `warmup_rounds`."""
+    warmup_rounds: Annotated[int, Meta(ge=0)] = 0
+
+
+class FederationSpec(Value, frozen=True, kw_only=True):
+    """[federation]: how many updates become one model."""
+
+    algorithm: Literal["fedavg", "fedprox", "scaffold", "fedadam", "fedyogi", "fedavgm"] = "fedavg"
+    options: dict[str, float] = field(default_factory=dict)
+    """The algorithm's own parameters, such as {mu = 0.01}; unknown ones are refused by the algorithm."""
+    rounds: Positive = 10
+    cohort: Fraction = 1.0
+    """Share of the sites asked in each round, drawn from the seed."""
+    min_sites: Positive = 1
+    """The run starts when this many sites that pass the contract are present (0 is not a federation)."""
+    sites: tuple[Name, ...] = ()
+    """Which sites take part; empty: every site that holds the data set when the run starts."""
+    absent: Literal["wait", "quorum"] = "wait"
+    """A site that is away: wait for it, or close the round once `quorum` of the cohort has answered."""
+    quorum: Fraction = 0.8
+    seed: Annotated[int, Meta(ge=0, lt=2**53)] = 0
+    weighting: Literal["examples", "uniform"] = "examples"
+    local: LocalTraining = field(default_factory=LocalTraining)
+
+
+class EvaluationSpec(Value, frozen=True, kw_only=True):
+    """[evaluation]: what the report compares, and how."""
+
+    every: Annotated[int, Meta(ge=0)] = 0
+    """Score the global model on the sites' validation rows each so many rounds; 0: only at the end."""
+    alone: bool = False
+    """Each site also trains alone, with the same budget of epochs."""
+    cross: bool = False
+    """Show the models of single sites (alone, personalised) to the other sites, which score them on their own rows.
+    False: such a model never leaves its site and is scored there only."""
+    personalise_epochs: Annotated[int, Meta(ge=0)] = 0
+    """Epochs of local fine-tuning of the final model at each site; 0: no personalised copies."""
+    personalise_learning_rate: Rate | None = None
+    """None: the learning rate of [federation.local]."""
+    reference: Entry | None = None
+    """A function (data folder or None, seed) -> dict for a separate process that computes the pooled reference."""
+
+
+class PrivacySpec(Value, frozen=True, kw_only=True):
+    """[privacy]: what may leave a site besides updates."""
+
+    statistics: bool = True
+    """May the task ask for sums and counts over rows (federated scaling, label counts)?"""
+    histograms: bool = True
+    """May score histograms (for AUC) leave the site at evaluation?"""
+
+
+class ResourceSpec(Value, frozen=True, kw_only=True):
+    """[resources]: what a site must have to be asked."""
+
+    memory_mb: Positive | None = None
+    """Free memory needed at a site, in MB; None: not checked."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class DeploymentSpec(Value, frozen=True, kw_only=True):
+    """[deployment]: what happens with the final model."""
+
+    serve: Literal["none", "global", "personalised"] = "none"
+    """Which copy each site serves on loopback; "personalised" falls back to the global model where there is none."""
+
+
+class JobSpec(Value, frozen=True, kw_only=True, tag_field="type", tag="job/1"):
+    """A job as its owner wrote it."""
+
+    name: Name
+    task: TaskSpec
+    data: DataSpec
+    federation: FederationSpec = field(default_factory=FederationSpec)
+    evaluation: EvaluationSpec = field(default_factory=EvaluationSpec)
+    privacy: PrivacySpec = field(default_factory=PrivacySpec)
+    resources: ResourceSpec = field(default_factory=ResourceSpec)
+    deployment: DeploymentSpec = field(default_factory=DeploymentSpec)
+    control: str | None = None
+    """Address of the control plane, such as "https://control.example:7400"; None: local sites for this run."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of the job: two runs of equal digest, seed and participation give equal bytes."""
+        return digest_value(self)
+
+
+def read_job(path: Path, presets: tuple[str, ...] = ()) -> JobSpec:
+    """Read and check a job file; `presets` name tables under [preset.NAME] laid over the rest, in order.
+
+    Raises:
+        SpecError: the file is absent, not TOML, or a value has the wrong type.
+        UnknownNameError: a key or preset does not exist; the hint names the nearest one.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SpecError(f"no job file at {path}", hint="give the path of a job.toml") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} is not valid TOML: {error}", hint="mend the line it names") from error
+    return job_from(document, presets, where=str(path))
+
+
+def job_from(document: dict[str, Any], presets: tuple[str, ...] = (), *, where: str = "job") -> JobSpec:
+    """Check a parsed document; see `read_job`."""
+    known = document.pop("preset", {})
+    for preset in presets:
+        if preset not in known:
+            raise UnknownNameError.of("preset", preset, known)
+        document = _overlay(document, known[preset])
+    _refuse_unknown(document, JobSpec, where)
+    try:
+        return msgspec.convert({"type": "job/1", **document}, JobSpec)
+    except msgspec.ValidationError as error:
+        raise SpecError(f"{where}: {error}", hint="`archipel schema` prints what each key takes") from error
+
+
+def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _overlay(merged[key], value) if both else value
+    return merged
+
+
+def _refuse_unknown(document: dict[str, Any], struct: type[msgspec.Struct], where: str) -> None:
+    fields = {item.name: item.type for item in msgspec.structs.fields(struct)}
+    for key, value in document.items():
+        if key not in fields:
+            raise UnknownNameError.of(f"key in {where}:", key, fields)
+        inner = fields[key]
+        if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+            _refuse_unknown(value, inner, f"{where} [{key}]")

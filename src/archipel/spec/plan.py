@@ -1,0 +1,35 @@
+"""Plan: what a run will take, shown before it starts."""
+
+from __future__ import annotations
+
+from msgspec import field
+
+from archipel.spec.canonical import Digest, Name, Value
+
+
+class SiteShare(Value, frozen=True, kw_only=True):
+    """One site's part in a plan."""
+
+    site: Name
+    rows: int
+    labels: dict[str, int] = field(default_factory=dict)
+    seconds_per_round: tuple[float, float] | None = None
+    """Likely interval of wall time, unprobed; None: nothing known yet."""
+
+
+class Plan(Value, frozen=True, kw_only=True, tag_field="type", tag="plan/1"):
+    """Participants, sizes, estimated bytes and time of a job."""
+
+    job: Digest
+    participants: tuple[SiteShare, ...]
+    refused: dict[Name, str] = field(default_factory=dict)
+    """Site → why it will not take part."""
+    rounds: int
+    cohort_size: int
+    model_bytes: int
+    down_bytes: int
+    """All bytes from control to sites over the run."""
+    up_bytes: int
+    """All bytes from sites to control over the run."""
+    seconds: tuple[float, float] | None = None
+    """Likely interval for the whole run; None: nothing known yet."""

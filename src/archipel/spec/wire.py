@@ -1,0 +1,152 @@
+"""What sites and control say to each other, besides blobs.
+
+A site dials in and holds one two-way stream (Attend). It says Hello once, then SiteMessages; control pushes
+ControlMessages. Updates go through Submit (answered by a Receipt) after their blobs; blobs go through Put and Get.
+
+    site                                   control
+     │ Hello ─────────────────────────────▶ │
+     │ ◀───────────────────────── Welcome   │   lease lengths
+     │ ◀───────────────────────── Assign    │   a RoundTask
+     │ Beat (progress) ───────────────────▶ │   as often as the lease asks
+     │ Put(blob) …  Submit(Update) ───────▶ │   Receipt
+     │ ◀───────────────────────── Serve     │   which model to answer with
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, field
+
+from archipel.spec.canonical import Digest, Name, Value
+from archipel.spec.model import ModelVersion, ServedModel
+from archipel.spec.round import Blob, RoundTask
+
+CHUNK_BYTES = 1024 * 1024
+"""Blobs move in pieces of this size."""
+BUSY_LEASE_SECONDS = 1.0
+"""A site that holds work is lost when it has been silent for this long…"""
+IDLE_LEASE_SECONDS = 30.0
+"""…and one without work for this long. Sites beat three times a lease."""
+
+
+class Working(Value, frozen=True, kw_only=True):
+    """Progress of one piece of work: seen movement is what keeps a slow site alive."""
+
+    run: Name
+    round: int
+    done: Annotated[float, Meta(ge=0, le=1)]
+    """Share of the work that is done."""
+
+
+class Hello(Value, frozen=True, kw_only=True, tag_field="type", tag="hello/1"):
+    """First message of a site on a stream."""
+
+    site: Name
+    agent: str
+    """Version of archipel at the site."""
+    datasets: tuple[Name, ...] = ()
+    working: tuple[Working, ...] = ()
+    """Work it still holds from before a break."""
+    serving: tuple[ServedModel, ...] = ()
+
+
+class Beat(Value, frozen=True, kw_only=True, tag_field="type", tag="beat/1"):
+    """I am here, and this is how far I am."""
+
+    working: tuple[Working, ...] = ()
+    serving: tuple[ServedModel, ...] = ()
+
+
+class Note(Value, frozen=True, kw_only=True, tag_field="type", tag="note/1"):
+    """A line for the operator, shown by `archipel logs`."""
+
+    what: str
+    level: Literal["info", "warning", "error"] = "info"
+    run: Name | None = None
+    detail: dict[str, bool | int | float | str | None] = field(default_factory=dict)
+
+
+class Welcome(Value, frozen=True, kw_only=True, tag_field="type", tag="welcome/1"):
+    """Control's answer to Hello."""
+
+    control: str
+    """Version of archipel in control."""
+    busy_lease_seconds: float = BUSY_LEASE_SECONDS
+    idle_lease_seconds: float = IDLE_LEASE_SECONDS
+
+
+class Assign(Value, frozen=True, kw_only=True, tag_field="type", tag="assign/1"):
+    """Do this. Repeated after a break; the key (run, round, site) makes it one piece of work."""
+
+    task: RoundTask
+
+
+class Cancel(Value, frozen=True, kw_only=True, tag_field="type", tag="cancel/1"):
+    """Stop working on a run; what was spooled for it may be dropped when `forget` is set."""
+
+    run: Name
+    forget: bool = False
+
+
+class Serve(Value, frozen=True, kw_only=True, tag_field="type", tag="serve/1"):
+    """Serve this version; the site answers with its personalised copy where `copy` says so and it has one."""
+
+    model: ModelVersion
+    copy: Literal["global", "personalised"]
+
+
+SiteMessage = Hello | Beat | Note
+ControlMessage = Welcome | Assign | Cancel | Serve
+
+
+class Offer(Value, frozen=True, kw_only=True, tag_field="type", tag="offer/1"):
+    """A site announces a blob it is about to send; the answer says from which byte (size_bytes: nothing is missing)."""
+
+    run: Name
+    blob: Blob
+
+
+class Offset(Value, frozen=True, kw_only=True, tag_field="type", tag="offset/1"):
+    """Bytes of the offered blob that control already holds."""
+
+    have_bytes: Annotated[int, Meta(ge=0)]
+
+
+class Want(Value, frozen=True, kw_only=True, tag_field="type", tag="want/1"):
+    """A site asks for a blob from a byte on."""
+
+    digest: Digest
+    offset: Annotated[int, Meta(ge=0)] = 0
+
+
+class Receipt(Value, frozen=True, kw_only=True, tag_field="type", tag="receipt/1"):
+    """Control's word on a submitted Update or Refusal. Each of the three lets the site clear its spool."""
+
+    status: Literal["accepted", "duplicate", "stale"]
+    reason: str = ""
+
+
+class Failure(Value, frozen=True, kw_only=True, tag_field="type", tag="failure/1"):
+    """An error of the tree, as it crosses the wire (in the details of a gRPC status, or as an HTTP body)."""
+
+    error: str
+    message: str
+    hint: str = ""
+
+
+class Enrolment(Value, frozen=True, kw_only=True, tag_field="type", tag="enrolment/1"):
+    """What a joining site sends (HTTPS, pinned by the token): the token's secret and a signing request."""
+
+    site: Name
+    secret: str
+    csr_pem: str
+
+
+class Certificate(Value, frozen=True, kw_only=True, tag_field="type", tag="certificate/1"):
+    """What it gets: its short-lived certificate and the CA's."""
+
+    certificate_pem: str
+    ca_pem: str
+    sites_address: str
+    """host:port of the gRPC service for sites."""

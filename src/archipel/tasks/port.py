@@ -1,0 +1,134 @@
+"""The two ports of this room: what a user writes (Task), and what a framework provides (Adapter).
+
+A task says what the model is, how loss is computed and how a site's data become arrays. An adapter makes every
+framework look alike to `site.worker`: weights in, weights out, as one flat vector described by a manifest.
+
+    class Penguins(NumpyTask):                      # examples/islands/task.py
+        classes = ("Adelie", "Chinstrap", "Gentoo")
+        def read(self, site): ...                   # SiteData -> Split
+        def model(self, statistics): ...            # -> the framework's model
+
+Laws every adapter keeps (tasks/conformance.py tests them): the same seed gives the same bytes; training from weights
+w with learning rate 0 gives a delta of zeros; `train` never changes its arguments; export answers as evaluate scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from archipel.data.site_data import SiteData
+from archipel.spec import LocalTraining, Manifest
+
+Array = npt.NDArray[Any]
+Vector = npt.NDArray[np.floating[Any]]
+Samples = Mapping[str, Array]
+"""Named arrays that share their first dimension: one row an example."""
+Sums = dict[str, Array]
+"""Named float64 arrays that add over sites."""
+Progress = Callable[[float], None]
+"""Called with the share of the work that is done, from 0 to 1."""
+
+
+class Split(msgspec.Struct, frozen=True, kw_only=True):
+    """A site's examples, divided by the task's own rule (the same rule at every site)."""
+
+    train: Samples
+    test: Samples
+    validation: Samples | None = None
+
+
+class Weights(msgspec.Struct, frozen=True, kw_only=True):
+    """A model's parameters and floating-point buffers: one flat vector, laid out by a manifest of one dtype."""
+
+    manifest: Manifest
+    vector: Vector
+    """Shape (elements,), the manifest's dtype."""
+
+
+class LocalPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What one call of `train` does: the job's local training, with what the round and the algorithm add."""
+
+    local: LocalTraining
+    learning_rate: float
+    """This round's rate, schedule applied."""
+    epochs: int
+    seed: tuple[int, ...]
+    """Entropy for this site and round: np.random.default_rng(seed) orders the examples."""
+    proximal: float = 0.0
+    """FedProx's mu: adds mu / 2 * ||w - w_start||^2 to the loss."""
+    correction: Vector | None = None
+    """SCAFFOLD's c - c_i, added to every step's gradient; shape and dtype of the weights' vector."""
+
+
+class Trained(msgspec.Struct, frozen=True, kw_only=True):
+    """What `train` returns."""
+
+    delta: Vector
+    """New weights minus the start, same shape and dtype."""
+    examples: int
+    """Rows in the training split."""
+    steps: int
+    """Optimizer steps made."""
+    loss_sum: float
+    """Sum over the examples seen in the last epoch of their loss at the time they were seen."""
+    loss_examples: int
+    """How many examples that sum covers."""
+
+
+@runtime_checkable
+class Task(Protocol):
+    """What a user writes. Framework base classes (NumpyTask, TorchTask) add `loss` and defaults for the rest."""
+
+    def statistics(self, site: SiteData) -> Sums:
+        """Sums and counts over rows that all sites' rows are added up to; {} (the default) asks for none."""
+        ...
+
+    def read(self, site: SiteData, statistics: Sums) -> Split:
+        """Turn the site's data set into arrays; called once per worker process."""
+        ...
+
+
+class Adapter(Protocol):
+    """A framework, for one task at one site. Built by `tasks.load.open_adapter`."""
+
+    def initial(self, seed: int) -> Weights:
+        """First weights, the same bytes for the same seed at every site."""
+        ...
+
+    def train(self, weights: Weights, plan: LocalPlan, progress: Progress) -> Trained:
+        """Train on the training split from `weights`."""
+        ...
+
+    def evaluate(self, weights: Weights, part: str = "test") -> Sums:
+        """Score `weights` on a part of the split ("test" or "validation"), as sums of the task's metric family."""
+        ...
+
+    def export(self, weights: Weights, target: Path) -> None:
+        """Write an ONNX model to `target`: inputs named as the task's features, outputs as `outputs` names them."""
+        ...
+
+
+class MetricFamily(Protocol):
+    """Metrics that are computed from sums: what leaves a site adds up, and anybody can compute the figure."""
+
+    name: str
+
+    def sums(self, scores: Array, labels: Array) -> Sums:
+        """Sums over rows; scores (rows, classes) float, labels (rows,) integer."""
+        ...
+
+    def summary(self, sums: Mapping[str, Array]) -> dict[str, float]:
+        """Figures from added sums, such as {"accuracy": 0.98, "log_loss": 0.1}."""
+        ...
+
+
+def row_count(samples: Samples) -> int:
+    """Return how many rows `samples` has."""
+    first: Sequence[Any] | Array = next(iter(samples.values()))
+    return len(first)
