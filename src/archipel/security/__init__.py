@@ -1,1 +1,27 @@
 """Keys, certificates and join tokens: who is who, and who may join."""
+
+from archipel.security.authority import Authority, expiry_of, site_of
+from archipel.security.keys import (
+    PrivateKey,
+    fingerprint,
+    load_or_make_key,
+    signing_request,
+    write_secret,
+)
+from archipel.security.tokens import Invitation, JoinToken, check, issue, read_token
+
+__all__ = [
+    "Authority",
+    "Invitation",
+    "JoinToken",
+    "PrivateKey",
+    "check",
+    "expiry_of",
+    "fingerprint",
+    "issue",
+    "load_or_make_key",
+    "read_token",
+    "signing_request",
+    "site_of",
+    "write_secret",
+]

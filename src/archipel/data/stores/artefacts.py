@@ -1,0 +1,105 @@
+"""Artefacts: what is kept (models, bundles, exports), in a local folder or in S3, GCS or Azure, by one URL.
+
+obstore (the Rust object_store) speaks to all of them; keys are "ab/abcdef…" by digest, as in the spool. What comes
+back is verified against its digest while it is read.
+
+Example:
+    >>> store = Artefacts.open("file:///srv/archipel/artefacts")
+    >>> store = Artefacts.open("s3://models/archipel", endpoint="http://127.0.0.1:8333", ...)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from archipel.data.stores.spool import Spool, full_disk_named
+from archipel.spec import Blob, LinkError, StateError
+
+PIECE_BYTES = 4 * 1024 * 1024
+UPLOAD_BYTES = 8 * 1024 * 1024
+
+
+class Artefacts:
+    """Content-addressed blobs in an object store."""
+
+    def __init__(self, store: ObjectStore, place: str) -> None:
+        self._store = store
+        self._place = place
+
+    @classmethod
+    def open(cls, url: str, **options: Any) -> Artefacts:
+        """Open a store by URL; `options` are object_store's (endpoint, access_key_id, region, …)."""
+        parsed = urlparse(url)
+        if parsed.scheme in {"", "file"}:
+            folder = Path(unquote(parsed.path if parsed.scheme else url)).absolute()
+            folder.mkdir(parents=True, exist_ok=True)
+            return cls(LocalStore(prefix=folder), str(folder))
+        return cls(from_url(url, **options), url)
+
+    def has(self, digest: str) -> bool:
+        """Is the blob here?"""
+        try:
+            obstore.head(self._store, _key(digest))
+        except FileNotFoundError:
+            return False
+        except BaseError as error:
+            raise self._unreachable(error) from error
+        return True
+
+    def put_file(self, path: Path, blob: Blob) -> None:
+        """Copy a verified file in; repeating it is harmless."""
+        with full_disk_named(Path(self._place)):
+            try:
+                obstore.put(self._store, _key(blob.digest), path, chunk_size=UPLOAD_BYTES)
+            except BaseError as error:
+                _raise_if_full(error)
+                raise self._unreachable(error) from error
+
+    def read(self, digest: str, offset: int = 0, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+        """Yield the bytes from `offset` on.
+
+        Raises:
+            StateError: the blob is not here.
+            LinkError: the store cannot be reached.
+        """
+        try:
+            size = obstore.head(self._store, _key(digest))["size"]
+            for start in range(offset, size, piece_bytes):
+                end = min(start + piece_bytes, size)
+                yield bytes(obstore.get_range(self._store, _key(digest), start=start, end=end))
+        except FileNotFoundError as error:
+            raise StateError(
+                f"artefact {digest} is not in {self._place}", hint="restore the artefact store from its backup"
+            ) from error
+        except BaseError as error:
+            raise self._unreachable(error) from error
+
+    def fetch(self, blob: Blob, spool: Spool) -> Path:
+        """Return the blob as a local file, brought into the spool (and verified) if it is not there yet."""
+        if not spool.has(blob.digest):
+            with spool.receive(blob) as incoming:
+                for piece in self.read(blob.digest, offset=incoming.size):
+                    incoming.write(piece)
+        return spool.require(blob.digest)
+
+    def _unreachable(self, error: BaseError) -> LinkError:
+        reason = str(error).splitlines()[0]
+        return LinkError(f"the artefact store {self._place} failed: {reason}", hint="check its address and credentials")
+
+
+def _key(digest: str) -> str:
+    name = digest.removeprefix("sha256:")
+    return f"{name[:2]}/{name}"
+
+
+def _raise_if_full(error: BaseError) -> None:
+    """Raise the operating system's own "disk full" where obstore has wrapped it."""
+    if "No space left on device" in str(error):
+        raise OSError(28, "No space left on device") from error
