@@ -1,0 +1,271 @@
+"""The site's own durable memory: one SQLite file in the site's folder.
+
+    settings   who this site is, and where its control plane is          (join)
+    datasets   data set name → folder or file                            (join)
+    work       RoundTask, and its answer once there is one               (until control's receipt)
+    state      per-run memory of the site, such as SCAFFOLD's c_i        (newest two per name, until forgotten)
+    kept       blobs of a run that never leave this site                 (until forgotten)
+    recent     blobs of a run's last answered task: the next one uses them again
+    served     which model to answer with, and which copy of it that is here
+
+Rules: every change is one transaction with synchronous=FULL; an answer and the state it leads to are one
+transaction; blobs are on disk before the row that names them. A newer schema is refused, not guessed.
+
+Example:
+    >>> import tempfile, pathlib
+    >>> journal = Journal(pathlib.Path(tempfile.mkdtemp()) / "journal.db")
+    >>> journal.remember("site", "torgersen"); journal.setting("site")
+    'torgersen'
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from archipel.spec import Blob, Refusal, RoundTask, StateError, StorageFullError, Update, decode, encode, failpoint
+from archipel.spec.wire import Serve
+
+VERSION = 1
+_STATES_KEPT = 2
+_SCHEMA = """
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE datasets (name TEXT PRIMARY KEY, path TEXT NOT NULL) STRICT;
+CREATE TABLE work (run TEXT, round INTEGER, task BLOB NOT NULL, answer BLOB, PRIMARY KEY (run, round)) STRICT;
+CREATE TABLE state (run TEXT, round INTEGER, name TEXT, blob BLOB NOT NULL, PRIMARY KEY (run, round, name)) STRICT;
+CREATE TABLE kept (run TEXT, digest TEXT, PRIMARY KEY (run, digest)) STRICT;
+CREATE TABLE recent (run TEXT, digest TEXT, PRIMARY KEY (run, digest)) STRICT;
+CREATE TABLE served (name TEXT PRIMARY KEY, serve BLOB NOT NULL, answering BLOB NOT NULL) STRICT;
+"""
+
+Answer = Update | Refusal
+_read_answer = msgspec.json.Decoder(Answer)
+_read_answering = msgspec.json.Decoder(tuple[Literal["global", "personalised"], Blob])
+
+
+class Work(msgspec.Struct, frozen=True, kw_only=True):
+    """One task in hand; `answer` is None until it is done."""
+
+    task: RoundTask
+    answer: Answer | None = None
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """What control asked to be served, and the ONNX file here that answers."""
+
+    serve: Serve
+    copy: Literal["global", "personalised"]
+    onnx: Blob
+
+
+def inputs_of(task: RoundTask) -> dict[str, Blob]:
+    """Return every blob a task needs, by digest."""
+    named = [task.bundle, task.model, task.statistics, *task.inputs.values(), *(item.blob for item in task.models)]
+    return {blob.digest: blob for blob in named if blob is not None}
+
+
+class Journal:
+    """Reads and writes the journal; safe to call from several threads of the one process that holds the folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._path = path
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        with self._named_errors():
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._prepare()
+
+    def close(self) -> None:
+        """Close the file; nothing is lost either way."""
+        self._db.close()
+
+    # ---- who and what ---------------------------------------------------------------------------------------
+
+    def remember(self, name: str, value: str) -> None:
+        """Store one setting."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+
+    def setting(self, name: str) -> str | None:
+        """Return a setting, None where it was never stored."""
+        rows = self._read("SELECT value FROM settings WHERE name = ?", (name,))
+        return str(rows[0][0]) if rows else None
+
+    def register(self, datasets: Mapping[str, Path]) -> None:
+        """Store where data sets are, beside those already known."""
+        with self._transaction() as db:
+            rows = [(name, str(path)) for name, path in sorted(datasets.items())]
+            db.executemany("INSERT OR REPLACE INTO datasets VALUES (?, ?)", rows)
+
+    def datasets(self) -> dict[str, Path]:
+        """Return data set name → path."""
+        return {str(name): Path(path) for name, path in self._read("SELECT name, path FROM datasets ORDER BY name")}
+
+    # ---- work -----------------------------------------------------------------------------------------------
+
+    def assign(self, task: RoundTask) -> Work:
+        """Take a task into the journal, unless it is there; return what is known of it."""
+        failpoint("site.assign.before_journal")
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO work VALUES (?, ?, ?, NULL)", (task.run, task.round, encode(task)))
+        failpoint("site.assign.after_journal")
+        held = self.work(task.run, task.round)
+        assert held is not None
+        return held
+
+    def work(self, run: str, round_: int) -> Work | None:
+        """Return one piece of work, None if it is not in hand."""
+        rows = self._read("SELECT task, answer FROM work WHERE run = ? AND round = ?", (run, round_))
+        return _work(*rows[0]) if rows else None
+
+    def in_hand(self) -> tuple[Work, ...]:
+        """Return all work without a receipt, oldest round first."""
+        return tuple(_work(*row) for row in self._read("SELECT task, answer FROM work ORDER BY run, round"))
+
+    def finish(self, task: RoundTask, answer: Answer, state: Mapping[str, Blob]) -> None:
+        """Store a task's answer and the state it leads to, as one: both or neither survive a crash."""
+        failpoint("site.finish.before_journal")
+        parts = answer.parts.values() if isinstance(answer, Update) else ()
+        kept = [part.blob.digest for part in parts if not part.shared]
+        key = (task.run, task.round)
+        with self._transaction() as db:
+            db.execute("UPDATE work SET answer = ? WHERE run = ? AND round = ?", (encode(answer), *key))
+            rows = [(*key, name, encode(blob)) for name, blob in state.items()]
+            db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", rows)
+            db.executemany("INSERT OR IGNORE INTO kept VALUES (?, ?)", [(task.run, digest) for digest in kept])
+            failpoint("site.finish.inside_journal")
+        failpoint("site.finish.after_journal")
+
+    def reopen(self, task: RoundTask) -> None:
+        """Forget a task's answer, because its bytes were lost: it will be done again."""
+        with self._transaction() as db:
+            db.execute("UPDATE work SET answer = NULL WHERE run = ? AND round = ?", (task.run, task.round))
+
+    def clear(self, task: RoundTask) -> set[str]:
+        """Drop an answered (or given up) task; return the digests that nothing needs any more."""
+        failpoint("site.receipt.before_journal")
+        held = self.work(task.run, task.round)
+        used = set(inputs_of(task)) | _parts(held)
+        with self._transaction() as db:
+            used |= {row[0] for row in db.execute("SELECT digest FROM recent WHERE run = ?", (task.run,))}
+            db.execute("DELETE FROM work WHERE run = ? AND round = ?", (task.run, task.round))
+            db.execute("DELETE FROM recent WHERE run = ?", (task.run,))
+            rows = [(task.run, digest) for digest in inputs_of(task)]
+            db.executemany("INSERT OR IGNORE INTO recent VALUES (?, ?)", rows)
+            used |= _prune_states(db, task.run)
+        failpoint("site.receipt.after_journal")
+        return used - self.live()
+
+    # ---- per-run state --------------------------------------------------------------------------------------
+
+    def recall(self, run: str, before: int) -> dict[str, Blob]:
+        """Return the newest state of a run, by name, from rounds before `before`."""
+        rows = self._read(
+            "SELECT name, blob FROM state WHERE run = ? AND round < ? ORDER BY round", (run, before)
+        )  # later rounds overwrite earlier ones in the mapping
+        return {str(name): decode(blob, Blob) for name, blob in rows}
+
+    def forget(self, run: str) -> set[str]:
+        """Drop everything of a run except what is served; return the digests that nothing needs any more."""
+        used = {digest for work in self.in_hand() if work.task.run == run for digest in _all_digests(work)}
+        with self._transaction() as db:
+            used |= {decode(row[0], Blob).digest for row in db.execute("SELECT blob FROM state WHERE run = ?", (run,))}
+            for table in ("kept", "recent"):
+                used |= {row[0] for row in db.execute(f"SELECT digest FROM {table} WHERE run = ?", (run,))}  # noqa: S608
+            for table in ("work", "state", "kept", "recent"):
+                db.execute(f"DELETE FROM {table} WHERE run = ?", (run,))  # noqa: S608
+        return used - self.live()
+
+    def live(self) -> set[str]:
+        """Return the digests of all blobs the journal still needs."""
+        digests = {digest for work in self.in_hand() for digest in _all_digests(work)}
+        digests |= {decode(row[0], Blob).digest for row in self._read("SELECT blob FROM state")}
+        digests |= {row[0] for row in self._read("SELECT digest FROM kept UNION SELECT digest FROM recent")}
+        return digests | {serving.onnx.digest for serving in self.served()}
+
+    # ---- serving --------------------------------------------------------------------------------------------
+
+    def serve(self, serving: Serving) -> None:
+        """Remember which model to answer with, one a name; its file must be on disk."""
+        failpoint("site.serve.before_journal")
+        row = (serving.serve.model.name, encode(serving.serve), encode((serving.copy, serving.onnx)))
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO served VALUES (?, ?, ?)", row)
+        failpoint("site.serve.after_journal")
+
+    def served(self) -> tuple[Serving, ...]:
+        """Return what is to be served, by name."""
+        return tuple(_serving(*row) for row in self._read("SELECT serve, answering FROM served ORDER BY name"))
+
+    # ---- the file -------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        (found,) = self._db.execute("PRAGMA user_version").fetchone()
+        if found == 0:
+            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+        elif found != VERSION:
+            hint = "start the archipel version that wrote it, or a newer one"
+            raise StateError(f"{self._path} has schema version {found}, this archipel knows {VERSION}", hint=hint)
+
+    def _read(self, query: str, values: tuple[str | int, ...] = ()) -> list[tuple[Any, ...]]:
+        with self._lock, self._named_errors():
+            return self._db.execute(query, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, self._named_errors():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "full" in str(error):
+                hint = "free space on that disk; the site goes on by itself"
+                raise StorageFullError(f"no space left for {self._path}", hint=hint) from error
+            raise StateError(f"cannot use {self._path}: {error}", hint="is another agent using it?") from error
+        except sqlite3.DatabaseError as error:
+            hint = "restore the folder from a backup, or join again in a new folder"
+            raise StateError(f"{self._path} is damaged: {error}", hint=hint) from error
+
+
+def _work(task: bytes, answer: bytes | None) -> Work:
+    return Work(task=decode(task, RoundTask), answer=None if answer is None else _read_answer.decode(answer))
+
+
+def _parts(work: Work | None) -> set[str]:
+    if work is None or not isinstance(work.answer, Update):
+        return set()
+    return {part.blob.digest for part in work.answer.parts.values()}
+
+
+def _all_digests(work: Work) -> set[str]:
+    return set(inputs_of(work.task)) | _parts(work)
+
+
+def _serving(serve: bytes, answering: bytes) -> Serving:
+    copy, onnx = _read_answering.decode(answering)
+    return Serving(serve=decode(serve, Serve), copy=copy, onnx=onnx)
+
+
+def _prune_states(db: sqlite3.Connection, run: str) -> set[str]:
+    """Delete all but the newest states of each name; return the digests of the deleted ones."""
+    query = """DELETE FROM state WHERE run = ?1 AND rowid IN (
+        SELECT rowid FROM (SELECT rowid, ROW_NUMBER() OVER (PARTITION BY name ORDER BY round DESC) AS age
+                           FROM state WHERE run = ?1) WHERE age > ?2) RETURNING blob"""
+    return {decode(row[0], Blob).digest for row in db.execute(query, (run, _STATES_KEPT)).fetchall()}
