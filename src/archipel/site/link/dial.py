@@ -1,0 +1,134 @@
+"""Dial control: one gRPC channel over mutual TLS, and a typed method for each call of the wire contract.
+
+Every failed call raises an ArchipelError: control's own error as the same class, or LinkError when control could not
+be reached (the caller tries again later; nothing is retried here).
+
+Example:
+    async with dial(address, credentials) as link:
+        receipt = await link.submit(update)
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Self
+
+import grpc
+import grpc.aio
+import msgspec
+
+from archipel.site.link import protocol
+from archipel.spec import Refusal, Update, encode
+from archipel.spec.wire import Certificate, ControlMessage, Hello, Offer, Offset, Receipt, SiteMessage, Want
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """What a site proves itself with, and whom it trusts; all PEM."""
+
+    key_pem: bytes
+    certificate_pem: bytes
+    ca_pem: bytes
+
+
+class Link:
+    """An open channel to control."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._attend = channel.stream_stream(protocol.ATTEND)
+        self._submit = channel.unary_unary(protocol.SUBMIT)
+        self._offer = channel.unary_unary(protocol.OFFER)
+        self._put = channel.stream_unary(protocol.PUT)
+        self._get = channel.unary_stream(protocol.GET)
+        self._renew = channel.unary_unary(protocol.RENEW)
+
+    async def attend(self, hello: Hello) -> Attendance:
+        """Open the stream and say Hello."""
+        call = self._attend()
+        with _named_errors():
+            await call.write(encode(hello))
+        return Attendance(call)
+
+    async def submit(self, answer: Update | Refusal) -> Receipt:
+        """Hand in an answer."""
+        with _named_errors():
+            return protocol.read_receipt(await self._submit(encode(answer)))
+
+    async def offer(self, offer: Offer) -> Offset:
+        """Ask from which byte on control misses a blob."""
+        with _named_errors():
+            return protocol.read_offset(await self._offer(encode(offer)))
+
+    async def put(self, start: protocol.PutStart, pieces: Iterator[bytes]) -> Offset:
+        """Send a blob's bytes from `start.offset` on."""
+
+        async def requests() -> AsyncIterator[bytes]:
+            yield encode(start)
+            for piece in pieces:
+                yield piece
+
+        with _named_errors():
+            return protocol.read_offset(await self._put(requests()))
+
+    async def get(self, want: Want) -> AsyncIterator[bytes]:
+        """Yield a blob's bytes from `want.offset` on."""
+        with _named_errors():
+            async for piece in self._get(encode(want)):
+                yield piece
+
+    async def renew(self, csr_pem: str) -> Certificate:
+        """Get a fresh certificate for the name this link is made with."""
+        with _named_errors():
+            return protocol.read_certificate(await self._renew(encode(protocol.Renewal(csr_pem=csr_pem))))
+
+
+class Attendance:
+    """The open two-way stream: iterate over what control says, `send` what the site says."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    async def send(self, message: SiteMessage) -> None:
+        """Say something to control."""
+        with _named_errors():
+            await self._call.write(encode(message))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ControlMessage:
+        with _named_errors():
+            data = await self._call.read()
+            if data is grpc.aio.EOF:
+                raise StopAsyncIteration
+            return protocol.read_control_message(data)
+
+    def close(self) -> None:
+        """End the stream at once."""
+        self._call.cancel()
+
+
+@asynccontextmanager
+async def dial(address: str, credentials: Credentials) -> AsyncIterator[Link]:
+    """Open a channel to control's port for sites; calls fail with LinkError until it is reached."""
+    tls = grpc.ssl_channel_credentials(
+        root_certificates=credentials.ca_pem,
+        private_key=credentials.key_pem,
+        certificate_chain=credentials.certificate_pem,
+    )
+    options = [*protocol.CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
+    channel = grpc.aio.secure_channel(address, tls, options=options)
+    try:
+        yield Link(channel)
+    finally:
+        await channel.close()
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise protocol.error_of(error) from error
+    except (grpc.aio.UsageError, grpc.aio.InternalError) as error:
+        raise protocol.broken(error) from error

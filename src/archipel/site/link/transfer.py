@@ -1,0 +1,90 @@
+"""Move blobs between the site's spool and control: resumed after a break, verified before use, hashed once.
+
+Sending    a blob of one piece is sent without asking; a larger one is offered first, and goes on where control's
+           copy ends
+Fetching   goes on where the local copy ends; a blob whose bytes are not what its digest says is fetched once more
+           from the start, then the DigestError stands
+
+Both raise LinkError when control goes away; calling again goes on where they stopped. Disk flushes run in a thread,
+so that the site keeps beating.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+
+from archipel.data.stores.spool import Spool
+from archipel.site.link.dial import Link
+from archipel.site.link.protocol import PutStart
+from archipel.spec import Blob, DigestError, LinkError, failpoint
+from archipel.spec.wire import CHUNK_BYTES, Offer, Want
+
+
+async def send(link: Link, spool: Spool, run: str, blob: Blob) -> None:
+    """Bring a blob of the spool to control.
+
+    Raises:
+        LinkError: control went away; send again.
+        DigestError: control found other bytes than the digest says, twice.
+        StateError: the blob is not in the spool.
+    """
+    path = spool.require(blob.digest)
+    offer = Offer(run=run, blob=blob)
+    small = blob.size_bytes <= CHUNK_BYTES
+    have = 0 if small else (await link.offer(offer)).have_bytes
+    for last in (False, True):
+        if have >= blob.size_bytes and not small:
+            return
+        pieces = _pieces(spool.read(blob.digest, offset=have, piece_bytes=CHUNK_BYTES))
+        try:
+            answer = await link.put(PutStart(offer=offer, offset=have), pieces)
+        except DigestError:
+            if last:
+                raise
+            have = 0
+            continue
+        if answer.have_bytes != blob.size_bytes:
+            raise LinkError(f"control took {answer.have_bytes} of {blob.size_bytes} bytes of {path.name}")
+        return
+
+
+def _pieces(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        failpoint("site.send.before_piece")
+        yield piece
+
+
+async def fetch(link: Link, spool: Spool, blob: Blob) -> None:
+    """Bring a blob of control into the spool, unless it is there.
+
+    Raises:
+        LinkError: control went away; fetch again.
+        DigestError: what control sent is not what the digest says, twice.
+        StateError: control does not have it.
+        StorageFullError: the site's disk is full.
+    """
+    if spool.has(blob.digest):
+        return
+    try:
+        await _receive(link, spool, blob)
+    except DigestError:
+        await _receive(link, spool, blob, restart=True)
+    if not spool.has(blob.digest):
+        raise LinkError(f"control sent {spool.have(blob)} of {blob.size_bytes} bytes of {blob.digest}")
+
+
+async def _receive(link: Link, spool: Spool, blob: Blob, *, restart: bool = False) -> None:
+    receiving = spool.receive(blob, restart=restart)
+    incoming = await asyncio.to_thread(receiving.__enter__)
+    try:
+        async for piece in link.get(Want(digest=blob.digest, offset=incoming.size)):
+            failpoint("site.fetch.before_piece")
+            incoming.write(piece)
+    except BaseException:
+        if not receiving.__exit__(*sys.exc_info()):
+            raise
+    else:
+        await asyncio.to_thread(receiving.__exit__, None, None, None)
+    failpoint("site.fetch.after_blob")
