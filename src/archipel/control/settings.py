@@ -1,0 +1,53 @@
+"""Settings of a control plane: where it keeps things, where it listens, how it is called. Arguments only, no globals.
+
+Example:
+    >>> from pathlib import Path
+    >>> Settings(state=Path("/srv/archipel")).database_url
+    'sqlite:////srv/archipel/control.db'
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+
+GIB = 1024**3
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One control plane; every field has a default but the state folder."""
+
+    state: Path
+    """Folder of everything that is not in the database or the artefact store: keys, spool, lock, operator.json."""
+    database: str | None = None
+    """SQLAlchemy URL such as "postgresql+psycopg://user@host/archipel"; None: SQLite in the state folder."""
+    artefacts: str | None = None
+    """URL of the artefact store such as "s3://bucket/prefix"; None: a folder in the state folder."""
+    artefact_options: dict[str, str] = field(default_factory=dict)
+    """Options of the object store (endpoint, access_key_id, …); never logged."""
+    host: str = "127.0.0.1"
+    """Address both ports listen on."""
+    http_port: Port = 7400
+    """REST over HTTPS, for people and tools; 0: any free port."""
+    sites_port: Port = 7401
+    """gRPC over mutual TLS, for sites; 0: any free port."""
+    names: tuple[str, ...] = ("localhost", "127.0.0.1")
+    """Host names and addresses in the server's certificate; the first one is what sites and operators are told."""
+    max_bundle_bytes: int = 64 * 1024 * 1024
+    """Largest bundle of task code that is taken."""
+    max_blob_bytes: int = 64 * GIB
+    """Largest blob a site may send."""
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL, filled in."""
+        return self.database or f"sqlite:///{self.state.absolute() / 'control.db'}"
+
+    @property
+    def artefacts_url(self) -> str:
+        """The artefact store's URL, filled in."""
+        return self.artefacts or str(self.state.absolute() / "artefacts")

@@ -1,0 +1,44 @@
+"""The journal of a run: every event its coordinator has taken, in order, never changed.
+
+A run's state is this and nothing else: replayed into a fresh coordinator it gives the same state again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sqlalchemy import Connection, func, insert, select
+
+from archipel.control.store.tables import run_events
+from archipel.federated.port import RunEvent, UpdateAccepted
+from archipel.spec import decode, encode
+
+
+def append(connection: Connection, run: str, first: int, events: Sequence[RunEvent], now: float) -> None:
+    """Write events at places `first`, `first` + 1, …; a place that is taken, or an update counted before, fails."""
+    rows = []
+    for place, event in enumerate(events, start=first):
+        counted = event.update if isinstance(event, UpdateAccepted) else None
+        rows.append(
+            {
+                "run": run,
+                "seq": place,
+                "at": now,
+                "event": encode(event).decode(),
+                "round": None if counted is None else counted.round,
+                "site": None if counted is None else counted.site,
+            }
+        )
+    connection.execute(insert(run_events), rows)
+
+
+def replay(connection: Connection, run: str) -> Iterator[tuple[float, RunEvent]]:
+    """Yield (when, event) from the first on."""
+    question = select(run_events.c.at, run_events.c.event).where(run_events.c.run == run).order_by(run_events.c.seq)
+    for at, text in connection.execute(question):
+        yield at, decode(text.encode(), RunEvent)
+
+
+def length(connection: Connection, run: str) -> int:
+    """Return how many events a run's journal holds."""
+    return connection.execute(select(func.count()).where(run_events.c.run == run)).scalar_one()

@@ -1,0 +1,96 @@
+"""One control plane per state: a lock that the operating system (or PostgreSQL) drops when its holder dies.
+
+The state folder is held by flock on `control.lock`; a PostgreSQL database by an advisory lock of a session that stays
+open. Whoever holds them writes itself into the `holder` row with the next epoch, and every commit checks that the
+epoch is still its own: a holder that lost its session cannot commit any more.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from typing import IO
+
+from sqlalchemy import Connection, delete, insert, select, text
+
+from archipel.control.store.database import Database
+from archipel.control.store.tables import holder
+from archipel.spec import SpecError, StateError, Value, decode, encode
+
+_ADVISORY_KEY = 0x61726368  # "arch"
+
+
+class Holder(Value, frozen=True, kw_only=True):
+    """Who holds a state."""
+
+    pid: int
+    host: str
+    since: float
+    """Seconds since the Unix epoch."""
+
+
+class FolderLock:
+    """Holds a state folder until closed, or until the process dies."""
+
+    def __init__(self, folder: Path, now: float) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.holder = Holder(pid=os.getpid(), host=socket.gethostname(), since=now)
+        self._file: IO[bytes] = (folder / "control.lock").open("a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.seek(0)
+            found = self._file.read()
+            self._file.close()
+            raise held_by(str(folder), found) from error
+        self._file.truncate(0)
+        self._file.write(encode(self.holder))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Let go."""
+        self._file.close()
+
+
+class DatabaseLock:
+    """Holds a database: an advisory lock where it is PostgreSQL, and the holder's row in any case."""
+
+    def __init__(self, database: Database, me: Holder) -> None:
+        self._session: Connection | None = None
+        if not database.is_sqlite:
+            self._session = self._hold(database)
+        database.fence(database.write(lambda connection: _enter(connection, me)))
+
+    def _hold(self, database: Database) -> Connection:
+        session = database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        if session.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY_KEY}).scalar():
+            return session
+        row = session.execute(select(holder.c.pid, holder.c.host, holder.c.since)).first()
+        session.close()
+        found = b"" if row is None else encode(Holder(pid=row.pid, host=row.host, since=row.since))
+        raise held_by("the database", found)
+
+    def close(self) -> None:
+        """Let go."""
+        if self._session is not None:
+            self._session.invalidate()
+            self._session.close()
+
+
+def held_by(place: str, found: bytes) -> StateError:
+    """Return the error of a second control plane; `found` is what the holder wrote about itself."""
+    try:
+        other = decode(found, Holder)
+        who = f"process {other.pid} on {other.host}, since {other.since:.0f} (Unix time)"
+    except SpecError:
+        who = "a process that has not yet said its name"
+    return StateError(f"{place} is held by another control plane: {who}", hint="use that one, or stop it first")
+
+
+def _enter(connection: Connection, me: Holder) -> int:
+    last = connection.execute(select(holder.c.epoch).where(holder.c.id == 1)).scalar() or 0
+    connection.execute(delete(holder))
+    connection.execute(insert(holder).values(id=1, epoch=last + 1, pid=me.pid, host=me.host, since=me.since))
+    return int(last) + 1
