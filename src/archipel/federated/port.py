@@ -38,8 +38,9 @@ class Algorithm(Protocol):
     uniform: tuple[str, ...]
     """Update parts averaged with equal weights ("control" in SCAFFOLD)."""
     state: tuple[str, ...]
-    """Server vectors of the model's length, zero before the first round; those in `sent` travel to the sites."""
+    """Server vectors of the model's length, zero before the first round; kept as flat tensors in one blob."""
     sent: tuple[str, ...]
+    """Those of `state` the sites need: RoundTask.inputs names the state's blob for each of them (absent in round 1)."""
 
     def variant(self) -> dict[str, float]:
         """Numbers the sites need, put into RoundTask.variant."""
@@ -63,6 +64,12 @@ class UpdateAccepted(msgspec.Struct, frozen=True, tag="update-accepted"):
 
 class SiteRefused(msgspec.Struct, frozen=True, tag="site-refused"):
     """A site will not, or cannot, do the work of a round."""
+
+    refusal: Refusal
+
+
+class UpdateRejected(msgspec.Struct, frozen=True, tag="update-rejected"):
+    """While folding, the driver found an accepted update unusable (NaN, wrong shape): it no longer counts."""
 
     refusal: Refusal
 
@@ -107,7 +114,17 @@ class RunResumed(msgspec.Struct, frozen=True, tag="run-resumed"):
     """The operator lets a stopped or failed run go on: refusals of the open round are forgotten and asked again."""
 
 
-RunEvent = UpdateAccepted | SiteRefused | SiteLost | SiteBack | RoundFolded | RunFailed | RunStopped | RunResumed
+RunEvent = (
+    UpdateAccepted
+    | SiteRefused
+    | UpdateRejected
+    | SiteLost
+    | SiteBack
+    | RoundFolded
+    | RunFailed
+    | RunStopped
+    | RunResumed
+)
 
 
 # ---- coordinator: instructions out ------------------------------------------------------------------------------

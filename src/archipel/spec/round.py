@@ -56,7 +56,8 @@ class RoundTask(Value, frozen=True, kw_only=True, tag_field="type", tag="round-t
     bundle: Blob
     """The task's code, a zip of the files named by job.task.include."""
     step: RoundNumber = 0
-    """Which training round this is, from 1 (learning-rate schedules and random streams follow it); 0 for the others."""
+    """Which training round this is, from 1 (learning-rate schedules and random streams follow it). For evaluate: the
+    training round whose model is scored on validation rows; 0: the final scoring, on test rows. 0 for the others."""
     model: Blob | None = None
     """Weights to begin from (train, personalise, export)."""
     models: tuple[NamedModel, ...] = ()

@@ -1,0 +1,470 @@
+"""The run's state machine: events in, instructions out; no clock, no socket, no disk.
+
+    coordinator = Coordinator(run, job, bundle, sites)
+    instructions = coordinator.start()                 # Ask … Ask
+    coordinator.receipt(update)                        # "accepted" | "duplicate" | "stale", changes nothing
+    instructions = coordinator.handle(UpdateAccepted(update=update))     # later a Fold, then the next round's Asks
+    coordinator.outstanding()                          # everything open: what to do after a restart or reconnect
+
+The rules it keeps:
+  1. The same events give the same state: a driver that records each event before acting on it loses nothing.
+     Every instruction is idempotent, so `outstanding()` may be carried out again after a crash.
+  2. A round closes by who answered, never by who came first: updates are folded in order of site names.
+  3. absent = "wait": a round closes when its whole cohort answered. absent = "quorum": when ceil(quorum * cohort)
+     answered and every other site of the cohort is lost or refused.
+  4. In check, statistics and initialise a site that refuses (or, with a quorum, stays lost) leaves the run, by name,
+     while `min_sites` remain. Later a refusal pauses the run (quorum: only once the quorum is out of reach).
+  5. Each update counts once, by (run, round, site); what comes late is refused as stale.
+  6. A pause is a GiveUp; RunResumed forgets the refusals of the open round and asks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, get_args
+
+import msgspec
+
+from archipel.federated.algorithms import algorithm_of
+from archipel.federated.faults import fault_of, odd_models
+from archipel.federated.port import (
+    Ask,
+    Finish,
+    Fold,
+    GiveUp,
+    Instruction,
+    RoundFacts,
+    RoundFolded,
+    RunEvent,
+    RunFailed,
+    RunResumed,
+    RunStopped,
+    SiteBack,
+    SiteLost,
+    SiteRefused,
+    UpdateAccepted,
+    UpdateRejected,
+)
+from archipel.federated.progress import Progress, RoundLoss, loss_of
+from archipel.federated.stages import (
+    FOLDED,
+    PRELUDE,
+    Findings,
+    Stage,
+    draw_cohort,
+    share_of,
+    stages_of,
+    task_of,
+)
+from archipel.spec import Blob, JobSpec, Refusal, RoundTask, SpecError, StaleError, StateError, UnknownNameError, Update
+
+Answer = Literal["accepted", "duplicate", "stale"]
+
+
+class _Open(msgspec.Struct, kw_only=True):
+    """The round under way."""
+
+    stage: Stage
+    cohort: frozenset[str]
+    answered: dict[str, Update] = msgspec.field(default_factory=dict)
+    refused: dict[str, Refusal] = msgspec.field(default_factory=dict)
+    waiting: set[str]
+    """Sites of the cohort whose answer the round still waits for."""
+    folding: bool = False
+
+
+class Coordinator:
+    """One run; see the module for the rules."""
+
+    def __init__(
+        self,
+        run: str,
+        job: JobSpec,
+        bundle: Blob,
+        sites: Iterable[str],
+        *,
+        participation: Sequence[Sequence[str]] | None = None,
+    ) -> None:
+        """Prepare a run over `sites`; with `participation`, its training rounds have exactly these cohorts.
+
+        Raises:
+            SpecError: fewer sites than `min_sites`, bad algorithm options, or a participation that does not fit.
+        """
+        names = tuple(sorted(set(sites)))
+        self._algorithm = algorithm_of(job.federation)
+        self._job = job
+        self._blank = RoundTask(run=run, round=0, site="blank", kind="check", job=job, bundle=bundle)
+        self._found = Findings(sites=names)
+        self._stages = stages_of(job, statistics=False)
+        self._participation = None if participation is None else _checked(participation, job, names)
+        self._waits = job.federation.absent == "wait" or participation is not None
+        self._folded: list[tuple[str, ...]] = []
+        self._closed: list[frozenset[str]] = []
+        self._excluded: dict[str, str] = {}
+        self._losses: list[RoundLoss] = []
+        self._lost: set[str] = set()
+        self._pause: GiveUp | None = None
+        self._stopped = False
+        if len(names) < job.federation.min_sites:
+            raise SpecError(
+                f"{len(names)} sites, and the job asks for {job.federation.min_sites}",
+                hint="let more sites join, or lower [federation] min_sites",
+            )
+        self._round: _Open | None = self._opened(self._stages[0])
+
+    # ---- what a driver calls ----------------------------------------------------------------------------------
+
+    @property
+    def number(self) -> int:
+        """Number of the round under way, from 0; the count of rounds once the run is over."""
+        return len(self._closed)
+
+    @property
+    def finished(self) -> bool:
+        """Are all rounds closed?"""
+        return self._round is None
+
+    @property
+    def paused(self) -> bool:
+        """Was the run given up or stopped, and not resumed?"""
+        return self._stopped or self._pause is not None
+
+    def start(self) -> tuple[Instruction, ...]:
+        """Return the first instructions."""
+        return self.outstanding()
+
+    def outstanding(self) -> tuple[Instruction, ...]:
+        """Return everything that is open; carrying it out twice is harmless."""
+        if self._stopped:
+            return ()
+        if self._pause is not None:
+            return (self._pause,)
+        if self._round is None:
+            return (self._finish(),)
+        if self._round.folding:
+            return (self._fold(self._round),)
+        return tuple(self._ask(site) for site in sorted(self._askable(self._round)))
+
+    def receipt(self, answer: Update | Refusal) -> Answer:
+        """Say what an answer is worth, without counting it."""
+        if answer.run != self._blank.run or answer.round > self.number:
+            return "stale"
+        if answer.round < self.number:
+            return "duplicate" if answer.site in self._closed[answer.round] else "stale"
+        current = self._round
+        if current is None or answer.site not in current.cohort:
+            return "stale"
+        if answer.site in current.answered:
+            return "duplicate"
+        if isinstance(answer, Refusal):
+            return "duplicate" if answer.site in current.refused else "accepted"
+        return "stale" if current.folding or answer.kind != current.stage.kind else "accepted"
+
+    def handle(self, event: RunEvent) -> tuple[Instruction, ...]:  # noqa: PLR0911 - one a kind of event
+        """Take in one event; return what is new to do.
+
+        Raises:
+            StaleError: an update or refusal of a round that is not open, or of a site that is not asked.
+            StateError: a fold that is not under way.
+            UnknownNameError: an event nobody knows.
+        """
+        match event:
+            case UpdateAccepted(update=update):
+                return self._take_update(update)
+            case SiteRefused(refusal=refusal):
+                return self._take_refusal(refusal)
+            case UpdateRejected(refusal=refusal):
+                return self._withdraw(refusal)
+            case SiteLost(site=site):
+                return self._lose(site)
+            case SiteBack(site=site):
+                return self._welcome(site)
+            case RoundFolded():
+                return self._take_fold(event)
+            case RunFailed(message=message, hint=hint):
+                return self._give_up(message, hint)
+            case RunStopped():
+                self._stopped = True
+                return ()
+            case RunResumed():
+                return self._resume()
+        known = [kind.__name__ for kind in get_args(RunEvent)]  # type: ignore[unreachable]
+        raise UnknownNameError.of("event", type(event).__name__, known)
+
+    def progress(self) -> Progress:
+        """Return where the run stands, for people."""
+        current = self._round
+        return Progress(
+            phase="finished" if current is None else current.stage.kind,
+            round=self.number,
+            rounds_total=len(self._stages),
+            step=len(self._folded) + (1 if current is not None and current.stage.kind == "train" else 0),
+            steps_total=self._job.federation.rounds,
+            answered=0 if current is None else len(current.answered),
+            cohort=0 if current is None else len(current.cohort),
+            waiting=() if current is None else tuple(sorted(self._askable(current))),
+            lost=tuple(sorted(self._lost & set(self._found.sites))),
+            losses=tuple(self._losses),
+            excluded=dict(self._excluded),
+            paused=self._pause.message if self._pause else ("stopped" if self._stopped else ""),
+        )
+
+    @property
+    def participation(self) -> tuple[tuple[str, ...], ...]:
+        """For each closed training round, the sites whose updates were folded."""
+        return tuple(self._folded)
+
+    @property
+    def evaluations(self) -> tuple[tuple[int, Blob], ...]:
+        """Training round and added sums of each intermediate evaluation so far."""
+        return tuple(self._found.evaluations)
+
+    # ---- events -----------------------------------------------------------------------------------------------
+
+    def _take_update(self, update: Update) -> tuple[Instruction, ...]:
+        current = self._require_open(update)
+        if current is None:
+            return ()
+        fault = fault_of(update, current.stage, self._algorithm, self._found.manifest)
+        if fault is not None:
+            return self._take_refusal(fault)
+        current.answered[update.site] = update
+        current.refused.pop(update.site, None)
+        current.waiting.discard(update.site)
+        return self._advance(current)
+
+    def _take_refusal(self, refusal: Refusal) -> tuple[Instruction, ...]:
+        current = self._require_open(refusal)
+        if current is None:
+            return ()
+        current.refused[refusal.site] = refusal
+        current.waiting.discard(refusal.site)
+        return self._advance(current)
+
+    def _withdraw(self, refusal: Refusal) -> tuple[Instruction, ...]:
+        current = self._round
+        if current is None or refusal.round != self.number or not current.folding:
+            raise StateError(f"round {refusal.round} is not being folded", hint="ask outstanding() what is")
+        if refusal.site not in current.answered:
+            raise StateError(f"{refusal.site} has no update in round {refusal.round}", hint="name a site of the fold")
+        del current.answered[refusal.site]
+        current.refused[refusal.site] = refusal
+        current.folding = False
+        return self._advance(current)
+
+    def _lose(self, site: str) -> tuple[Instruction, ...]:
+        self._lost.add(site)
+        current = self._round
+        if current is None or self._waits:
+            return ()
+        current.waiting.discard(site)
+        return self._advance(current)
+
+    def _welcome(self, site: str) -> tuple[Instruction, ...]:
+        self._lost.discard(site)
+        current = self._round
+        if current is None or site not in current.cohort or site in current.answered or site in current.refused:
+            return ()
+        current.waiting.add(site)
+        return () if self.paused or current.folding else (self._ask(site),)
+
+    def _take_fold(self, event: RoundFolded) -> tuple[Instruction, ...]:
+        if event.round < self.number:
+            return ()
+        current = self._round
+        if current is None or event.round > self.number or not current.folding:
+            raise StateError(f"round {event.round} is not being folded", hint="ask outstanding() what is")
+        self._keep(current, event)
+        return self._next(current)
+
+    def _resume(self) -> tuple[Instruction, ...]:
+        self._stopped = False
+        self._pause = None
+        current = self._round
+        if current is None or current.folding:
+            return self.outstanding()
+        for site in tuple(current.refused):
+            del current.refused[site]
+            if self._waits or site not in self._lost:
+                current.waiting.add(site)
+        self._advance(current)
+        return self.outstanding()
+
+    # ---- rounds -----------------------------------------------------------------------------------------------
+
+    def _advance(self, current: _Open) -> tuple[Instruction, ...]:
+        """Close the round if it can be closed, give up if it cannot become so."""
+        if current.folding or self.paused:
+            return ()
+        prelude = current.stage.kind in PRELUDE
+        needed = self._needed(current)
+        possible = len(current.cohort) - len(current.refused)
+        if current.refused and (possible < needed or (self._waits and not prelude)):
+            return self._refused(current)
+        if current.waiting or len(current.answered) < needed:
+            return ()
+        if prelude and not self._exclude(current):
+            return self._refused(current)
+        if current.stage.kind in FOLDED:
+            current.folding = True
+            return (self._fold(current),)
+        self._keep(current, None)
+        return self._next(current)
+
+    def _needed(self, current: _Open) -> int:
+        """Answers without which the round does not close."""
+        federation = self._job.federation
+        if current.stage.kind not in PRELUDE:
+            count = len(current.cohort)
+            return count if self._waits else share_of(federation.quorum, count)
+        remaining = len(current.cohort) - len(current.refused)
+        return (
+            federation.min_sites if self._waits else max(federation.min_sites, share_of(federation.quorum, remaining))
+        )
+
+    def _exclude(self, current: _Open) -> bool:
+        """Take out of the run who did not answer a prelude round; False where too few would remain."""
+        if current.stage.kind == "initialise":
+            for refusal in odd_models(current.answered):
+                current.refused[refusal.site] = refusal
+                del current.answered[refusal.site]
+            if len(current.answered) < self._needed(current):
+                return False
+        for site in current.answered:
+            self._excluded.pop(site, None)
+        for site in sorted(current.cohort - current.answered.keys()):
+            reason = current.refused.get(site)
+            self._excluded[site] = reason.message if reason else f"away during {current.stage.kind}"
+        self._found.sites = tuple(sorted(current.answered))
+        return True
+
+    def _refused(self, current: _Open) -> tuple[Instruction, ...]:
+        site, refusal = min(current.refused.items())
+        others = len(current.refused) - 1
+        more = f" (and {others} more)" if others else ""
+        message = f"{current.stage.kind}: {site} refused: {refusal.error}: {refusal.message}{more}"
+        return self._give_up(message, refusal.hint or "mend the reason at the site, then resume the run")
+
+    def _give_up(self, message: str, hint: str) -> tuple[Instruction, ...]:
+        self._pause = GiveUp(message=message, hint=hint)
+        return (self._pause,)
+
+    def _keep(self, current: _Open, folded: RoundFolded | None) -> None:
+        """Write a closed round's results into the findings."""
+        found = self._found
+        match current.stage.kind:
+            case "check":
+                wanted = any(update.metrics.get("statistics") for update in current.answered.values())
+                self._stages = stages_of(self._job, statistics=wanted)
+            case "alone" | "personalise" as kind:
+                made = {site: update.parts["model"] for site, update in current.answered.items()}
+                (found.alone if kind == "alone" else found.personalised).update(made)
+            case "export" if not current.stage.own:
+                found.onnx = next(iter(current.answered.values())).parts["onnx"].blob
+        if folded is not None:
+            self._keep_fold(current, folded)
+
+    def _keep_fold(self, current: _Open, folded: RoundFolded) -> None:
+        found = self._found
+        match current.stage.kind:
+            case "statistics":
+                found.statistics = folded.sums
+            case "initialise":
+                found.manifest = next(iter(current.answered.values())).parts["model"].manifest
+                found.initial = found.model = _required(folded.model, folded)
+            case "train":
+                found.model, found.state = _required(folded.model, folded), folded.state
+                self._folded.append(tuple(sorted(current.answered)))
+                self._losses.append(loss_of(current.stage.step, current.answered))
+            case "evaluate" if current.stage.step:
+                found.evaluations.append((current.stage.step, _required(folded.sums, folded)))
+            case "evaluate":
+                found.sums = _required(folded.sums, folded)
+
+    def _next(self, current: _Open) -> tuple[Instruction, ...]:
+        self._closed.append(frozenset(current.answered))
+        self._round = None
+        while self._round is None and self.number < len(self._stages):
+            opened = self._opened(self._stages[self.number])
+            if opened.cohort:
+                self._round = opened
+            else:
+                self._closed.append(frozenset())
+        return () if self.paused else self.outstanding()
+
+    def _opened(self, stage: Stage) -> _Open:
+        sites = self._found.sites
+        if stage.kind == "train" and self._participation is not None:
+            sites = self._participation[stage.step - 1]
+        elif stage.kind == "train":
+            sites = draw_cohort(self._job.federation, stage.step, sites)
+        elif stage.kind == "export" and stage.own:
+            sites = tuple(self._found.personalised)
+        elif stage.kind == "export":
+            sites = next(((site,) for site in sites if site not in self._lost), sites[:1])
+        waiting = set(sites) if self._waits else set(sites) - self._lost
+        return _Open(stage=stage, cohort=frozenset(sites), waiting=waiting)
+
+    def _require_open(self, answer: Update | Refusal) -> _Open | None:
+        """Return the round an answer counts in; None where it was counted before."""
+        worth = self.receipt(answer)
+        if worth == "stale" or self._round is None:
+            raise StaleError(
+                f"round {answer.round} of run {answer.run} does not wait for {answer.site}",
+                hint="drop the result; the site is asked for what is open",
+            )
+        return self._round if worth == "accepted" else None
+
+    # ---- instructions -----------------------------------------------------------------------------------------
+
+    def _askable(self, current: _Open) -> set[str]:
+        return set(current.cohort) - current.answered.keys() - current.refused.keys()
+
+    def _ask(self, site: str) -> Ask:
+        assert self._round is not None
+        blank = msgspec.structs.replace(self._blank, round=self.number)
+        return Ask(task=task_of(blank, self._round.stage, site, self._found, self._algorithm))
+
+    def _fold(self, current: _Open) -> Fold:
+        training = current.stage.kind == "train"
+        facts = RoundFacts(step=current.stage.step, cohort=len(current.answered), population=len(self._found.sites))
+        return Fold(
+            round=self.number,
+            kind=current.stage.kind,
+            updates=tuple(current.answered[site] for site in sorted(current.answered)),
+            model=self._found.model if training else None,
+            state=self._found.state if training else None,
+            facts=facts,
+        )
+
+    def _finish(self) -> Finish:
+        found = self._found
+        assert found.model is not None
+        return Finish(
+            model=found.model,
+            onnx=found.onnx,
+            sums=found.sums,
+            participation=self.participation,
+            models=found.models(),
+        )
+
+
+def _required(blob: Blob | None, folded: RoundFolded) -> Blob:
+    if blob is None:
+        raise StateError(f"round {folded.round} was folded without a result", hint="report the blob the fold wrote")
+    return blob
+
+
+def _checked(
+    participation: Sequence[Sequence[str]], job: JobSpec, sites: tuple[str, ...]
+) -> tuple[tuple[str, ...], ...]:
+    cohorts = tuple(tuple(sorted(set(cohort))) for cohort in participation)
+    if len(cohorts) != job.federation.rounds or not all(cohorts):
+        raise SpecError(
+            f"the participation covers {sum(map(bool, cohorts))} rounds, the job has {job.federation.rounds}",
+            hint="take the participation that this job's run recorded",
+        )
+    strangers = set().union(*cohorts) - set(sites)
+    if strangers:
+        raise UnknownNameError.of("site in the participation:", min(strangers), sites)
+    return cohorts

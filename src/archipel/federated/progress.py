@@ -1,0 +1,53 @@
+"""Progress of a run, for people: where it stands, who is missing, how the training loss goes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+
+from archipel.spec import Kind, Update
+
+
+class RoundLoss(msgspec.Struct, frozen=True, kw_only=True):
+    """Training loss of one closed training round."""
+
+    step: int
+    loss: float | None
+    """Mean over the examples of the sites' last local epoch, as they were seen; None: no site reported one."""
+    sites: int
+    """Sites whose updates were folded."""
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run stands."""
+
+    phase: Kind | str
+    """Kind of the round under way, or "finished"."""
+    round: int
+    """Number of the round under way, from 0."""
+    rounds_total: int
+    """Rounds of the run over all phases, as far as is known (statistics show up after the check)."""
+    step: int
+    """Training round under way, or the last closed one; 0 before the first."""
+    steps_total: int
+    answered: int
+    """Sites of the cohort whose update is here."""
+    cohort: int
+    waiting: tuple[str, ...]
+    """Sites of the cohort that have neither answered nor refused."""
+    lost: tuple[str, ...]
+    """Sites of the run whose lease ended."""
+    losses: tuple[RoundLoss, ...]
+    excluded: dict[str, str]
+    """Site → why it left the run."""
+    paused: str
+    """Why the run stands still; empty: it does not."""
+
+
+def loss_of(step: int, answered: Mapping[str, Update]) -> RoundLoss:
+    """Return the training loss over the updates of a round, from their "loss_sum" and "loss_examples"."""
+    total = math.fsum(update.metrics.get("loss_sum", 0.0) for update in answered.values())
+    count = math.fsum(update.metrics.get("loss_examples", 0.0) for update in answered.values())
+    return RoundLoss(step=step, loss=total / count if count else None, sites=len(answered))

@@ -1,0 +1,138 @@
+"""The stages of a run: which rounds it has, who is asked in each, and with what task.
+
+    check → [statistics] → initialise → train 1 … R (evaluate every E) → [alone] → [personalise] → evaluate → [export]
+
+Stage i of the list is round i of the run. Export is asked of one site for the global model (`share`: its ONNX goes
+to the registry) and, where personalised copies are served, then of every site that has one, for its own copy.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from archipel.federated.port import Algorithm
+from archipel.spec import Blob, JobSpec, Kind, NamedModel, Part, RoundTask
+from archipel.spec.job import FederationSpec
+
+PRELUDE: frozenset[Kind] = frozenset({"check", "statistics", "initialise"})
+"""Stages in which a site that refuses leaves the run instead of stopping it."""
+FOLDED: frozenset[Kind] = frozenset({"statistics", "initialise", "train", "evaluate"})
+"""Stages whose updates the driver combines."""
+
+
+class Stage(msgspec.Struct, frozen=True, kw_only=True):
+    """One round of a run, before it is known who takes part."""
+
+    kind: Kind
+    step: int = 0
+    """As RoundTask.step."""
+    own: bool = False
+    """Export only: each site's personalised copy, not the global model."""
+
+
+class Findings(msgspec.Struct, kw_only=True):
+    """What a run has produced so far; written by the coordinator alone."""
+
+    sites: tuple[str, ...]
+    """Sites of the run that have not been excluded, sorted."""
+    statistics: Blob | None = None
+    manifest: str | None = None
+    """Digest of the model's manifest, from initialise."""
+    initial: Blob | None = None
+    model: Blob | None = None
+    state: Blob | None = None
+    alone: dict[str, Part] = msgspec.field(default_factory=dict)
+    personalised: dict[str, Part] = msgspec.field(default_factory=dict)
+    evaluations: list[tuple[int, Blob]] = msgspec.field(default_factory=list)
+    """Training round and added sums of each intermediate evaluation."""
+    sums: Blob | None = None
+    onnx: Blob | None = None
+
+    def models(self, *, shared_with: str | None = None) -> tuple[NamedModel, ...]:
+        """Return every final model under its name; `shared_with`: only those this site may see."""
+        assert self.model is not None
+        named = [NamedModel(name="federated", blob=self.model)]
+        for site in self.sites:
+            for kind, part in self._made_at(site):
+                if part.shared or shared_with in {None, site}:
+                    named.append(NamedModel(name=f"{kind}/{site}", blob=part.blob))
+        return tuple(named)
+
+    def models_at(self, site: str) -> tuple[NamedModel, ...]:
+        """Return the models a site made by itself."""
+        return tuple(NamedModel(name=f"{kind}/{site}", blob=part.blob) for kind, part in self._made_at(site))
+
+    def _made_at(self, site: str) -> list[tuple[str, Part]]:
+        kinds = (("alone", self.alone), ("personalised", self.personalised))
+        return [(kind, parts[site]) for kind, parts in kinds if site in parts]
+
+
+def stages_of(job: JobSpec, *, statistics: bool) -> tuple[Stage, ...]:
+    """List the run's stages; `statistics`: does the task ask for them (known after the check)?"""
+    stages = [Stage(kind="check")]
+    if statistics:
+        stages.append(Stage(kind="statistics"))
+    stages.append(Stage(kind="initialise"))
+    for step in range(1, job.federation.rounds + 1):
+        stages.append(Stage(kind="train", step=step))
+        if job.evaluation.every and step % job.evaluation.every == 0:
+            stages.append(Stage(kind="evaluate", step=step))
+    if job.evaluation.alone:
+        stages.append(Stage(kind="alone"))
+    if job.evaluation.personalise_epochs:
+        stages.append(Stage(kind="personalise"))
+    stages.append(Stage(kind="evaluate"))
+    if job.deployment.serve != "none":
+        stages.append(Stage(kind="export"))
+    if job.deployment.serve == "personalised" and job.evaluation.personalise_epochs:
+        stages.append(Stage(kind="export", own=True))
+    return tuple(stages)
+
+
+def draw_cohort(federation: FederationSpec, step: int, sites: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the sorted cohort of training round `step`: ceil(cohort * N) of `sites`, drawn from (seed, step)."""
+    size = share_of(federation.cohort, len(sites))
+    if size == len(sites):
+        return sites
+    chosen = np.random.default_rng((federation.seed, step)).choice(len(sites), size=size, replace=False)
+    return tuple(sites[index] for index in sorted(chosen))
+
+
+def share_of(share: float, count: int) -> int:
+    """Return ceil(share * count), at least 1, unmoved by rounding (a tenth of 30 is 3, though 0.1 * 30 > 3)."""
+    return max(1, math.ceil(share * count - 1e-9))
+
+
+def task_of(blank: RoundTask, stage: Stage, site: str, found: Findings, algorithm: Algorithm) -> RoundTask:
+    """Fill in `blank` (run, round, job and bundle set) for one site."""
+    task = msgspec.structs.replace(blank, site=site, kind=stage.kind, step=stage.step, statistics=found.statistics)
+    cross = blank.job.evaluation.cross
+    change: dict[str, Any] = {}
+    match stage.kind:
+        case "initialise":
+            change = {"share": True}
+        case "train":
+            inputs = {} if found.state is None else dict.fromkeys(algorithm.sent, found.state)
+            change = {"model": found.model, "variant": algorithm.variant(), "inputs": inputs}
+        case "alone":
+            change = {"model": found.initial, "share": cross}
+        case "personalise":
+            change = {"model": found.model, "share": cross}
+        case "evaluate":
+            change = {"models": _scored(stage, site, found, cross=cross)}
+        case "export":
+            model = found.personalised[site].blob if stage.own else found.model
+            change = {"model": model, "share": not stage.own}
+    return msgspec.structs.replace(task, **change)
+
+
+def _scored(stage: Stage, site: str, found: Findings, *, cross: bool) -> tuple[NamedModel, ...]:
+    assert found.model is not None
+    federated = NamedModel(name="federated", blob=found.model)
+    if stage.step:
+        return (federated,)
+    return found.models(shared_with=site) if cross else (federated, *found.models_at(site))
