@@ -1,0 +1,190 @@
+"""Client: the control plane's REST API as typed calls, over TLS with the control plane's own CA pinned.
+
+    with connect(state) as client:
+        for site in client.sites():
+            print(site.name, site.presence)
+
+An error of the other side (a wire.Failure) is raised again as the same class; a control plane that cannot be reached
+is a LinkError.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from archipel.spec import (
+    ArchipelError,
+    Blob,
+    Event,
+    JobSpec,
+    LinkError,
+    ModelVersion,
+    Plan,
+    SpecError,
+    decode,
+    encode,
+    errors,
+)
+from archipel.spec.views import (
+    EventsPage,
+    InvitationRequest,
+    InvitationView,
+    LoggedEvent,
+    ModelsPage,
+    Operator,
+    PlanRequest,
+    Progress,
+    RunReport,
+    RunRequest,
+    RunsPage,
+    RunView,
+    SitesPage,
+    SiteView,
+)
+from archipel.spec.wire import Failure
+
+T = TypeVar("T")
+_POLL_SECONDS = 70.0
+"""Longer than control holds a long poll; not a limit on any work."""
+
+
+class Client:
+    """One control plane, for one operator."""
+
+    def __init__(self, operator: Operator, transport: httpx.BaseTransport | None = None) -> None:
+        self.operator = operator
+        verify: Any = ssl.create_default_context(cadata=operator.ca_pem) if transport is None else True
+        self._http = httpx.Client(
+            base_url=operator.url,
+            verify=verify,
+            transport=transport,
+            trust_env=False,
+            headers={"Authorization": f"Bearer {operator.token}"},
+            timeout=httpx.Timeout(_POLL_SECONDS, connect=5.0),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._http.close()
+
+    # ---- sites -----------------------------------------------------------------------------------------------
+
+    def invite(self, site: str) -> InvitationView:
+        """Make a join token for `site`."""
+        return self._post("/v1/invitations", InvitationRequest(site=site), InvitationView)
+
+    def sites(self) -> tuple[SiteView, ...]:
+        """Return all sites, by name."""
+        return self._get("/v1/sites", SitesPage).sites
+
+    # ---- jobs and runs ---------------------------------------------------------------------------------------
+
+    def upload_bundle(self, data: bytes) -> Blob:
+        """Store a task's code; the same bytes twice are one."""
+        return self._call("POST", "/v1/bundles", Blob, content=data, media="application/zip")
+
+    def plan(self, job: JobSpec) -> Plan:
+        """Return what the job would take."""
+        return self._post("/v1/plans", PlanRequest(job=job), Plan)
+
+    def start(self, job: JobSpec, bundle: str) -> RunView:
+        """Start a run of the job."""
+        return self._post("/v1/runs", RunRequest(job=job, bundle=bundle), RunView)
+
+    def runs(self) -> tuple[RunView, ...]:
+        """Return all runs, newest first."""
+        return self._get("/v1/runs", RunsPage).runs
+
+    def run(self, run: str) -> RunView:
+        """Return one run."""
+        return self._get(f"/v1/runs/{run}", RunView)
+
+    def progress(self, run: str, after: int | None = None) -> Progress:
+        """Return where the run is; with `after`, once there is news since that `seq` (or after a while)."""
+        query: dict[str, str | int] = {} if after is None else {"after": after}
+        return self._get(f"/v1/runs/{run}/progress", Progress, query)
+
+    def report(self, run: str) -> RunReport:
+        """Return what came out of a run."""
+        return self._get(f"/v1/runs/{run}/report", RunReport)
+
+    def stop(self, run: str) -> RunView:
+        """Stop a run; `resume` goes on with it."""
+        return self._call("POST", f"/v1/runs/{run}/stop", RunView)
+
+    def resume(self, run: str) -> RunView:
+        """Go on with a stopped or failed run."""
+        return self._call("POST", f"/v1/runs/{run}/resume", RunView)
+
+    # ---- models and events -----------------------------------------------------------------------------------
+
+    def models(self, name: str | None = None) -> tuple[ModelVersion, ...]:
+        """Return model versions, newest first within a name."""
+        path = "/v1/models" if name is None else f"/v1/models/{name}"
+        return self._get(path, ModelsPage).models
+
+    def events(self, after: int = 0) -> tuple[LoggedEvent, ...]:
+        """Return one page of events with ids above `after`."""
+        return self._get("/v1/events", EventsPage, {"after": after}).events
+
+    def all_events(self, after: int = 0) -> Iterator[tuple[int, Event]]:
+        """Yield every event above `after` that is there now, page by page."""
+        while page := self.events(after):
+            for item in page:
+                after = item.id
+                yield item.id, item.event
+
+    # ---- the wire --------------------------------------------------------------------------------------------
+
+    def _get(self, path: str, kind: type[T], query: dict[str, str | int] | None = None) -> T:
+        return self._call("GET", path, kind, query=query)
+
+    def _post(self, path: str, body: Any, kind: type[T]) -> T:
+        return self._call("POST", path, kind, content=encode(body))
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        *,
+        query: dict[str, str | int] | None = None,
+        content: bytes | None = None,
+        media: str = "application/json",
+    ) -> T:
+        headers = {} if content is None else {"Content-Type": media}
+        try:
+            answer = self._http.request(method, path, params=query, content=content, headers=headers)
+        except httpx.HTTPError as error:
+            raise LinkError(
+                f"control at {self.operator.url} cannot be reached: {error or type(error).__name__}",
+                hint="is it running? `archipel up` starts one here; `archipel resume` goes on with a local run",
+            ) from error
+        if answer.is_success:
+            return decode(answer.content, kind)
+        raise _error_of(answer)
+
+
+def error_from(failure: Failure) -> ArchipelError:
+    """Return the error a Failure names; a class this version does not know becomes the tree's base."""
+    kind = getattr(errors, failure.error, ArchipelError)
+    known = isinstance(kind, type) and issubclass(kind, ArchipelError)
+    return (kind if known else ArchipelError)(failure.message, hint=failure.hint)
+
+
+def _error_of(answer: httpx.Response) -> ArchipelError:
+    try:
+        return error_from(decode(answer.content, Failure))
+    except SpecError:
+        text = answer.text[:200]
+        return LinkError(f"control answered {answer.status_code}: {text}", hint="both sides must run the same version")

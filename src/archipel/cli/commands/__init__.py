@@ -1,0 +1,1 @@
+"""The commands of `archipel`, a few a file; main.py names them and imports none of them before it is called."""

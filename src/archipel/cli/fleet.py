@@ -1,0 +1,210 @@
+"""Fleet: local sites for a run; a control plane and one agent process a site, in one folder.
+
+    .archipel/islands/
+        fleet.json       what the fleet is for, and how far it is (FleetState)
+        control/         state of the control plane
+        sites/NAME/      a site's own folder: key, certificate, journal
+        data/NAME/       a site's rows (where the job prepares them)
+        logs/            output of every process
+        report.json, report.html
+
+Everything is as between machines: sites join by token, make their keys in their own processes and dial in over TLS.
+`ensure` may be called at any time and starts what is not running, so a fleet that was interrupted goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+from msgspec import field, structs
+
+from archipel.cli import processes
+from archipel.cli.client import Client
+from archipel.cli.planes import OPERATOR, operator_of
+from archipel.spec import ArchipelError, LinkError, SpecError, StateError, Value, decode, encode
+from archipel.spec.views import SiteView
+
+_TICK_SECONDS = 0.05
+_TAIL_LINES = 12
+
+
+class FleetState(Value, frozen=True, kw_only=True, tag_field="type", tag="fleet/1"):
+    """What a fleet is for, and how far it is."""
+
+    job_file: str
+    presets: tuple[str, ...] = ()
+    data: str | None = None
+    """The --data folder."""
+    http_port: int
+    sites_port: int
+    joined: tuple[str, ...] = ()
+    """Sites that have joined."""
+    run: str | None = None
+    """The run under way, or the last one."""
+    spent: dict[str, float] = field(default_factory=dict)
+    """Phase → wall seconds spent on the present run by the commands so far."""
+
+
+class Fleet:
+    """The processes and files of one job's local sites."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.control = folder / "control"
+        self.logs = folder / "logs"
+        self._handles: dict[str, psutil.Process] = {}
+
+    # ---- memory ----------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> FleetState | None:
+        """What fleet.json says; None: there is no fleet yet."""
+        path = self.folder / "fleet.json"
+        return decode(path.read_bytes(), FleetState) if path.is_file() else None
+
+    def save(self, state: FleetState) -> None:
+        """Write fleet.json, whole or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f".fleet.json.{os.getpid()}"
+        partial.write_bytes(encode(state))
+        partial.replace(self.folder / "fleet.json")
+
+    def change(self, **fields: object) -> FleetState:
+        """Change fields of fleet.json and return the new state."""
+        state = self.state
+        if state is None:
+            raise StateError(f"no fleet in {self.folder}", hint="start it with `archipel run JOB`")
+        changed = structs.replace(state, **fields)
+        self.save(changed)
+        return changed
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[bool]:
+        """Hold the fleet for this command; yields False where another command holds it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+
+    # ---- processes -------------------------------------------------------------------------------------------
+
+    def ensure_control(self) -> Client:
+        """Start the control plane unless it runs, and return a client of it once it answers."""
+        state = self.state
+        if state is None:
+            raise StateError(f"no fleet in {self.folder}", hint="start it with `archipel run JOB`")
+        if "control" not in processes.leaders(self.folder):
+            ports = ["--http-port", str(state.http_port), "--sites-port", str(state.sites_port)]
+            words = ["-m", "archipel.control", "--state", str(self.control), *ports]
+            self._handles["control"] = processes.start(self.folder, "control", words, self.logs / "control.log")
+        self._adopt()
+        self._wait_for("control", self._control_answers)
+        return Client(operator_of(self.control))
+
+    def ensure_sites(self, client: Client, datasets: dict[str, Path], dataset: str) -> None:
+        """Start every site that does not run, joining those that never did; return once all are here."""
+        running = processes.leaders(self.folder)
+        for name, data in datasets.items():
+            if f"site/{name}" not in running:
+                self._start_site(client, name, dataset, data)
+        self._adopt()
+        for name in datasets:
+            self._await_site(client, name, dataset)
+
+    def _await_site(self, client: Client, name: str, dataset: str) -> None:
+        self._wait_for(f"site/{name}", lambda: _is_here(client.sites(), name, dataset))
+        state = self.state
+        if state is not None and name not in state.joined:
+            self.change(joined=(*state.joined, name))
+
+    def _start_site(self, client: Client, name: str, dataset: str, data: Path) -> None:
+        folder = self.folder / "sites" / name
+        state = self.state
+        token = None
+        if state is None or name not in state.joined:
+            token = client.invite(name).token
+            words = ["-m", "archipel.cli.main", "join", "-", "--data", f"{dataset}={data}", "--folder", str(folder)]
+        else:
+            words = ["-m", "archipel.site", "--folder", str(folder)]
+        role = f"site/{name}"
+        self._handles[role] = processes.start(self.folder, role, words, self.logs / f"{name}.log", stdin=token)
+
+    def _adopt(self) -> None:
+        self._handles = processes.leaders(self.folder)
+
+    def missing(self) -> list[str]:
+        """Return the roles whose process has died since it was started or found."""
+        return [role for role, process in self._handles.items() if not _is_alive(process)]
+
+    def stop(self) -> list[str]:
+        """End every process of the fleet; sites first, so that they can say goodbye."""
+        roles = {role for role, _ in processes.members(self.folder)}
+        ended = processes.stop(self.folder, roles - {"control"})
+        return [*ended, *processes.stop(self.folder)]
+
+    def tail(self, role: str) -> str:
+        """Return the last lines a process printed."""
+        path = self.logs / f"{role.removeprefix('site/')}.log"
+        if not path.is_file():
+            return ""
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-_TAIL_LINES:])
+
+    def _control_answers(self) -> bool:
+        if not (self.control / OPERATOR).is_file():
+            return False
+        try:
+            with Client(operator_of(self.control)) as client:
+                client.sites()
+        except (LinkError, SpecError):
+            return False
+        return True
+
+    def _wait_for(self, role: str, is_ready: Callable[[], bool]) -> None:
+        while not is_ready():
+            process = self._handles.get(role)
+            if process is None or not _is_alive(process):
+                raise self._death_of(role)
+            time.sleep(_TICK_SECONDS)
+
+    def _death_of(self, role: str) -> ArchipelError:
+        log = self.logs / f"{role.removeprefix('site/')}.log"
+        said = [line for line in self.tail(role).splitlines() if line.strip()]
+        error = next((line.removeprefix("error: ") for line in said if line.startswith("error: ")), None)
+        hint = next((line.removeprefix("next:").strip() for line in said if line.startswith("next:")), None)
+        last = error or (said[-1] if said else "it printed nothing")
+        return StateError(f"{role} ended: {last}", hint=hint or f"its output is in {log}")
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports of loopback that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for item in sockets:
+            item.bind(("127.0.0.1", 0))
+        return [item.getsockname()[1] for item in sockets]
+
+
+def _is_here(sites: tuple[SiteView, ...], name: str, dataset: str) -> bool:
+    return any(
+        site.name == name and site.presence == "here" and any(item.dataset == dataset for item in site.datasets)
+        for site in sites
+    )
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

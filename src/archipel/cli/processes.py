@@ -1,0 +1,112 @@
+"""Processes of a fleet: started in the background, found again by any later command, ended without a remainder.
+
+A process belongs to a fleet because its environment says so (ARCHIPEL_FLEET: the fleet's folder, ARCHIPEL_ROLE: what
+it is). Children inherit the mark. So there are no files with process ids that could be stale or name a stranger, a
+crash of the command that started a process loses nothing, and `stop` finds workers whose parent has died.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from archipel.spec import StateError
+
+FLEET = "ARCHIPEL_FLEET"
+ROLE = "ARCHIPEL_ROLE"
+_GRACE_SECONDS = 8.0
+"""How long a process may take to end by itself after SIGTERM."""
+
+
+def start(
+    fleet: Path,
+    role: str,
+    arguments: Sequence[str],
+    log: Path,
+    *,
+    extra: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+) -> psutil.Process:
+    """Start `python ARGUMENTS` in a session of its own as `role` of the fleet, with its output appended to `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, **(extra or {}), FLEET: str(fleet.resolve()), ROLE: role, "PYTHONUNBUFFERED": "1"}
+    with log.open("ab") as output:
+        child = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
+    if stdin is not None and child.stdin is not None:
+        child.stdin.write(stdin.encode())
+        child.stdin.close()
+    return psutil.Process(child.pid)
+
+
+def members(fleet: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """Yield (role, process) of every live process of the fleet, workers included."""
+    mark = str(fleet.resolve())
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        try:
+            environment = process.environ()
+            if environment.get(FLEET) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                yield environment.get(ROLE, "unknown"), process
+        except (psutil.Error, OSError):
+            continue
+
+
+def leaders(fleet: Path) -> dict[str, psutil.Process]:
+    """Return role → the process that leads it (the one whose parent is not of the same role)."""
+    found = list(members(fleet))
+    ids = {process.pid for _, process in found}
+    return {role: process for role, process in found if _parent_of(process) not in ids}
+
+
+def stop(fleet: Path, roles: Iterable[str] | None = None) -> list[str]:
+    """End all processes of the fleet (or of some roles): ask, wait, insist; return the roles that were ended.
+
+    Raises:
+        StateError: a process is still there after SIGKILL.
+    """
+    wanted = None if roles is None else set(roles)
+    chosen = [(role, process) for role, process in members(fleet) if wanted is None or role in wanted]
+    ids = {process.pid for _, process in chosen}
+    for _, process in chosen:
+        if _parent_of(process) not in ids:
+            _signal(process, kill=False)
+    processes = [process for _, process in chosen]
+    _, alive = psutil.wait_procs(processes, timeout=_GRACE_SECONDS)
+    late = [process for role, process in members(fleet) if wanted is None or role in wanted]
+    for process in {*alive, *late}:
+        _signal(process, kill=True)
+    _, left = psutil.wait_procs({*alive, *late}, timeout=_GRACE_SECONDS)
+    if left:
+        numbers = ", ".join(str(process.pid) for process in left)
+        raise StateError(f"processes {numbers} do not end", hint="end them by hand, then run the command again")
+    return sorted({role for role, _ in chosen})
+
+
+def _signal(process: psutil.Process, *, kill: bool) -> None:
+    try:
+        if kill:
+            process.kill()
+        else:
+            process.terminate()
+    except psutil.NoSuchProcess:
+        return
+
+
+def _parent_of(process: psutil.Process) -> int | None:
+    try:
+        return process.ppid()
+    except psutil.NoSuchProcess:
+        return None

@@ -1,0 +1,141 @@
+"""Watching a run: live on a terminal, one plain line a round elsewhere.
+
+    ended = watch(client, run.id, console, on_news=fleet.supervise)
+
+What is shown: the phase and round, which sites have answered, the training loss, bytes moved, time spent. Watching
+changes nothing: it can be broken off and taken up again at any time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from archipel.cli import wording
+from archipel.cli.client import Client
+from archipel.spec import LinkError
+from archipel.spec.views import Progress, SiteProgress
+
+ENDED = ("finished", "failed", "stopped")
+_PHASES = {
+    "check": "checking the data",
+    "statistics": "adding up statistics",
+    "initialise": "making the first weights",
+    "train": "training together",
+    "alone": "training alone, for comparison",
+    "personalise": "personalising",
+    "evaluate": "scoring on held-out rows",
+    "export": "exporting for serving",
+}
+_MARKS = {"done": "[green]●[/]", "working": "[yellow]◐[/]", "refused": "[red]✗[/]", "not asked": "[dim]·[/]"}
+_SPARKS = "▁▂▃▄▅▆▇█"
+_AGAIN_SECONDS = 0.2
+_LONGEST_GAP_SECONDS = 60.0
+
+
+def watch(client: Client, run: str, console: Console, on_news: Callable[[], None] = lambda: None) -> Progress:
+    """Show the run until it ends, and return how it ended; `on_news` is called between two looks."""
+    progress = _look(client, run, None, on_news)
+    if not console.is_terminal:
+        return _watch_plainly(client, run, progress, console, on_news)
+    with Live(draw(progress), console=console, refresh_per_second=8, transient=True) as live:
+        while progress.run.state not in ENDED:
+            progress = _look(client, run, progress.seq, on_news)
+            live.update(draw(progress))
+    return progress
+
+
+def _watch_plainly(
+    client: Client, run: str, progress: Progress, console: Console, on_news: Callable[[], None]
+) -> Progress:
+    said = ""
+    while True:
+        line = describe(progress)
+        if line != said:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            said = line
+        if progress.run.state in ENDED:
+            return progress
+        progress = _look(client, run, progress.seq, on_news)
+
+
+def _look(client: Client, run: str, after: int | None, on_news: Callable[[], None]) -> Progress:
+    """Ask where the run is; a control plane that is being restarted is asked again for a while."""
+    since = time.monotonic()
+    while True:
+        on_news()
+        try:
+            return client.progress(run, after)
+        except LinkError:
+            if time.monotonic() - since > _LONGEST_GAP_SECONDS:
+                raise
+            after = None
+            time.sleep(_AGAIN_SECONDS)
+
+
+def describe(progress: Progress) -> str:
+    """Return one line on where the run is, which changes with the phase, the round and the loss only."""
+    run = progress.run
+    if run.state in ENDED:
+        return f"{run.id}: {run.state}" + (f": {run.message}" if run.message else "")
+    if run.state != "running" or progress.kind is None:
+        return f"{run.id}: {run.state}" + (f": {run.message}" if run.message else "")
+    phase = _PHASES.get(progress.kind, progress.kind)
+    if progress.kind != "train":
+        return f"{phase}: {len(progress.sites)} sites"
+    loss = "" if progress.loss is None else f"  loss {progress.loss:.4f}"
+    moved = wording.size(progress.up_bytes + progress.down_bytes) if progress.step % 10 == 0 else ""
+    return f"{phase}: round {progress.step} of {progress.steps}{loss}" + (f"  {moved} moved" if moved else "")
+
+
+def draw(progress: Progress) -> Group:
+    """Return the live picture of a run."""
+    run = progress.run
+    phase = _PHASES.get(progress.kind or "", run.state)
+    head = Table.grid(padding=(0, 2))
+    head.add_row(
+        Text(phase, style="bold cyan"),
+        ProgressBar(total=max(progress.steps, 1), completed=_completed(progress), width=28),
+        Text(f"round {progress.step}/{progress.steps}" if progress.kind == "train" else ""),
+        Text("" if progress.loss is None else f"loss {progress.loss:.4f}"),
+        Text(_spark(progress.losses), style="magenta"),
+    )
+    answered = sum(site.status == "done" for site in progress.sites)
+    moved = f"↑ {wording.size(progress.up_bytes)}  ↓ {wording.size(progress.down_bytes)}"
+    facts = Text(f"{answered} of {len(progress.sites)} sites answered   {moved}   {wording.duration(progress.seconds)}")
+    parts: list[Table | Text] = [head, _sites(progress.sites), facts]
+    if run.message:
+        parts.append(Text(f"{run.state}: {run.message}", style="yellow"))
+    return Group(*parts)
+
+
+def _completed(progress: Progress) -> int:
+    if progress.kind in {"check", "statistics", "initialise", None}:
+        return 0
+    return max(progress.step - 1, 0) if progress.kind == "train" else progress.steps
+
+
+def _sites(sites: tuple[SiteProgress, ...]) -> Text:
+    parts = [f"{_MARKS[site.status]} {site.site}{_aside(site)}" for site in sites]
+    return Text.from_markup("   ".join(parts))
+
+
+def _aside(site: SiteProgress) -> str:
+    if site.presence != "here":
+        return f" [red]({site.presence})[/]"
+    return f" [dim]{wording.share(site.done)}[/]" if site.status == "working" and site.done else ""
+
+
+def _spark(losses: tuple[float, ...], width: int = 24) -> str:
+    if len(losses) < 2:
+        return ""
+    shown = losses[-width:]
+    low, high = min(shown), max(shown)
+    span = (high - low) or 1.0
+    return "".join(_SPARKS[min(int((loss - low) / span * len(_SPARKS)), len(_SPARKS) - 1)] for loss in shown)

@@ -1,0 +1,52 @@
+"""Numbers in words for people: sizes, times, counts; the same everywhere."""
+
+from __future__ import annotations
+
+
+def size(count: float) -> str:
+    """Return a number of bytes in words.
+
+    >>> size(1_234_567)
+    '1.23 MB'
+    """
+    if count < 1000:
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        count /= 1000
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+    return f"{count / 1000:.3g} TB"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in words.
+
+    >>> duration(83.2)
+    '1 min 23 s'
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def count(number: int) -> str:
+    """Return a count with its thousands apart.
+
+    >>> count(336776)
+    '336,776'
+    """
+    return f"{number:,}"
+
+
+def share(number: float) -> str:
+    """Return a share as a percentage.
+
+    >>> share(0.875)
+    '88 %'
+    """
+    return f"{number * 100:.0f} %"
