@@ -59,7 +59,7 @@ def issue(
         raise ValueError(f"a secret has {SECRET_BYTES} bytes")
     token = JoinToken(site=site, control=control, ca=ca, secret=secret.hex())
     text = _PREFIX + base64.urlsafe_b64encode(encode(token)).decode().rstrip("=")
-    stored = Invitation(site=site, secret_hash=_hash(secret.hex()), expires_at=now + lifetime_seconds)
+    stored = Invitation(site=site, secret_hash=hash_of(secret.hex()), expires_at=now + lifetime_seconds)
     return text, stored
 
 
@@ -94,9 +94,10 @@ def check(invitation: Invitation, site: str, secret: str, now: float) -> None:
         raise TrustError(f"the invitation is locked after {MAX_TRIES} wrong secrets", hint=hint)
     if now > invitation.expires_at:
         raise TrustError(f"the token expired {now - invitation.expires_at:.0f} s ago", hint=hint)
-    if not hmac.compare_digest(invitation.secret_hash, _hash(secret)):
+    if not hmac.compare_digest(invitation.secret_hash, hash_of(secret)):
         raise TrustError("the token's secret is wrong", hint=hint)
 
 
-def _hash(secret: str) -> str:
+def hash_of(secret: str) -> str:
+    """Return what control keeps of a secret."""
     return hashlib.sha256(secret.encode()).hexdigest()
