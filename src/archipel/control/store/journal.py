@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, update
 
 from archipel.control.store.tables import run_events
 from archipel.federated.port import RunEvent, UpdateAccepted
@@ -32,11 +32,17 @@ def append(connection: Connection, run: str, first: int, events: Sequence[RunEve
     connection.execute(insert(run_events), rows)
 
 
+def uncount(connection: Connection, run: str, number: int, site: str) -> None:
+    """An accepted update was found unusable: the site may answer again. What happened stays written."""
+    here = (run_events.c.run == run) & (run_events.c.round == number) & (run_events.c.site == site)
+    connection.execute(update(run_events).where(here).values(round=None, site=None))
+
+
 def replay(connection: Connection, run: str) -> Iterator[tuple[float, RunEvent]]:
     """Yield (when, event) from the first on."""
     question = select(run_events.c.at, run_events.c.event).where(run_events.c.run == run).order_by(run_events.c.seq)
     for at, text in connection.execute(question):
-        yield at, decode(text.encode(), RunEvent)
+        yield at, decode(text.encode(), RunEvent)  # type: ignore[arg-type]  # msgspec reads unions as well
 
 
 def length(connection: Connection, run: str) -> int:

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from archipel.control.store.tables import bundles, jobs, rounds, runs, transfers
 from archipel.spec import Blob, JobSpec, decode, encode
+from archipel.spec.views import Moved
 
 UNFINISHED = ("waiting", "running", "paused", "stopped", "failed")
 
@@ -91,20 +92,22 @@ def rounds_of(connection: Connection, run: str) -> list[Row[Any]]:
     return list(connection.execute(select(rounds).where(rounds.c.run == run).order_by(rounds.c.round)))
 
 
-def add_bytes(connection: Connection, run: str, site: str, kind: str, up_bytes: int, down_bytes: int) -> None:
+def add_bytes(connection: Connection, run: str, moved: Moved) -> None:
     """Add to what was moved between a site and control in a phase of a run."""
-    here = (transfers.c.run == run) & (transfers.c.site == site) & (transfers.c.kind == kind)
-    change = update(transfers).where(here)
-    more = {"up_bytes": transfers.c.up_bytes + up_bytes, "down_bytes": transfers.c.down_bytes + down_bytes}
-    if connection.execute(change.values(**more)).rowcount == 0:
-        values = {"run": run, "site": site, "kind": kind, "up_bytes": up_bytes, "down_bytes": down_bytes}
-        connection.execute(insert(transfers).values(**values))
+    up, down = transfers.c.up_bytes + moved.up_bytes, transfers.c.down_bytes + moved.down_bytes
+    here = (transfers.c.run == run) & (transfers.c.site == moved.site) & (transfers.c.kind == moved.phase)
+    if connection.execute(update(transfers).where(here).values(up_bytes=up, down_bytes=down)).rowcount == 0:
+        values = {"up_bytes": moved.up_bytes, "down_bytes": moved.down_bytes}
+        connection.execute(insert(transfers).values(run=run, site=moved.site, kind=moved.phase, **values))
 
 
-def bytes_of(connection: Connection, run: str) -> list[Row[Any]]:
+def bytes_of(connection: Connection, run: str) -> tuple[Moved, ...]:
     """Return what was moved in a run, by site and phase."""
-    order = (transfers.c.site, transfers.c.kind)
-    return list(connection.execute(select(transfers).where(transfers.c.run == run).order_by(*order)))
+    question = select(transfers).where(transfers.c.run == run).order_by(transfers.c.site, transfers.c.kind)
+    return tuple(
+        Moved(site=row.site, phase=row.kind, up_bytes=row.up_bytes, down_bytes=row.down_bytes)
+        for row in connection.execute(question)
+    )
 
 
 def _with_job() -> Any:

@@ -1,0 +1,171 @@
+"""Who may join, and who is who: invitations, certificates, and the name behind a certificate.
+
+    invite(site)       → a token, one use, one hour           (the operator hands it over)
+    enrol(enrolment)   → a certificate for the site's own key
+    renew(site, csr)   → a fresh one, asked for with the present one
+    require(pem)       → the site that calls, or a TrustError
+
+A spent token still answers the very signing request that spent it: a site whose answer was lost may ask again,
+and nobody else gains anything, for the certificate fits its key only.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import Any
+
+from cryptography import x509
+from sqlalchemy import Connection, Row
+
+from archipel.control.services.audit import EventLog, keep_within
+from archipel.control.store import sites as rows
+from archipel.control.store.database import Database
+from archipel.security import Authority, Invitation, check, expiry_of, issue, site_of
+from archipel.security.tokens import LIFETIME_SECONDS, SECRET_BYTES, hash_of
+from archipel.spec import TrustError, digest_of, failpoint
+from archipel.spec.views import InvitationView
+from archipel.spec.wire import Certificate, Enrolment
+
+
+class Enrolments:
+    """Lets sites in and knows them again."""
+
+    def __init__(self, database: Database, log: EventLog, authority: Authority, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._log = log
+        self._authority = authority
+        self._clock = clock
+        self._known: dict[bytes, tuple[str, float]] = {}
+
+    def invite(self, site: str, control_url: str, actor: str, random: Callable[[int], bytes]) -> InvitationView:
+        """Make a join token for a site (known or new)."""
+        now = self._clock()
+        token, stored = issue(
+            site,
+            control_url,
+            self._authority.fingerprint,
+            secret=random(SECRET_BYTES),
+            now=now,
+            lifetime_seconds=LIFETIME_SECONDS,
+        )
+        said = self._log.event("site.invited", actor=actor, site=site, expires_at=stored.expires_at)
+
+        def change(connection: Connection) -> None:
+            rows.add_invitation(connection, site, stored.secret_hash, stored.expires_at)
+            keep_within(connection, said)
+
+        self._database.write(change)
+        return InvitationView(site=site, token=token, expires_at=stored.expires_at)
+
+    def enrol(self, enrolment: Enrolment, sites_address: str) -> Certificate:
+        """Spend a token and certify the site's key.
+
+        Raises:
+            TrustError: the token is wrong, used, expired, locked or another site's; or the request is not valid.
+        """
+        now = self._clock()
+        pem = self._authority.certify_site(enrolment.site, enrolment.csr_pem, _utc(now))
+
+        def change(connection: Connection) -> TrustError | None:
+            refused = _spend(connection, enrolment, now)
+            if refused is None:
+                rows.add_site(connection, enrolment.site, now)
+                _remember(connection, enrolment.site, pem)
+                said = self._log.event("site.joined", actor=f"site/{enrolment.site}", site=enrolment.site)
+            else:
+                facts = {"level": "warning", "site": enrolment.site, "reason": refused.message}
+                said = self._log.event("site.refused", **facts)  # type: ignore[arg-type]
+            keep_within(connection, said)
+            return refused
+
+        refused = self._database.write(change)
+        if refused is not None:
+            raise refused
+        failpoint("control.enrol.after_commit")
+        return Certificate(certificate_pem=pem, ca_pem=self._authority.pem, sites_address=sites_address)
+
+    def renew(self, site: str, csr_pem: str, sites_address: str) -> Certificate:
+        """Certify a fresh key (or the same) of a site that has proved its name."""
+        pem = self._authority.certify_site(site, csr_pem, _utc(self._clock()))
+        self._database.write(lambda connection: _remember(connection, site, pem))
+        self._log.write("site.renewed", actor=f"site/{site}", site=site)
+        return Certificate(certificate_pem=pem, ca_pem=self._authority.pem, sites_address=sites_address)
+
+    def require(self, certificate_pem: bytes) -> str:
+        """Return the site whose certificate this is (TLS has verified it against our CA).
+
+        Raises:
+            TrustError: it names no site, was not issued here, has expired or was revoked.
+        """
+        known = self._known.get(certificate_pem)
+        if known is None:
+            known = self._known[certificate_pem] = self._look_up(certificate_pem)
+        site, expires_at = known
+        if self._clock() > expires_at:
+            raise TrustError(
+                f"the certificate of {site} has expired", hint=f"ask for `archipel invite {site}`, then join"
+            )
+        return site
+
+    def revoke(self, site: str, actor: str) -> int:
+        """From now on no certificate of the site is taken; return how many were valid."""
+        now = self._clock()
+
+        def change(connection: Connection) -> int:
+            count = rows.revoke_certificates(connection, site, now)
+            keep_within(connection, self._log.event("site.revoked", actor=actor, site=site, certificates=count))
+            return count
+
+        count = self._database.write(change)
+        self._known = {pem: known for pem, known in self._known.items() if known[0] != site}
+        return count
+
+    def _look_up(self, certificate_pem: bytes) -> tuple[str, float]:
+        site = site_of(certificate_pem)
+        serial = _serial(certificate_pem)
+        row = self._database.read(lambda connection: rows.certificate(connection, serial))
+        hint = f"ask for `archipel invite {site}`, then join again"
+        if row is None or row.site != site:
+            raise TrustError(f"no certificate {serial} was issued to {site}", hint=hint)
+        if row.revoked_at is not None:
+            raise TrustError(f"the certificate of {site} was revoked", hint=hint)
+        return site, row.expires_at
+
+
+def _spend(connection: Connection, enrolment: Enrolment, now: float) -> TrustError | None:
+    """Spend the invitation, or say why not (a wrong try is counted, so nothing is raised within the transaction)."""
+    request = digest_of(enrolment.csr_pem.encode())
+    row = rows.invitation_by_secret(connection, hash_of(enrolment.secret))
+    found = row or rows.latest_invitation(connection, enrolment.site)
+    if found is None:
+        hint = f"ask for one: `archipel invite {enrolment.site}`"
+        return TrustError(f"no token was issued for {enrolment.site}", hint=hint)
+    try:
+        check(_invitation(found, request), enrolment.site, enrolment.secret, now)
+    except TrustError as refused:
+        if row is None:
+            rows.count_try(connection, found.id)
+        return refused
+    rows.use_invitation(connection, found.id, request, now)
+    return None
+
+
+def _invitation(row: Row[Any], request: str) -> Invitation:
+    spent = row.used_at is not None and row.csr_digest != request
+    return Invitation(
+        site=row.site, secret_hash=row.secret_hash, expires_at=row.expires_at, tries=row.tries, used=spent
+    )
+
+
+def _remember(connection: Connection, site: str, pem: str) -> None:
+    _, until = expiry_of(pem)
+    rows.add_certificate(connection, _serial(pem.encode()), site, until.timestamp())
+
+
+def _serial(pem: bytes) -> str:
+    return f"{x509.load_pem_x509_certificate(pem).serial_number:x}"
+
+
+def _utc(now: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(now, dt.UTC)
