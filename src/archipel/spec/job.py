@@ -157,6 +157,8 @@ class DeploymentSpec(Value, frozen=True, kw_only=True):
 
     serve: Literal["none", "global", "personalised"] = "none"
     """Which copy each site serves on loopback; "personalised" falls back to the global model where there is none."""
+    question: dict[str, list[Scalar | list[Scalar]]] = field(default_factory=dict)
+    """An example that a run with local sites asks every site's endpoint at the end: input → one value a row."""
 
 
 class JobSpec(Value, frozen=True, kw_only=True, tag_field="type", tag="job/1"):
