@@ -1,0 +1,137 @@
+"""The worker process: `python -m archipel.site.worker PARENT_PID`, frames on stdin and stdout; see frames.py.
+
+It ends with its parent: at the end of stdin, and on Linux also by a signal the kernel sends when the parent dies.
+What the user's code prints goes to stderr. An exception of the user's code crosses with its place and kind only: its
+text may hold data, so it stays in the site's log.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import IO, Any
+
+from archipel.data.stores.spool import Spool
+from archipel.site.link.protocol import failure_of
+from archipel.site.worker import frames
+from archipel.site.worker.execute import Worker
+from archipel.site.worker.memory import CarriedMemory
+from archipel.spec import ArchipelError, TaskError, failpoint
+
+_PR_SET_PDEATHSIG = 1
+_SMALLEST_MOVE = 0.01
+
+
+class _UnwantedError(BaseException):
+    """Raised inside the task to unwind it; no handler of the user's takes it for an error."""
+
+
+class _Inbox:
+    """Reads stdin in a thread, so that the end of stdin ends the process even in the middle of a task."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._frames: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.unwanted = threading.Event()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def next(self) -> Any:
+        """Wait for the next frame."""
+        return self._frames.get()
+
+    def _read(self) -> None:
+        while (value := frames.read_frame(self._stream, "worker")) is not None:
+            if isinstance(value, frames.Abandon):
+                self.unwanted.set()
+            else:
+                self._frames.put(value)
+        os._exit(0)
+
+
+class _Outbox:
+    """Writes frames to what was stdout; stdout itself now is stderr."""
+
+    def __init__(self) -> None:
+        self._stream = os.fdopen(os.dup(1), "wb")
+        os.dup2(2, 1)
+
+    def say(self, value: frames.FromWorker) -> None:
+        """Write one frame."""
+        self._stream.write(frames.frame(value))
+        self._stream.flush()
+
+
+def _end_with(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def _execute(worker: Worker, memory: CarriedMemory, request: frames.Execute, inbox: _Inbox, outbox: _Outbox) -> None:
+    told = 0.0
+
+    def progress(done: float) -> None:
+        nonlocal told
+        if inbox.unwanted.is_set():
+            raise _UnwantedError
+        if done >= told + _SMALLEST_MOVE:
+            told = done
+            failpoint(f"site.worker.during_{request.task.kind}")
+            outbox.say(frames.Moved(done=min(1.0, done)))
+
+    memory.carry(request.state)
+    inbox.unwanted.clear()
+    try:
+        update = worker.execute(request.task, progress)
+        outbox.say(frames.Done(update=update, state=memory.new))
+    except _UnwantedError:
+        outbox.say(frames.Failed())
+    except ArchipelError as error:
+        traceback.print_exc()
+        outbox.say(frames.Failed(failure=failure_of(_without_data(error))))
+    except Exception as error:  # noqa: BLE001 - whatever the work ended in, the agent is told
+        traceback.print_exc()
+        failed = TaskError(f"{request.task.kind} ended in {type(error).__name__}", hint="the site's log says where")
+        outbox.say(frames.Failed(failure=failure_of(failed)))
+
+
+def _without_data(error: ArchipelError) -> ArchipelError:
+    """Return `error` without the text of a foreign exception that caused it."""
+    cause = error.__cause__
+    if cause is None or isinstance(cause, ArchipelError) or not isinstance(error, TaskError):
+        return error
+    text = str(cause)
+    place = error.message.removesuffix(text).rstrip(": ") if text else error.message
+    return type(error)(place, hint=f"{error.hint}; the text of the exception is in the site's log")
+
+
+def _begin(inbox: _Inbox) -> frames.Begin:
+    begin = inbox.next()
+    if not isinstance(begin, frames.Begin):
+        raise SystemExit(f"the first frame is a {type(begin).__name__}")
+    return begin
+
+
+def main() -> None:
+    """Serve tasks until stdin ends."""
+    _end_with(int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the agent's; it ends its workers
+    outbox = _Outbox()
+    inbox = _Inbox(sys.stdin.buffer)
+    begin = _begin(inbox)
+    memory = CarriedMemory()
+    datasets = {name: Path(path) for name, path in begin.datasets.items()}
+    worker = Worker(begin.site, datasets, Spool(Path(begin.spool)), memory)
+    outbox.say(frames.Ready())
+    while True:
+        _execute(worker, memory, inbox.next(), inbox, outbox)
+
+
+main()

@@ -1,0 +1,75 @@
+"""What a site remembers of a run between rounds, such as SCAFFOLD's c_i or its personalised weights.
+
+The worker asks for the newest state of rounds before the one at hand, and hands over an update together with the
+state it leads to: whoever keeps them keeps both or neither, so a round that is done again starts from the same state.
+A live site keeps them in its journal (the worker process only carries them); a simulation in a RunMemory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from archipel.spec import Blob, RoundTask, Update
+
+CONTROL = "control"
+"""SCAFFOLD's c_i, laid out as the weights."""
+PERSONALISED = "personalised"
+"""The site's own copy of the final model: weights…"""
+PERSONALISED_ONNX = "personalised.onnx"
+"""…and what is served."""
+
+
+class Memory(Protocol):
+    """A site's memory of its runs."""
+
+    def recall(self, run: str, before: int) -> dict[str, Blob]:
+        """Return the newest state of a run, by name, from rounds before `before`."""
+        ...
+
+    def keep(self, task: RoundTask, update: Update, state: Mapping[str, Blob]) -> None:
+        """Take an update together with the state it leads to."""
+        ...
+
+
+class RunMemory:
+    """Memory in memory, for sites of a simulation; one a site."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, dict[int, dict[str, Blob]]] = {}
+
+    def recall(self, run: str, before: int) -> dict[str, Blob]:
+        """See Memory."""
+        newest: dict[str, Blob] = {}
+        for round_, state in sorted(self._states.get(run, {}).items()):
+            if round_ < before:
+                newest |= state
+        return newest
+
+    def keep(self, task: RoundTask, update: Update, state: Mapping[str, Blob]) -> None:
+        """See Memory; states that the newest ones replace are dropped, but for the last."""
+        del update
+        if state:
+            self._states.setdefault(task.run, {})[task.round] = dict(state)
+
+
+class CarriedMemory:
+    """Memory of a worker process: the agent's journal gives the state with a task and takes it with the answer."""
+
+    def __init__(self) -> None:
+        self._given: dict[str, Blob] = {}
+        self.new: dict[str, Blob] = {}
+
+    def carry(self, state: Mapping[str, Blob]) -> None:
+        """Take what the journal knows, before a task."""
+        self._given, self.new = dict(state), {}
+
+    def recall(self, run: str, before: int) -> dict[str, Blob]:
+        """See Memory; the agent has chosen run and round."""
+        del run, before
+        return dict(self._given)
+
+    def keep(self, task: RoundTask, update: Update, state: Mapping[str, Blob]) -> None:
+        """See Memory."""
+        del task, update
+        self.new = dict(state)

@@ -1,0 +1,90 @@
+"""Local training in its three forms: a round of the federation, the whole budget alone, fine-tuning of the final model.
+
+All three draw from the same streams (see schedule.py): training alone is what the federation would do with one site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from archipel.site.worker.schedule import learning_rate, stream
+from archipel.spec import RoundTask
+from archipel.tasks.port import Adapter, LocalPlan, Progress, Trained, Vector, Weights
+
+
+class TrainedRound(msgspec.Struct, frozen=True, kw_only=True):
+    """What a round of training came to."""
+
+    parts: dict[str, Vector]
+    """Vectors of the update, "delta" among them."""
+    state: dict[str, Vector]
+    """The site's next state."""
+    metrics: dict[str, float]
+
+
+def train_round(  # noqa: PLR0917 - each is a different thing the round needs
+    adapter: Adapter,
+    task: RoundTask,
+    weights: Weights,
+    inputs: Mapping[str, Vector],
+    state: Mapping[str, Vector],
+    progress: Progress,
+) -> TrainedRound:
+    """Train one round, as the task's algorithm asks."""
+    plan = _plan(task, task.step)
+    trained = adapter.train(weights, plan, progress)
+    return TrainedRound(parts={"delta": trained.delta}, state={}, metrics=_metrics(trained))
+
+
+def train_alone(
+    adapter: Adapter, task: RoundTask, weights: Weights, progress: Progress
+) -> tuple[Weights, dict[str, float]]:
+    """Spend the whole budget of rounds at this site, from `weights`; return the last weights."""
+    rounds = task.job.federation.rounds
+    metrics: dict[str, float] = {}
+    for step in range(1, rounds + 1):
+        trained = adapter.train(weights, _plan(task, step), _share(progress, step - 1, rounds))
+        weights = Weights(manifest=weights.manifest, vector=weights.vector + trained.delta)
+        metrics = _metrics(trained)
+    return weights, metrics
+
+
+def train_personalised(
+    adapter: Adapter, task: RoundTask, weights: Weights, progress: Progress
+) -> tuple[Weights, dict[str, float]]:
+    """Fine-tune `weights` here; plain local training, in the stream after the last round's."""
+    evaluation, federation = task.job.evaluation, task.job.federation
+    plan = LocalPlan(
+        local=federation.local,
+        learning_rate=evaluation.personalise_learning_rate or federation.local.learning_rate,
+        epochs=max(1, evaluation.personalise_epochs),
+        seed=stream(federation.seed, federation.rounds + 1, task.site),
+    )
+    trained = adapter.train(weights, plan, progress)
+    return Weights(manifest=weights.manifest, vector=weights.vector + trained.delta), _metrics(trained)
+
+
+def _plan(task: RoundTask, step: int) -> LocalPlan:
+    federation = task.job.federation
+    return LocalPlan(
+        local=federation.local,
+        learning_rate=learning_rate(federation.local, step, federation.rounds),
+        epochs=federation.local.epochs,
+        seed=stream(federation.seed, step, task.site),
+    )
+
+
+def _metrics(trained: Trained) -> dict[str, float]:
+    return {
+        "examples": float(trained.examples),
+        "steps": float(trained.steps),
+        "loss_sum": float(trained.loss_sum),
+        "loss_examples": float(trained.loss_examples),
+    }
+
+
+def _share(progress: Progress, index: int, count: int) -> Progress:
+    """Return progress within piece `index` of `count`."""
+    return lambda done: progress((index + done) / count)
