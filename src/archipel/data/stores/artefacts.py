@@ -89,6 +89,19 @@ class Artefacts:
                     incoming.write(piece)
         return spool.require(blob.digest)
 
+    def drop(self, digest: str) -> None:
+        """Remove a blob; absent is fine.
+
+        Raises:
+            LinkError: the store cannot be reached.
+        """
+        try:
+            obstore.delete(self._store, _key(digest))
+        except FileNotFoundError:
+            return
+        except BaseError as error:
+            raise self._unreachable(error) from error
+
     def _unreachable(self, error: BaseError) -> LinkError:
         reason = str(error).splitlines()[0]
         return LinkError(f"the artefact store {self._place} failed: {reason}", hint="check its address and credentials")
