@@ -1,0 +1,17 @@
+"""One thread a worker: the order of additions, and so every last bit, must not depend on how many cores are free."""
+
+from __future__ import annotations
+
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+
+def settle_threads(framework: str = "numpy") -> None:
+    """Hold this process to one BLAS thread and, for "torch", one torch thread and deterministic algorithms.
+
+    A worker calls it once, before its first task, and it holds as long as the process lives.
+    """
+    if framework == "torch":
+        from archipel.tasks.torch.threads import settle_torch  # noqa: PLC0415 (frameworks load when they are named)
+
+        settle_torch()
+    threadpool_limits(limits=1)

@@ -1,0 +1,94 @@
+"""TorchAdapter: the port for framework = "torch"."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from archipel.data.site_data import SiteData
+from archipel.spec import JobSpec, ShapeError, TaskError, require_finite
+from archipel.tasks.examples import part_of, read_split
+from archipel.tasks.guard import task_folder, user_code
+from archipel.tasks.port import LocalPlan, Progress, Samples, Split, Sums, Task, Trained, Weights, row_count
+from archipel.tasks.torch.batches import in_order
+from archipel.tasks.torch.flat_model import FlatModel
+from archipel.tasks.torch.loop import Loop
+from archipel.tasks.torch.task import TorchTask
+from archipel.tasks.torch.threads import choose_device, seeded
+from archipel.tasks.weights import require_manifest, require_vector
+
+HISTOGRAM = "classification.histogram"
+
+
+class TorchAdapter:
+    """A TorchTask at one site. Data are read at the first call that needs them, the model is built at its first."""
+
+    def __init__(self, job: JobSpec, task: Task, data: SiteData, statistics: Sums, device: str = "auto") -> None:
+        if not isinstance(task, TorchTask):
+            raise TaskError(
+                f"{type(task).__name__} is no TorchTask", hint="derive it from archipel.tasks.torch.TorchTask"
+            )
+        self._task = task
+        self._data = data
+        self._statistics = statistics
+        self._device = choose_device(device)
+        self._seed = job.federation.seed
+        self._histograms = job.privacy.histograms
+
+    def initial(self, seed: int) -> Weights:
+        """Return the weights of a model built with torch seeded by `seed`."""
+        model = FlatModel(self._task, self._statistics, seed, torch.device("cpu"))
+        return Weights(manifest=model.manifest, vector=model.take())
+
+    def train(self, weights: Weights, plan: LocalPlan, progress: Progress) -> Trained:
+        """Train on the training split from `weights`; see `loop`."""
+        require_manifest(weights, self._model.manifest)
+        if plan.correction is not None:
+            require_vector("the correction", plan.correction, self._model.manifest)
+        return Loop(self._task, self._model, plan).run(weights.vector, self._split.train, progress)
+
+    def evaluate(self, weights: Weights, part: str = "test") -> Sums:
+        """Return the task's sums of `weights` on a part of the split."""
+        require_manifest(weights, self._model.manifest)
+        samples = part_of(self._split, part)
+        self._model.put(weights.vector)
+        self._model.module.eval()
+        with (
+            user_code("evaluate", task_folder(self._task)),
+            seeded(0, self._device),
+            torch.no_grad(),
+        ):
+            raw: Any = self._task.evaluate(self._model.module, in_order(self._task, samples, self._device))
+            sums = {str(name): np.array(value, dtype=np.float64) for name, value in raw.items()}
+        for name, value in sums.items():
+            require_finite(f"the sum {name!r}", value)
+        return {name: value for name, value in sums.items() if self._histograms or name != HISTOGRAM}
+
+    def export(self, weights: Weights, target: Path) -> None:
+        """Write ONNX that takes the task's features and answers what `scores` returns."""
+        from archipel.tasks.torch.onnx_file import write_onnx  # noqa: PLC0415 (the exporter costs seconds to import)
+
+        model = FlatModel(self._task, self._statistics, self._seed, torch.device("cpu"))
+        require_manifest(weights, model.manifest)
+        model.put(weights.vector)
+        write_onnx(self._task, model.module, self._example(), target)
+
+    @cached_property
+    def _model(self) -> FlatModel:
+        # Frozen parameters do not travel: every site draws them from the job's seed.
+        return FlatModel(self._task, self._statistics, self._seed, self._device)
+
+    @cached_property
+    def _split(self) -> Split:
+        return read_split(self._task, self._data, self._statistics)
+
+    def _example(self) -> Samples:
+        """Return a part with rows, from which the exporter takes shapes and dtypes."""
+        for part in (self._split.train, self._split.test):
+            if row_count(part):
+                return part
+        raise ShapeError("there is no row here to export the model with", hint="export at a site that has rows")

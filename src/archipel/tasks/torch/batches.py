@@ -1,0 +1,41 @@
+"""Batches: rows of samples as tensors on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from archipel.tasks.examples import Rows
+from archipel.tasks.guard import task_folder, user_code
+from archipel.tasks.port import Samples, row_count
+from archipel.tasks.torch.task import Batch, TorchTask
+
+
+def collate(task: TorchTask, samples: Samples, rows: Rows, device: torch.device) -> Batch:
+    """Return the task's batch of the given rows, on the device."""
+    with user_code("collate", task_folder(task)):
+        return move(task.collate(samples, rows), device)
+
+
+def in_order(task: TorchTask, samples: Samples, device: torch.device) -> Iterator[Batch]:
+    """Yield all rows in order, as many at a time as the task scores."""
+    rows, size = row_count(samples), task.evaluation_rows
+    for start in range(0, rows, size):
+        yield collate(task, samples, np.arange(start, min(start + size, rows)), device)
+
+
+def move(value: Any, device: torch.device) -> Any:
+    """Return `value` with all tensors in it on the device."""
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {key: move(item, device) for key, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(move(item, device) for item in value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(move(item, device) for item in value)
+    return value

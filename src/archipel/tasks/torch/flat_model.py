@@ -1,0 +1,139 @@
+"""FlatModel: an nn.Module whose weights are views into one flat tensor, so that nothing is copied a step.
+
+    vector    [ trainable parameters, in the module's order | floating-point buffers of its state ]
+    gradient  [ the same parameters ]
+
+What takes no part stays outside: frozen parameters, integer buffers, buffers that are not saved. They are local, and
+are put back as the task made them before each use, so that a result does not depend on what ran before it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
+
+from archipel.spec import Manifest, ShapeError, TaskError, manifest_of
+from archipel.tasks.guard import task_folder, user_code
+from archipel.tasks.port import Sums
+from archipel.tasks.torch.task import TorchTask
+from archipel.tasks.torch.threads import seeded
+
+Array = npt.NDArray[Any]
+
+
+class FlatModel:
+    """A task's model for one device, made from a seed."""
+
+    def __init__(self, task: TorchTask, statistics: Sums, seed: int, device: torch.device) -> None:
+        self.device = device
+        with user_code("model", task_folder(task)), seeded(seed, device):
+            made: Any = task.model(dict(statistics))
+            if not isinstance(made, nn.Module):
+                raise ShapeError(f"model() returned {type(made).__name__}", hint="return a torch.nn.Module")
+            self.module = made.to(device)
+            self._parameters = self._choose_parameters(task)
+            self._buffers = self._choose_buffers(task)
+        moving = {**self._parameters, **self._buffers}
+        every = [tensor for tensor in moving.values() if tensor.dtype != torch.float64]
+        dtype = torch.float32 if every or not moving else torch.float64
+        kind = np.dtype(np.float32 if dtype == torch.float32 else np.float64)
+        self.manifest: Manifest = manifest_of((name, tuple(tensor.shape), kind) for name, tensor in moving.items())
+        self.trained = sum(tensor.numel() for tensor in self._parameters.values())
+        """How many of the vector's elements are parameters; they come first."""
+        self.vector = torch.empty(sum(tensor.numel() for tensor in moving.values()), dtype=dtype, device=device)
+        self.gradient = torch.zeros(self.trained, dtype=dtype, device=device)
+        self._bind()
+        self._local = {
+            name: buffer.clone() for name, buffer in self.module.named_buffers() if name not in self._buffers
+        }
+
+    def put(self, vector: Array) -> None:
+        """Set the weights, and everything local as the task made it."""
+        with torch.no_grad():
+            # The array may be read-only, which torch.from_numpy would warn about.
+            self.vector.copy_(torch.from_numpy(np.array(vector)))
+            for name, value in self._local.items():
+                self.module.get_buffer(name).copy_(value)
+
+    def take(self) -> Array:
+        """Return a copy of the weights."""
+        self._collect()
+        return np.array(self.vector.detach().cpu().numpy())
+
+    def multipliers(self, prefixes: dict[str, float]) -> list[tuple[slice, float]]:
+        """Return runs of neighbouring parameters with the same multiplier; the longest prefix of a name wins."""
+        for prefix in prefixes:
+            if not any(name.startswith(prefix) for name in self._parameters):
+                raise TaskError(
+                    f"parameter_groups() names {prefix!r}, with which no trained parameter begins",
+                    hint=f"parameters are {', '.join(list(self._parameters)[:8])} …",
+                )
+        runs: list[tuple[slice, float]] = []
+        place = 0
+        for name, tensor in self._parameters.items():
+            fitting = [prefix for prefix in prefixes if name.startswith(prefix)]
+            multiplier = float(prefixes[max(fitting, key=len)]) if fitting else 1.0
+            start = place
+            if runs and runs[-1][1] == multiplier:
+                start = runs.pop()[0].start
+            place += tensor.numel()
+            runs.append((slice(start, place), multiplier))
+        return runs
+
+    def require_bound(self) -> None:
+        """Raise a TaskError where the user's code has put other tensors in the place of the views."""
+        for name, parameter in self._parameters.items():
+            if parameter.data_ptr() != self._views[name].data_ptr():
+                raise TaskError(f"parameter {name!r} was replaced in training", hint="change parameters in place")
+            if parameter.grad is None or parameter.grad.data_ptr() != self._slopes[name].data_ptr():
+                raise TaskError(f"the gradient of {name!r} was replaced in training", hint="leave .grad to archipel")
+
+    def _choose_parameters(self, task: TorchTask) -> dict[str, Tensor]:
+        chosen: dict[str, Tensor] = {}
+        for name, parameter in self.module.named_parameters():
+            if isinstance(parameter, UninitializedParameter):
+                raise ShapeError(f"parameter {name!r} has no shape yet", hint="use no lazy modules; give the widths")
+            if not parameter.requires_grad or not task.trainable(name):
+                parameter.requires_grad = False
+            elif not parameter.dtype.is_floating_point:
+                raise ShapeError(f"parameter {name!r} is {parameter.dtype}", hint="use floating-point parameters")
+            else:
+                chosen[name] = parameter
+        return chosen
+
+    def _choose_buffers(self, task: TorchTask) -> dict[str, Tensor]:
+        saved = self.module.state_dict(keep_vars=True)
+        return {
+            name: buffer
+            for name, buffer in self.module.named_buffers()
+            if name in saved and buffer.dtype.is_floating_point and task.trainable(name)
+        }
+
+    def _bind(self) -> None:
+        """Move parameters and buffers into the flat tensor, and let gradients add up in the other."""
+        self._views: dict[str, Tensor] = {}
+        self._slopes: dict[str, Tensor] = {}
+        place = 0
+        for name, tensor in {**self._parameters, **self._buffers}.items():
+            end = place + tensor.numel()
+            view = self.vector[place:end].view(tensor.shape)
+            view.copy_(tensor.detach())
+            tensor.data = view
+            self._views[name] = view
+            if name in self._parameters:
+                self._slopes[name] = self.gradient[place:end].view(tensor.shape)
+                tensor.grad = self._slopes[name]
+            place = end
+
+    def _collect(self) -> None:
+        """Bring back buffers that a module has assigned anew instead of changing them in place."""
+        for name in self._buffers:
+            current = self.module.get_buffer(name)
+            if current.data_ptr() != self._views[name].data_ptr():
+                self._views[name].copy_(current.detach())
+                current.data = self._views[name]

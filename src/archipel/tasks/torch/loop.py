@@ -1,0 +1,101 @@
+"""The plain executor: one site after another, one batch after another, on one flat tensor.
+
+A step: gradient of the batch's mean loss → clip its norm → + mu (w - w_start) → + correction → optimizer.
+Buffers (running means) move with the forward pass and are touched by none of these.
+
+FedProx: Li et al. 2020, arXiv:1812.06127, eq. 2. SCAFFOLD: Karimireddy et al. 2020, arXiv:1910.06378, eq. 3.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from archipel.spec import NonFiniteError, ShapeError, require_finite
+from archipel.tasks.examples import Teller, epoch_batches, step_count
+from archipel.tasks.guard import task_folder, user_code
+from archipel.tasks.port import LocalPlan, Progress, Samples, Trained, Vector, row_count
+from archipel.tasks.torch.batches import collate
+from archipel.tasks.torch.flat_model import FlatModel
+from archipel.tasks.torch.optimizer import FlatOptimizer
+from archipel.tasks.torch.task import Batch, TorchTask
+from archipel.tasks.torch.threads import seeded
+
+
+class Loop:
+    """One call of `train`."""
+
+    def __init__(self, task: TorchTask, model: FlatModel, plan: LocalPlan) -> None:
+        self._task = task
+        self._model = model
+        self._plan = plan
+        self._folder = task_folder(task)
+        self._weights = model.vector[: model.trained]
+        self._correction = self._move(plan.correction)
+
+    def run(self, start: Vector, samples: Samples, progress: Progress) -> Trained:
+        """Train from `start` on `samples`."""
+        rows, plan = row_count(samples), self._plan
+        self._model.put(start)
+        begin = self._weights.detach().clone()
+        with user_code("parameter_groups", self._folder):
+            parts = self._model.multipliers(dict(self._task.parameter_groups(self._model.module)))
+        optimizer = FlatOptimizer(plan.local, plan.learning_rate, self._weights.detach(), parts)
+        teller = Teller(progress, step_count(rows, plan))
+        step, loss_sum, loss_examples = 0, 0.0, 0
+        self._model.module.train()
+        with seeded(plan.seed, self._model.device):
+            for epoch, chosen in epoch_batches(rows, plan):
+                step += 1
+                loss = self._learn(collate(self._task, samples, chosen, self._model.device), step)
+                if epoch == plan.epochs - 1:
+                    loss_sum += loss * len(chosen)
+                    loss_examples += len(chosen)
+                self._shape_gradient(begin)
+                optimizer.step(self._model.gradient)
+                if step == 1:
+                    self._model.require_bound()
+                teller.step(step)
+        if step:
+            self._model.require_bound()
+        delta = self._model.take() - start
+        require_finite("the update", delta)
+        return Trained(delta=delta, examples=rows, steps=step, loss_sum=loss_sum, loss_examples=loss_examples)
+
+    def _learn(self, batch: Batch, step: int) -> float:
+        """Put the gradient of the batch's loss into the model's gradient; return the loss."""
+        self._model.gradient.zero_()
+        with user_code("loss", self._folder):
+            loss: Any = self._task.loss(self._model.module, batch)
+            if not isinstance(loss, Tensor) or loss.ndim != 0:
+                what = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+                raise ShapeError(f"loss() returned {what}", hint="return one number: the mean over the batch")
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise NonFiniteError(
+                    f"the loss is {value} at step {step}",
+                    hint="lower the learning rate, clip gradients or check the data",
+                )
+            loss.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    @torch.no_grad()
+    def _shape_gradient(self, begin: Tensor) -> None:
+        """Clip the gradient, then add the proximal term and the correction, in place."""
+        gradient, plan = self._model.gradient, self._plan
+        if plan.local.clip_norm is not None:
+            norm = float(torch.linalg.vector_norm(gradient))
+            if norm > plan.local.clip_norm:
+                gradient.mul_(plan.local.clip_norm / norm)
+        if plan.proximal:
+            gradient.add_(self._weights, alpha=plan.proximal).add_(begin, alpha=-plan.proximal)
+        if self._correction is not None:
+            gradient.add_(self._correction)
+
+    def _move(self, correction: Vector | None) -> Tensor | None:
+        if correction is None:
+            return None
+        return torch.tensor(correction[: self._model.trained], device=self._model.device)

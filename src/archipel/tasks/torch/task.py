@@ -1,0 +1,141 @@
+"""TorchTask: what a user derives from to train an nn.Module.
+
+    class Flights(TorchTask):
+        classes = ("on time", "late")
+        features = ("numbers", "codes")
+        label = "late"
+
+        def model(self, statistics):
+            return Net(...)                                  # called as model(numbers, codes); returns logits
+
+        def read(self, site, statistics):
+            ...                                              # SiteData -> Split(train={...}, test={...})
+
+That is enough: loss, scores, batches, evaluation and export have defaults, each of which may be overridden.
+Random numbers must be torch's: they are seeded for each call, others are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from archipel.data.site_data import SiteData
+from archipel.spec import ShapeError
+from archipel.tasks.metrics import Classification, Tagging
+from archipel.tasks.port import Samples, Split, Sums
+
+Batch = Any
+"""What `collate` returns: by default a dict of tensors; any nest of dicts, lists and tuples of tensors."""
+
+
+class TorchTask:
+    """Base of tasks for framework = "torch"; a subclass gives at least `model` and `read`."""
+
+    classes: Sequence[str] = ()
+    """Names of the classes (or tags), in the order of the model's outputs."""
+    features: Sequence[str] = ()
+    """Sample names that the model takes, in the order of its arguments."""
+    label: str = "label"
+    """Sample name of the target: class numbers, -100 where there is none (padding)."""
+    outputs: Sequence[str] = ("probabilities",)
+    """Name of the exported model's output."""
+    metrics: Literal["classification", "tagging"] = "classification"
+    """Which family scores the model; tagging reads `classes` as tags such as "B-PER"."""
+    evaluation_rows: int = 1024
+    """Rows scored at a time."""
+    dynamic: Mapping[str, Mapping[int, str]] = {}
+    """For export: axes besides the first whose length varies, as {"tokens": {1: "length"}}."""
+
+    def statistics(self, site: SiteData) -> Sums:  # noqa: ARG002 (for those who override it)
+        """Sums over this site's rows that all sites' sums are added to; the default asks for none."""
+        return {}
+
+    def read(self, site: SiteData, statistics: Sums) -> Split:
+        """Turn the site's data set into arrays."""
+        raise NotImplementedError("give your task a method read(self, site, statistics) that returns a Split")
+
+    def model(self, statistics: Sums) -> nn.Module:
+        """Build the model; the same one at every site."""
+        raise NotImplementedError("give your task a method model(self, statistics) that returns an nn.Module")
+
+    def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the model's logits for a batch."""
+        return model(*(batch[name] for name in self.features))  # type: ignore[no-any-return]
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean loss of a batch: cross-entropy, or its binary form where the model gives one logit a row."""
+        logits, target = self.forward(model, batch), batch[self.label]
+        if is_binary(logits):
+            return functional.binary_cross_entropy_with_logits(logits.reshape(-1), target.to(logits.dtype))
+        return functional.cross_entropy(logits.flatten(0, -2), target.flatten().long())
+
+    def scores(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return probabilities, the classes last."""
+        logits = self.forward(model, batch)
+        if is_binary(logits):
+            one = torch.sigmoid(logits.reshape(-1))
+            return torch.stack((1 - one, one), dim=1)
+        return torch.softmax(logits, dim=-1)
+
+    def collate(self, samples: Samples, rows: npt.NDArray[np.int64]) -> Batch:
+        """Return the batch of the given rows: every numeric array as a tensor, float64 as float32."""
+        return {
+            name: tensor_of(name, array[rows])
+            for name, array in samples.items()
+            if array.dtype.kind in "fiub" or name in self.features or name == self.label
+        }
+
+    def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Sums:
+        """Return the sums of the task's metric family over batches; override for figures of your own ("mean.…")."""
+        total: Sums = {}
+        for batch in batches:
+            for name, value in self.score_batch(model, batch).items():
+                total[name] = total[name] + value if name in total else value
+        return total
+
+    def score_batch(self, model: nn.Module, batch: Batch) -> Sums:
+        """Return the sums of one batch."""
+        scores = self.scores(model, batch).detach().cpu().numpy()
+        labels = batch[self.label].detach().cpu().numpy()
+        if self.metrics == "tagging":
+            return Tagging(self.classes).sums(*_sequences(scores, labels))
+        return Classification().sums(scores, labels.astype(np.int64))
+
+    def parameter_groups(self, model: nn.Module) -> Mapping[str, float]:  # noqa: ARG002
+        """Return multipliers of the learning rate by prefix of parameter names, as {"encoder.": 0.1}."""
+        return {}
+
+    def trainable(self, name: str) -> bool:  # noqa: ARG002
+        """Say whether a parameter or buffer takes part; what does not stays as `model` made it and never travels."""
+        return True
+
+
+def is_binary(logits: Tensor) -> bool:
+    """Say whether there is one logit a row."""
+    return logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1)
+
+
+def tensor_of(name: str, array: npt.NDArray[Any]) -> Tensor:
+    """Return a numeric array as a tensor, float64 as float32."""
+    if array.dtype.kind not in "fiub":
+        raise ShapeError(f"read() gives {name!r} as {array.dtype}", hint="give numbers, or override collate()")
+    return torch.from_numpy(array.astype(np.float32) if array.dtype == np.float64 else array)
+
+
+def _sequences(scores: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Lay sequences (rows, length) end to end, a negative label after each."""
+    if labels.ndim != 2 or scores.shape[:2] != labels.shape:
+        raise ShapeError(
+            f"tag scores {scores.shape} for labels {labels.shape}",
+            hint="scores (rows, length, tags), labels (rows, length)",
+        )
+    chosen = scores.argmax(axis=2) if scores.ndim == 3 else scores
+    ended = np.pad(labels.astype(np.int64), ((0, 0), (0, 1)), constant_values=-1)
+    return np.pad(chosen, ((0, 0), (0, 1))).ravel(), ended.ravel()

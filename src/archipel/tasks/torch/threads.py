@@ -1,0 +1,42 @@
+"""Where torch computes, and how: one thread, deterministic algorithms, random draws from a seed that is given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from archipel.spec import StateError
+
+
+def settle_torch() -> None:
+    """Hold this process to one thread and to algorithms that give the same bits each time."""
+    # cuBLAS reads this when it starts; without it deterministic algorithms refuse matrix products.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(mode=True)
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Return the device for "auto" (CUDA where present), "cpu" or "cuda"."""
+    present = torch.cuda.is_available()
+    if wanted == "cuda" and not present:
+        raise StateError(
+            "this job needs a CUDA device and this site has none", hint='set device = "auto" in [resources]'
+        )
+    if wanted not in {"auto", "cpu", "cuda"}:
+        raise StateError(f"unknown device {wanted!r}", hint='use "auto", "cpu" or "cuda"')
+    return torch.device("cuda" if present and wanted != "cpu" else "cpu")
+
+
+@contextmanager
+def seeded(seed: int | Sequence[int], device: torch.device) -> Iterator[None]:
+    """Draw torch's random numbers from `seed` inside the block; the caller's own stream goes on after it."""
+    state = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(state & (2**63 - 1))
+        yield
