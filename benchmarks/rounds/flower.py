@@ -15,7 +15,7 @@ from rounds.measure import ContenderError, Tree, wait_until
 from rounds.result import Cost, Workload
 
 VERSION = "1.41.0"
-HOME = Path(".venv-bench/flower")
+HOME = Path(__file__).resolve().parents[2] / ".venv-bench/flower"
 APP = Path(__file__).parent / "flower_app"
 _FIRST_PORT = 17800
 _QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
@@ -25,7 +25,7 @@ def install() -> None:
     """Make Flower's own environment, once."""
     if not (HOME / "bin/flwr").exists():
         subprocess.run([sys.executable, "-m", "venv", str(HOME)], check=True)
-        pip = [str(HOME / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [str(HOME / "bin/python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
         subprocess.run([*pip, f"flwr=={VERSION}"], check=True)
 
 

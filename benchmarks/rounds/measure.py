@@ -98,12 +98,12 @@ class Tree:
 
 
 def wait_until(condition: Callable[[], bool], timeout_seconds: float, what: str) -> None:
-    """Look every 20 ms whether `condition` holds; TimeoutError that names `what` when it does not in time."""
+    """Look ten times a second whether `condition` holds; TimeoutError that names `what` when it does not in time."""
     end = time.monotonic() + timeout_seconds
     while not condition():
         if time.monotonic() > end:
             raise TimeoutError(f"waited {timeout_seconds:g} s for {what}")
-        time.sleep(0.02)
+        time.sleep(0.1)
 
 
 def descendants(root: int) -> list[int]:

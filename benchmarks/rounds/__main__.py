@@ -1,0 +1,130 @@
+"""`python -m rounds` in benchmarks/ (`make bench-rounds`): contenders interleaved, medians, a table and JSON rows.
+
+    --repeats N       how often each contender runs each workload (default 3)
+    --quick           0.1 MB and one repeat only
+    --without NAME    leave a contender out: flower, raw or archipel
+
+Figures are CPU seconds (user and system, all processes of the contender) for one round: the model goes from the server
+to four sites and as many bytes come back from each. Memory is the largest resident size a process ever had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from rounds import flower, ours, raw
+from rounds.measure import adopt_orphans
+from rounds.result import MEGABYTE, Cost, Row, Workload
+
+CONTENDERS: dict[str, Callable[[Workload, Path], Cost]] = {
+    "archipel": ours.measure,
+    "raw": raw.measure,
+    "flower": flower.measure,
+}
+WIDTHS = {"0.1 MB": 6_250, "10 MB": 625_000, "100 MB": 6_250_000}
+ROUNDS = {
+    "archipel": {"0.1 MB": 100, "10 MB": 20, "100 MB": 5},
+    "raw": {"0.1 MB": 500, "10 MB": 20, "100 MB": 5},
+    "flower": {"0.1 MB": 2, "10 MB": 2, "100 MB": 2},
+}
+RESULTS = Path(__file__).resolve().parents[1] / "results/local/rounds.json"
+
+Costs = dict[tuple[str, str], list[Cost]]
+
+
+def main() -> None:
+    """Measure and report."""
+    arguments = _arguments()
+    adopt_orphans()
+    names = [name for name in CONTENDERS if name not in arguments.without]
+    if "flower" in names:
+        flower.install()
+    sizes = list(WIDTHS)[:1] if arguments.quick else list(WIDTHS)
+    costs: Costs = {}
+    for repeat in range(1 if arguments.quick else arguments.repeats):
+        for size in sizes:
+            for name in names:
+                cost = _measure(name, size)
+                costs.setdefault((name, size), []).append(cost)
+                print(f"{repeat + 1}: {name} {size}: {cost.cpu_seconds:.3f} CPU-s a round", flush=True)
+    rows = _rows(costs)
+    _show(rows)
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(rows)))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="rounds", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--without", action="append", default=[], choices=list(CONTENDERS))
+    return parser.parse_args()
+
+
+def _measure(name: str, size: str) -> Cost:
+    workload = Workload(name=size, parameters=4 * WIDTHS[size] + 2, rounds=ROUNDS[name][size])
+    with tempfile.TemporaryDirectory(prefix="archipel-bench-") as folder:
+        return CONTENDERS[name](workload, Path(folder))
+
+
+def _rows(costs: Costs) -> list[Row]:
+    versions = {
+        "archipel": version("archipel"),
+        "flwr": flower.VERSION,
+        "grpcio": version("grpcio"),
+        "python": platform.python_version(),
+    }
+    rows: list[Row] = []
+    for (name, size), found in costs.items():
+        seconds = statistics.median(cost.cpu_seconds for cost in found)
+        goal, limit = _round_goal(name, size, costs)
+        met = None if limit is None else seconds <= limit
+        rows.append(
+            Row(name=f"{name}: round of {size}", value=seconds, unit="CPU-s", goal=goal, met=met, versions=versions)
+        )
+        for process in found[0].peak_bytes:
+            peak = statistics.median(cost.peak_bytes[process] for cost in found) / MEGABYTE
+            goal, limit = _memory_goal(name, size, process)
+            met = None if limit is None else peak <= limit
+            title = f"{name}: peak memory of {process}, {size}"
+            rows.append(Row(name=title, value=peak, unit="MB", goal=goal, met=met, versions=versions))
+    return rows
+
+
+def _round_goal(name: str, size: str, costs: Costs) -> tuple[str, float | None]:
+    if name == "archipel" and size == "0.1 MB":
+        return "<= 0.1", 0.1
+    limit = costs.get(("raw", size))
+    if name == "archipel" and size == "100 MB" and limit:
+        seconds = 2 * statistics.median(cost.cpu_seconds for cost in limit)
+        return f"<= {seconds:.2f} (2 x raw gRPC with TLS)", seconds
+    return "", None
+
+
+def _memory_goal(name: str, size: str, process: str) -> tuple[str, float | None]:
+    if (name, size, process) == ("archipel", "100 MB", "control"):
+        return "<= 250 (2.5 x the model)", 250.0
+    return "", None
+
+
+def _show(rows: list[Row]) -> None:
+    table = Table("what", "value", "unit", "goal", "met", title="A round in which nothing is computed, four sites")
+    for row in rows:
+        met = "" if row.met is None else ("yes" if row.met else "NO")
+        table.add_row(row.name, f"{row.value:.3g}", row.unit, row.goal, met)
+    Console().print(table)
+    Console().print("versions: " + ", ".join(f"{name} {number}" for name, number in rows[0].versions.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Archipel as a contender: control and a site agent each in a process of its own, mutual TLS on loopback.
+
+Two runs of different length in the same federation: the difference is what the additional rounds cost, without the
+start of anything. The control plane and the sites are started and joined as an operator does it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from archipel.cli.client import Client
+from archipel.cli.planes import operator_of
+from archipel.data.bundle import pack_bundle
+from archipel.spec import ArchipelError
+from archipel.spec.job import job_from
+from rounds.measure import ContenderError, Tree, wait_until
+from rounds.result import Cost, Workload
+
+JOB = Path(__file__).parent / "noop_job"
+SHORT_ROUNDS = 2
+_COMMAND = [sys.executable, "-m", "archipel.cli.main"]
+_ENDED = {"finished", "failed", "stopped"}
+
+
+def measure(workload: Workload, folder: Path) -> Cost:
+    """Run SHORT_ROUNDS, then as many and `workload.rounds` more, and return the difference a round."""
+    tree = Tree()
+    try:
+        with _start(tree, workload, folder) as client:
+            first = _cpu_seconds_of(tree, client, workload, SHORT_ROUNDS, seed=1)
+            second = _cpu_seconds_of(tree, client, workload, SHORT_ROUNDS + workload.rounds, seed=2)
+        peaks = {
+            "control": tree.peak_bytes(r" up "),
+            "site": tree.peak_bytes(r" join "),
+            "worker": tree.peak_bytes(r"site\.worker"),
+        }
+        return Cost(cpu_seconds=(second - first) / workload.rounds, peak_bytes=peaks)
+    finally:
+        tree.stop()
+
+
+def _start(tree: Tree, workload: Workload, folder: Path) -> Client:
+    state = folder / "state"
+    up = [*_COMMAND, "up", "--state", str(state), "--http-port", "0", "--sites-port", "0"]
+    tree.start(up, log=folder / "control.log", cwd=folder)
+    client = _when_it_answers(state, folder)
+    (folder / "rows.csv").write_text("x\n1\n", encoding="utf-8")
+    for index in range(workload.sites):
+        token = client.invite(f"site{index}").token
+        join = [
+            *_COMMAND,
+            "join",
+            token,
+            "--data",
+            f"noop={folder / 'rows.csv'}",
+            "--folder",
+            str(folder / f"s{index}"),
+        ]
+        tree.start(join, log=folder / f"site{index}.log", cwd=folder)
+    wait_until(lambda: [site.presence for site in client.sites()].count("here") == workload.sites, 60, "the sites")
+    return client
+
+
+def _when_it_answers(state: Path, folder: Path) -> Client:
+    def answers() -> bool:
+        try:
+            with Client(operator_of(state)) as client:
+                client.sites()
+        except ArchipelError:
+            return False
+        return True
+
+    try:
+        wait_until(answers, 60, "control")
+    except TimeoutError as error:
+        raise ContenderError(f"control does not answer; its log is in {folder}") from error
+    return Client(operator_of(state))
+
+
+def _cpu_seconds_of(tree: Tree, client: Client, workload: Workload, rounds: int, *, seed: int) -> float:
+    document = {
+        "name": f"noop-{seed}",
+        "task": {"code": "task.py:Noop", "options": {"width": (workload.parameters - 2) // 4}},
+        "data": {"dataset": "noop"},
+        "federation": {"rounds": rounds, "seed": seed, "min_sites": workload.sites},
+    }
+    job = job_from(document)
+    bundle = client.upload_bundle(pack_bundle(JOB, job.task.include))
+    before = tree.cpu_seconds()
+    run = client.start(job, bundle.digest)
+    while (run := client.run(run.id)).state not in _ENDED:
+        tree.watch_memory()
+        time.sleep(0.25)
+    if run.state != "finished":
+        raise ContenderError(f"the run {run.state}: {run.message}")
+    return tree.cpu_seconds() - before
