@@ -1,6 +1,6 @@
 """Entries of a job (`file.py:function`) run in a process of their own: preparing data, the pooled reference.
 
-    finish(begin(folder, "prepare.py:prepare", [Target(...), None], log))
+    rows = begin(fleet, "prepare", Order(entry="prepare.py:prepare", …), log).result()
 
 The process is `python -m archipel.cli.entries`: it reads its order from stdin, imports the file with the job's folder
 first on the path, calls the function with the arguments, and writes the result as JSON. So user code never runs in
@@ -9,19 +9,20 @@ the process of the command, Ctrl-C ends it at once, and what it prints goes to a
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 
 from archipel.cli import processes
-from archipel.spec import ArchipelError, SpecError, TaskError, Value, decode, encode
+from archipel.spec import ArchipelError, TaskError, Value, decode, encode
 from archipel.spec.wire import Failure
-
-_MODULE = "archipel_job_entry"
+from archipel.tasks.guard import user_code
+from archipel.tasks.load import load_object
 
 
 class Order(Value, frozen=True, kw_only=True):
@@ -97,45 +98,20 @@ def perform(order: Order) -> Answer:
         Path(value) if index in order.paths and isinstance(value, str) else value
         for index, value in enumerate(order.arguments)
     ]
+    folder = Path(order.folder)
+    file, _, name = order.entry.partition(":")
+    sys.path.insert(0, str(folder))  # for imports inside the function; those at the top of the file are load's
     try:
-        function = _load(Path(order.folder), order.entry)
-        value = function(*arguments)
-        encode(value)
-        return Answer(value=_finite(value))
+        function = load_object(folder, file, name)
+        with user_code(f"{name}()", folder.resolve()):
+            value = function(*arguments)
+        return Answer(value=msgspec.to_builtins(_finite(value), str_keys=True))
     except ArchipelError as error:
+        traceback.print_exception(error)
         return Answer(failure=Failure(error=type(error).__name__, message=error.message, hint=error.hint))
-    except Exception as error:  # noqa: BLE001 - user code: whatever it raises is its answer
-        import traceback
-
-        traceback.print_exc()
-        place = _place(error)
-        message = f"{order.entry} raised {type(error).__name__}: {error}{place}"
-        return Answer(failure=Failure(error="TaskError", message=message, hint="mend it, then run the command again"))
-
-
-def _load(folder: Path, entry: str) -> Any:
-    file, _, name = entry.partition(":")
-    path = folder / file
-    if not path.is_file():
-        raise SpecError(f"no file {file} beside the job file", hint=f"make {path}, or mend the entry {entry!r}")
-    sys.path.insert(0, str(folder))
-    spec = importlib.util.spec_from_file_location(_MODULE, path)
-    if spec is None or spec.loader is None:
-        raise SpecError(f"{path} cannot be imported", hint="it must be a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[_MODULE] = module
-    spec.loader.exec_module(module)
-    function = getattr(module, name, None)
-    if function is None:
-        raise SpecError(f"{file} has no function {name!r}", hint=f"mend the entry {entry!r} in the job file")
-    return function
-
-
-def _place(error: Exception) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return "" if trace is None else f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})"
+    except TypeError as error:
+        message = f"{order.entry} returned what JSON cannot hold: {error}"
+        return Answer(failure=Failure(error="TaskError", message=message, hint="return plain numbers, texts and dicts"))
 
 
 def _finite(value: Any) -> Any:

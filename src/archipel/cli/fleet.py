@@ -112,6 +112,12 @@ class Fleet:
         self._wait_for("control", self._control_answers)
         return Client(operator_of(self.control))
 
+    def start_plane(self, words: list[str]) -> None:
+        """Start a control plane of its own, whose state is this folder, and return once it answers."""
+        self.control = self.folder
+        self._handles["control"] = processes.start(self.folder, "control", words, self.logs / "control.log")
+        self._wait_for("control", self._control_answers)
+
     def ensure_sites(self, client: Client, datasets: dict[str, Path], dataset: str) -> None:
         """Start every site that does not run, joining those that never did; return once all are here."""
         running = processes.leaders(self.folder)
@@ -175,10 +181,21 @@ class Fleet:
         while not is_ready():
             process = self._handles.get(role)
             if process is None or not _is_alive(process):
-                raise self._death_of(role)
+                raise self.death_of(role)
             time.sleep(_TICK_SECONDS)
 
-    def _death_of(self, role: str) -> ArchipelError:
+    def revive(self, role: str) -> None:
+        """Start a process of the fleet that has died."""
+        if role == "control":
+            self.ensure_control()
+            return
+        name = role.removeprefix("site/")
+        folder = self.folder / "sites" / name
+        words = ["-m", "archipel.site", "--folder", str(folder)]
+        self._handles[role] = processes.start(self.folder, role, words, self.logs / f"{name}.log")
+
+    def death_of(self, role: str) -> ArchipelError:
+        """Return the error that says why a process ended, by what it printed last."""
         log = self.logs / f"{role.removeprefix('site/')}.log"
         said = [line for line in self.tail(role).splitlines() if line.strip()]
         error = next((line.removeprefix("error: ") for line in said if line.startswith("error: ")), None)

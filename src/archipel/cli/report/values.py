@@ -89,7 +89,7 @@ class Provenance(Value, frozen=True, kw_only=True):
     versions: dict[str, str]
 
 
-class Report(Value, frozen=True, kw_only=True, tag_field="type", tag="report/1"):
+class Report(Value, frozen=True, kw_only=True, tag_field="type", tag="comparison/1"):
     """A finished run, for people and tools."""
 
     job: str

@@ -1,0 +1,158 @@
+"""`archipel plan`, `run`, `simulate` and `resume`: jobs, from what they would take to what came out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from archipel.cli.client import Client
+from archipel.cli.planes import CURRENT, Control, Json, OperatorFile, State, connect, find_state
+from archipel.cli.watching import ENDED, watch
+from archipel.spec import JobSpec, StateError, encode, read_job
+from archipel.spec.views import RunView
+
+JobFile = Annotated[Path, Parameter(help="Path of a job.toml.")]
+Presets = Annotated[
+    tuple[str, ...],
+    Parameter(name="--preset", negative="", help="Lay [preset.NAME] over the rest; may be given again."),
+]
+Data = Annotated[
+    Path | None, Parameter(name="--data", help="Folder the job's `prepare` reads, or one folder per site.")
+]
+Detach = Annotated[bool, Parameter(negative="", help="Return once the run has started.")]
+
+
+def plan(
+    job: JobFile,
+    *,
+    preset: Presets = (),
+    state: State = None,
+    control: Control = None,
+    operator: OperatorFile = None,
+    as_json: Json = False,
+) -> None:
+    """Show who would take part in JOB, and what it would move and take; nothing is started."""
+    from archipel.cli.planning import show_plan
+
+    wanted = read_job(job, preset)
+    with connect(state, _address(wanted, state, control), operator) as client:
+        found = client.plan(wanted)
+    if as_json:
+        print(encode(found).decode())
+        return
+    show_plan(found, wanted.name, Console())
+
+
+def run(
+    job: JobFile,
+    *,
+    data: Data = None,
+    preset: Presets = (),
+    detach: Detach = False,
+    state: State = None,
+    control: Control = None,
+    operator: OperatorFile = None,
+) -> None:
+    """Run JOB over its sites, and show how it goes.
+
+    Where neither the job nor an option names a control plane, local sites are started for the run, each a process with
+    its own folder and key, under .archipel/NAME here; the same command goes on after an interruption.
+    """
+    wanted = read_job(job, preset)
+    if wanted.control is None and state is None and control is None and operator is None:
+        from archipel.cli.local import LocalRun
+
+        LocalRun(job, preset, data, Console(soft_wrap=False)).go(detach=detach)
+        return
+    with connect(state, _address(wanted, state, control), operator) as client:
+        started = _submit(client, wanted, job.resolve().parent)
+        _follow(client, started, detach=detach)
+
+
+def simulate(
+    job: JobFile,
+    *,
+    data: Data = None,
+    preset: Presets = (),
+    participation: Annotated[
+        Path | None, Parameter(help="JSON of the sites of each training round, to replay a live run.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run JOB with all sites in this process; for the same seed and participation the same bytes come out."""
+    from archipel.cli.simulating import simulate_job
+
+    simulate_job(job, preset, data, participation, Console(stderr=as_json), as_json=as_json)
+
+
+def resume(
+    run: Annotated[str | None, Parameter(help="The run; the last unfinished one, if not given.")] = None,
+    *,
+    detach: Detach = False,
+    state: State = None,
+    control: Control = None,
+    operator: OperatorFile = None,
+) -> None:
+    """Go on with an interrupted, stopped or failed run; a local fleet is started again first."""
+    if control is None and operator is None and _resume_local(find_state(state), run, detach=detach):
+        return
+    with connect(state, control, operator) as client:
+        chosen = client.run(run) if run is not None else _last_unfinished(client)
+        _follow(client, client.resume(chosen.id) if chosen.state in ENDED else chosen, detach=detach)
+
+
+def _resume_local(state: Path, run: str | None, *, detach: bool) -> bool:
+    """Go on with the run of a local fleet, if `state` belongs to one and no other run is meant."""
+    from archipel.cli.fleet import Fleet
+    from archipel.cli.local import LocalRun
+
+    kept = Fleet(state.parent).state
+    if kept is None or (run is not None and run != kept.run):
+        return False
+    data = None if kept.data is None else Path(kept.data)
+    local = LocalRun(Path(kept.job_file), kept.presets, data, Console(soft_wrap=False))
+    local.go(detach=detach, only_unfinished=True)
+    return True
+
+
+def _address(job: JobSpec, state: Path | None, control: str | None) -> str | None:
+    if control is not None or state is not None or job.control is None:
+        return control
+    return job.control if not CURRENT.is_file() else control
+
+
+def _submit(client: Client, job: JobSpec, folder: Path) -> RunView:
+    from archipel.data.bundle import pack_bundle
+
+    bundle = client.upload_bundle(pack_bundle(folder, job.task.include))
+    return client.start(job, bundle.digest)
+
+
+def _follow(client: Client, run: RunView, *, detach: bool) -> None:
+    from archipel.cli.failure import Interrupted
+    from archipel.cli.local import failure_of
+
+    console = Console()
+    if detach:
+        console.print(f"run {run.id} goes on in the background: `archipel status`, `archipel logs --follow`")
+        return
+    try:
+        ended = watch(client, run.id, console)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"the run goes on at {client.operator.url}; `archipel resume {run.id}` watches it again, "
+            f"`archipel stop {run.id}` stops it"
+        ) from None
+    if ended.run.state != "finished":
+        raise failure_of(ended.run)
+    console.print(f"run {run.id} finished; `archipel models {run.job}` shows what came out", highlight=False)
+
+
+def _last_unfinished(client: Client) -> RunView:
+    for run in client.runs():
+        if run.state != "finished":
+            return run
+    raise StateError("no unfinished run", hint="`archipel status` shows all runs")

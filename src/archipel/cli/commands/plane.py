@@ -1,0 +1,91 @@
+"""`archipel up` and `archipel stop`: control planes and fleets on this machine, started and ended."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from archipel.cli import processes
+from archipel.cli.fleet import Fleet
+from archipel.cli.planes import HOME, OPERATOR, State, connect, find_state, operator_of, remember
+from archipel.spec import StateError
+
+_TICK_SECONDS = 0.05
+
+
+def up(
+    *,
+    state: Annotated[Path, Parameter(help="Folder of everything the control plane keeps.")] = HOME / "control",
+    http_port: Annotated[int | None, Parameter(help="Port for people and tools.")] = None,
+    sites_port: Annotated[int | None, Parameter(help="Port for sites.")] = None,
+    detach: Annotated[bool, Parameter(negative="", help="Start it in the background.")] = False,
+) -> None:
+    """Start a control plane here, in the foreground unless --detach.
+
+    Its state folder holds operator.json, the right to speak to it: copy that file to whoever operates it from
+    elsewhere. Ctrl-C ends it; nothing is lost, and the next `up` goes on where it was.
+    """
+    words = ["-m", "archipel.control", "--state", str(state)]
+    words += ["--http-port", str(http_port)] if http_port is not None else []
+    words += ["--sites-port", str(sites_port)] if sites_port is not None else []
+    remember(state.resolve())
+    if not detach:
+        raise SystemExit(_foreground(words))
+    plane = Fleet(state.resolve())
+    if processes.leaders(plane.folder):
+        raise StateError(f"the control plane of {state} runs already", hint="`archipel status` shows it")
+    plane.start_plane(words)
+    address = operator_of(state).url
+    Console().print(f"control plane at {address}, in the background; `archipel stop` ends it", highlight=False)
+
+
+def _foreground(words: list[str]) -> int:
+    with subprocess.Popen([sys.executable, *words]) as child:  # noqa: S603 - our own interpreter and module
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            child.wait()  # the terminal has interrupted it too
+            raise
+
+
+def stop(
+    run: Annotated[str | None, Parameter(help="Stop this run only; `resume` goes on with it.")] = None,
+    *,
+    everything: Annotated[
+        bool, Parameter(name="--all", negative="", help="End the processes of all fleets in this directory.")
+    ] = False,
+    state: State = None,
+) -> None:
+    """Stop a run, or (with no run named) end all processes of the local fleet.
+
+    Folders stay: what was trained, reported and registered is kept, and the next `run` or `resume` goes on with it.
+    """
+    console = Console()
+    if run is not None:
+        with connect(state) as client:
+            stopped = client.stop(run)
+        console.print(f"run {stopped.id}: {stopped.state}; `archipel resume {stopped.id}` goes on", highlight=False)
+        return
+    folders = _all_fleets() if everything else [_fleet_of(find_state(state))]
+    ended = [(folder, role) for folder in folders for role in Fleet(folder).stop()]
+    for folder, role in ended:
+        console.print(f"ended {role} of {folder.name}", highlight=False)
+    if not ended:
+        console.print("nothing was running", highlight=False)
+
+
+def _fleet_of(state: Path) -> Path:
+    """Return the fleet a state folder belongs to: the folder around it, or itself for a plane of its own."""
+    return state.resolve().parent if (state.parent / "fleet.json").is_file() else state.resolve()
+
+
+def _all_fleets() -> list[Path]:
+    if not HOME.is_dir():
+        return []
+    inside = [path.resolve() for path in sorted(HOME.iterdir()) if path.is_dir()]
+    return [path for path in inside if (path / "fleet.json").is_file() or (path / OPERATOR).is_file()]

@@ -1,0 +1,104 @@
+"""`archipel status` and `archipel logs`: what is there, and what happened."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sys
+import time
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from archipel.cli import wording
+from archipel.cli.planes import Control, Json, OperatorFile, State, connect
+from archipel.spec import Event, encode
+from archipel.spec.views import RunView, SiteView
+
+_PRESENCE = {"here": "green", "lost": "red", "away": "yellow"}
+_STATES = {"finished": "green", "running": "cyan", "failed": "red", "stopped": "yellow", "paused": "yellow"}
+_LEVELS = {"info": "dim", "warning": "yellow", "error": "red"}
+_POLL_SECONDS = 0.5
+
+
+def status(
+    *, state: State = None, control: Control = None, operator: OperatorFile = None, as_json: Json = False
+) -> None:
+    """Show the control plane's sites and runs."""
+    with connect(state, control, operator) as client:
+        sites, runs = client.sites(), client.runs()
+        address = client.operator.url
+    if as_json:
+        print(encode({"control": address, "sites": sites, "runs": runs}).decode())
+        return
+    console = Console()
+    console.print(f"control plane at {address}", highlight=False)
+    console.print(_sites(sites) if sites else "no sites: `archipel invite SITE` makes a token for one", highlight=False)
+    console.print(_runs(runs) if runs else "no runs: `archipel run JOB` starts one", highlight=False)
+
+
+def logs(
+    *,
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="", help="Go on as things happen.")] = False,
+    run: Annotated[str | None, Parameter(help="Only what belongs to this run.")] = None,
+    state: State = None,
+    control: Control = None,
+    operator: OperatorFile = None,
+    as_json: Json = False,
+) -> None:
+    """Show what happened, as control and sites said it; with --json one event a line."""
+    console = Console()
+    last = 0
+    with connect(state, control, operator) as client:
+        while True:
+            for number, event in client.all_events(after=last):
+                last = number
+                if run is None or event.run == run:
+                    _show(event, console, as_json=as_json)
+            if not follow:
+                return
+            sys.stdout.flush()
+            time.sleep(_POLL_SECONDS)
+
+
+def _show(event: Event, console: Console, *, as_json: bool) -> None:
+    if as_json:
+        print(encode(event).decode())
+        return
+    when = dt.datetime.fromtimestamp(event.at, tz=dt.UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+    line = Text(f"{when} ", style="dim")
+    line.append(f"{event.what:<24} ", style=_LEVELS[event.level])
+    line.append(" ".join(part for part in (event.actor, event.run, event.site) if part))
+    facts = " ".join(f"{name}={_fact(value)}" for name, value in event.detail.items())
+    line.append(f"  {facts}", style="dim")
+    console.print(line, soft_wrap=True)
+
+
+def _fact(value: float | str | None) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _sites(sites: tuple[SiteView, ...]) -> Table:
+    table = Table("site", "", "data sets", "working on", "serving", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for site in sites:
+        rows = [
+            item.dataset + (f" ({wording.count(item.manifest.rows)} rows)" if item.manifest else "")
+            for item in site.datasets
+        ]
+        working = [f"{item.run} round {item.round} {wording.share(item.done)}" for item in site.working]
+        serving = [f"{item.name} v{item.version} {item.copy} {item.url}".strip() for item in site.serving]
+        presence = f"[{_PRESENCE[site.presence]}]{site.presence}[/]"
+        table.add_row(site.name, presence, ", ".join(rows) or "—", ", ".join(working) or "—", ", ".join(serving) or "—")
+    return table
+
+
+def _runs(runs: tuple[RunView, ...]) -> Table:
+    table = Table("run", "job", "", "sites", "model", "", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for run in runs:
+        colour = _STATES.get(run.state, "dim")
+        model = f"{run.job} v{run.model_version}" if run.model_version else "—"
+        message = Text(run.message)
+        table.add_row(run.id, run.job, f"[{colour}]{run.state}[/]", str(len(run.sites)), model, message)
+    return table

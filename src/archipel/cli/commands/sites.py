@@ -1,0 +1,88 @@
+"""`archipel invite` and `archipel join`: how a site becomes part of a fleet."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from archipel.cli import processes
+from archipel.cli.planes import HOME, Control, Json, OperatorFile, State, connect
+from archipel.spec import DataError, SpecError, encode
+
+
+def invite(
+    site: Annotated[str, Parameter(help="Name of the site, such as hospital-a.")],
+    *,
+    state: State = None,
+    control: Control = None,
+    operator: OperatorFile = None,
+    as_json: Json = False,
+) -> None:
+    """Make a single-use token with which SITE joins.
+
+    Give it to whoever operates the site, over a channel you trust: it holds the control plane's address, the
+    fingerprint of its CA and a secret that works once, for an hour.
+    """
+    with connect(state, control, operator) as client:
+        invitation = client.invite(site)
+    if as_json:
+        print(encode(invitation).decode())
+        return
+    console = Console(stderr=True)
+    console.print(f"token for {site}; on the machine that holds its data:", highlight=False)
+    print(f"archipel join {invitation.token} --data NAME=PATH")
+
+
+def join(
+    token: Annotated[str | None, Parameter(help='What `archipel invite` printed; "-" reads it from stdin.')] = None,
+    *,
+    data: Annotated[
+        tuple[str, ...],
+        Parameter(name="--data", negative="", help="NAME=PATH of a data set the site holds; may be given again."),
+    ] = (),
+    folder: Annotated[Path | None, Parameter(help="The site's own folder: key, certificate, journal.")] = None,
+    detach: Annotated[bool, Parameter(negative="", help="Serve in the background.")] = False,
+) -> None:
+    """Join a control plane as a site (unless that is done) and serve it.
+
+    The key is made here and never leaves; the site only dials out. Without a token, a site that has joined before
+    serves again from its folder.
+    """
+    words = sys.stdin.readline().strip() if token == "-" else token  # noqa: S105 - a dash is no secret
+    datasets = dict(_dataset(item) for item in data)
+    place = folder if folder is not None else _folder_of(words)
+    if words is not None:
+        from archipel.site.agent.join import join as join_site
+
+        join_site(words, place, datasets, now=time.time())
+    if detach:
+        role = f"site/{place.name}"
+        processes.start(place, role, ["-m", "archipel.site", "--folder", str(place)], place / "agent.log")
+        Console().print(f"serving in the background; its output is in {place / 'agent.log'}", highlight=False)
+        return
+    # The agent takes this process over, so that what joining needed leaves memory.
+    os.execv(sys.executable, [sys.executable, "-m", "archipel.site", "--folder", str(place)])  # noqa: S606
+
+
+def _folder_of(token: str | None) -> Path:
+    if token is None:
+        raise SpecError("which site?", hint="give the token of `archipel invite`, or --folder of a site that joined")
+    from archipel.security.tokens import read_token
+
+    return HOME / "sites" / read_token(token).site
+
+
+def _dataset(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals or not name or not path:
+        raise SpecError(f"--data {text!r} is not NAME=PATH", hint="such as --data penguins=/srv/penguins")
+    place = Path(path).resolve()
+    if not place.exists():
+        raise DataError(f"no data at {place}", hint=f"mend the path of --data {name}=…")
+    return name, place

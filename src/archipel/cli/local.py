@@ -1,0 +1,278 @@
+"""A run over local sites: what `archipel run JOB` does where the job names no control plane.
+
+    1. prepare    the job's own function writes one folder per site (in its own process)
+    2. start      control plane and sites, each a process; sites join by token
+    3. plan       shown before anything is spent
+    4. run        submitted and watched; processes that die are started again
+    5. reference  the pooled model, by the job's own function, beside the run (in its own process)
+    6. report     asked, laid side by side, written as JSON and HTML, shown
+
+Every step may be interrupted and is found done, or done again, by the next command: the fleet's folder remembers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from archipel.cli import entries, processes
+from archipel.cli.client import Client
+from archipel.cli.failure import Interrupted
+from archipel.cli.fleet import Fleet, FleetState, free_ports
+from archipel.cli.planes import HOME, remember
+from archipel.cli.planning import show_plan
+from archipel.cli.watching import ENDED, watch
+from archipel.data.bundle import pack_bundle
+from archipel.spec import (
+    ArchipelError,
+    DataError,
+    JobSpec,
+    SpecError,
+    StateError,
+    decode,
+    digest_value,
+    encode,
+    read_job,
+)
+from archipel.spec.views import Progress, RunView
+
+_MOST_RESTARTS = 3
+
+
+class LocalRun:
+    """One job over local sites, from nothing to its report."""
+
+    def __init__(self, job_file: Path, presets: tuple[str, ...], data: Path | None, console: Console) -> None:
+        self.job: JobSpec = read_job(job_file, presets)
+        self.folder = job_file.resolve().parent
+        self.fleet = Fleet(HOME.resolve() / self.job.name)
+        self._job_file = job_file.resolve()
+        self._presets = presets
+        self._data = None if data is None else data.resolve()
+        self._console = console
+        self._restarts: dict[str, int] = {}
+        self._only_unfinished = False
+        self.spent: dict[str, float] = {}
+
+    # ---- the steps -------------------------------------------------------------------------------------------
+
+    def go(self, *, detach: bool = False, only_unfinished: bool = False) -> None:
+        """Do all steps that are not done yet; `only_unfinished`: start no new run."""
+        self._only_unfinished = only_unfinished
+        with self.fleet.lock() as mine:
+            if not mine:
+                self._attach()
+                return
+            try:
+                self._go(detach=detach)
+            except KeyboardInterrupt:
+                self.fleet.stop()
+                raise Interrupted(
+                    "the run is paused and its processes are stopped; nothing is lost.\n"
+                    f"next:  the same command, or `archipel resume`, goes on; {HOME / self.job.name} holds everything"
+                ) from None
+
+    def _go(self, *, detach: bool) -> None:
+        self._open()
+        datasets = self.prepare()
+        with self.phase("start"):
+            client = self.fleet.ensure_control()
+            remember(self.fleet.control)
+            self._say(f"control plane at {client.operator.url}; {len(datasets)} sites join by token …")
+            self.fleet.ensure_sites(client, datasets, self.job.data.dataset)
+        with client:
+            run = self._submit(client)
+            if detach:
+                self._say(f"run {run.id} goes on in the background: `archipel status`, `archipel logs --follow`")
+                return
+            reference = self._begin_reference()
+            ended = self._watch(client, run)
+            if ended.run.state != "finished":
+                raise failure_of(ended.run)
+            with self.phase("reference"):
+                pooled = self._end_reference(reference)
+            self._report(client, ended, pooled)
+
+    def _open(self) -> None:
+        state = self.fleet.state
+        data = None if self._data is None else str(self._data)
+        if state is None:
+            http_port, sites_port = free_ports(2)
+            state = FleetState(job_file=str(self._job_file), http_port=http_port, sites_port=sites_port)
+            self.fleet.save(state)
+        self.fleet.change(job_file=str(self._job_file), presets=self._presets, data=data)
+        self.spent = dict(state.spent)
+
+    def prepare(self) -> dict[str, Path]:
+        """Return site → folder of its rows, prepared by the job's function unless that has been done."""
+        if self.job.data.prepare is None:
+            return self._given()
+        root = self.fleet.folder / "data"
+        source = self.folder / self.job.data.prepare.partition(":")[0]
+        if not source.is_file():
+            raise SpecError(f"no file {source.name} beside the job file", hint="mend `prepare` in [data]")
+        stamp = digest_value([self.job.data.prepare, source.read_text(encoding="utf-8"), str(self._data)])
+        seal = self.fleet.folder / "data.seal"
+        if not (root.is_dir() and seal.is_file() and seal.read_text(encoding="utf-8") == stamp):
+            with self.phase("prepare"):
+                self._say(f"preparing one folder per site: {self.job.data.prepare}")
+                self._prepare_into(root)
+                seal.write_text(stamp, encoding="utf-8")
+        return _folders(root, f"`{self.job.data.prepare}` made no folder")
+
+    def _prepare_into(self, root: Path) -> None:
+        fresh = self.fleet.folder / "data.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        order = entries.Order(
+            folder=str(self.folder),
+            entry=self.job.data.prepare or "",
+            arguments=(str(fresh), None if self._data is None else str(self._data)),
+            paths=(0, 1),
+            result=str(self.fleet.folder / "prepare.answer"),
+        )
+        entries.begin(self.fleet.folder, "prepare", order, self.fleet.logs / "prepare.log").result()
+        _folders(fresh, f"`{self.job.data.prepare}` made no folder")
+        shutil.rmtree(root, ignore_errors=True)
+        fresh.rename(root)
+
+    def _given(self) -> dict[str, Path]:
+        if self._data is None:
+            raise DataError(
+                f"job {self.job.name!r} has no `prepare` in [data], so it needs --data FOLDER with one folder per site",
+                hint=f"archipel run {self._job_file.name} --data FOLDER",
+            )
+        return _folders(self._data, f"{self._data} holds no folder")
+
+    def _submit(self, client: Client) -> RunView:
+        bundle = client.upload_bundle(pack_bundle(self.folder, self.job.task.include))
+        state = self.fleet.state
+        earlier = None if state is None or state.run is None else client.run(state.run)
+        if earlier is not None and earlier.state != "finished":
+            if (earlier.job_digest, earlier.bundle) == (self.job.digest, bundle.digest):
+                self._say(f"going on with run {earlier.id}")
+                return client.resume(earlier.id) if earlier.state in ENDED else earlier
+            if earlier.state not in ENDED:
+                client.stop(earlier.id)
+            self._say(
+                f"run {earlier.id} of an earlier version of the job is stopped, and goes on only by `archipel resume`"
+            )
+        self._refuse_new("there is no unfinished run")
+        with self.phase("plan"):
+            show_plan(client.plan(self.job), self.job.name, self._console)
+        run = client.start(self.job, bundle.digest)
+        kept = {name: seconds for name, seconds in self.spent.items() if earlier is None}
+        self.spent = kept
+        self.fleet.change(run=run.id, spent=kept)
+        return run
+
+    def _refuse_new(self, reason: str) -> None:
+        if self._only_unfinished:
+            raise StateError(reason, hint=f"`archipel run {self._job_file}` starts a new one")
+
+    def _watch(self, client: Client, run: RunView) -> Progress:
+        with self.phase("run"):
+            return watch(client, run.id, self._console, self.supervise)
+
+    def _attach(self) -> None:
+        state = self.fleet.state
+        if state is None or state.run is None:
+            raise DataError(
+                f"another command is starting {self.job.name!r}", hint="wait for it, or see `archipel status`"
+            )
+        self._say(f"another command leads this run; watching run {state.run}")
+        from archipel.cli.planes import operator_of
+
+        with Client(operator_of(self.fleet.control)) as client:
+            ended = watch(client, state.run, self._console)
+        if ended.run.state != "finished":
+            raise failure_of(ended.run)
+        self._say(f"finished; the report is in {HOME / self.job.name / 'report.html'}")
+
+    def supervise(self) -> None:
+        """Start processes of the fleet that have died again, a few times each."""
+        for role in self.fleet.missing():
+            if role != "control" and not role.startswith("site/"):
+                continue
+            self._restarts[role] = self._restarts.get(role, 0) + 1
+            if self._restarts[role] > _MOST_RESTARTS:
+                raise self.fleet.death_of(role)
+            self._say(f"{role} died; starting it again")
+            self.fleet.revive(role)
+
+    # ---- the pooled reference --------------------------------------------------------------------------------
+
+    def _begin_reference(self) -> entries.Entry | None:
+        if self.job.evaluation.reference is None or self._kept_reference() is not None:
+            return None
+        order = entries.Order(
+            folder=str(self.folder),
+            entry=self.job.evaluation.reference,
+            arguments=(None if self._data is None else str(self._data), self.job.federation.seed),
+            paths=(0,),
+            result=str(self.fleet.folder / "reference.answer"),
+        )
+        processes.stop(self.fleet.folder, ["reference"])
+        return entries.begin(self.fleet.folder, "reference", order, self.fleet.logs / "reference.log", niceness=10)
+
+    def _end_reference(self, entry: entries.Entry | None) -> dict[str, Any] | None:
+        if entry is not None:
+            self._say("waiting for the pooled reference, which a separate process computes from the public data …")
+            found = entry.result()
+            (self.fleet.folder / "reference.json").write_bytes(encode({"stamp": self._stamp(), "figures": found}))
+        return self._kept_reference()
+
+    def _kept_reference(self) -> dict[str, Any] | None:
+        path = self.fleet.folder / "reference.json"
+        if not path.is_file():
+            return None
+        kept: dict[str, Any] = decode(path.read_bytes(), dict)
+        return kept["figures"] if kept.get("stamp") == self._stamp() else None
+
+    def _stamp(self) -> str:
+        sources = {path.name: path.read_text(encoding="utf-8") for path in sorted(self.folder.glob("*.py"))}
+        return digest_value([self.job.digest, sources, str(self._data)])
+
+    # ---- the report ------------------------------------------------------------------------------------------
+
+    def _report(self, client: Client, ended: Progress, pooled: dict[str, Any] | None) -> None:
+        from archipel.cli.reporting import finish
+
+        finish(self, client, ended, pooled, self._console)
+
+    # ---- the clock and the screen ----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the wall time of the block towards a phase, over all commands of this run."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.spent[name] = self.spent.get(name, 0.0) + time.monotonic() - began
+            if self.fleet.state is not None:
+                self.fleet.change(spent=self.spent)
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def failure_of(run: RunView) -> ArchipelError:
+    """Return the error of a run that did not finish."""
+    hint = run.hint or f"`archipel logs` shows more; `archipel resume {run.id}` goes on once the reason is gone"
+    return ArchipelError(f"run {run.id} {run.state}: {run.message or 'no reason was given'}", hint=hint)
+
+
+def _folders(root: Path, complaint: str) -> dict[str, Path]:
+    if not root.is_dir():
+        raise DataError(f"no data folder at {root}", hint="give --data FOLDER, a folder with one folder per site")
+    found = {path.name: path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")}
+    if not found:
+        raise DataError(complaint, hint="one folder per site is expected, named as the site")
+    return found

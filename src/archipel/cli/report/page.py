@@ -1,0 +1,204 @@
+"""The report as one HTML file: its own style and pictures inside, no script, no address outside, light and dark."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+
+from archipel.cli import wording
+from archipel.cli.report import charts
+from archipel.cli.report.screen import METRIC_WORDS, WAY_WORDS, figure, headline
+from archipel.cli.report.values import WAYS, Comparison, Report, SiteReport
+
+
+def write_page(report: Report, path: Path) -> None:
+    """Write the page, whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(render(report), encoding="utf-8")
+    partial.replace(path)
+
+
+def render(report: Report) -> str:
+    """Return the page."""
+    style = resources.files("archipel.cli.report").joinpath("page.css").read_text(encoding="utf-8")
+    when = dt.datetime.fromtimestamp(report.finished_at, tz=dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    body = "\n".join(
+        [
+            _header(report, when),
+            _section("Four ways to a model, on the same held-out rows", _comparison(report)),
+            _section("Training loss", _loss(report)),
+            _section("The sites", _sites(report)),
+            _section("What each site disclosed", _disclosures(report)),
+            _section("Where the time went", _phases(report)),
+            _section("Made with", _provenance(report)),
+        ]
+    )
+    title = escape(f"{report.job}: report of run {report.run}")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title>\n<style>\n{style}</style></head>\n<body><main>\n{body}\n</main></body></html>\n"
+    )
+
+
+def _header(report: Report, when: str) -> str:
+    facts = [
+        (f"{len(report.sites)}", "sites"),
+        (wording.count(sum(site.rows for site in report.sites)), "rows, none of which left its site"),
+        (str(report.rounds), "training rounds"),
+        (wording.size(report.bytes_moved), "moved, both ways"),
+        (wording.duration(report.seconds), "from command to report"),
+    ]
+    tiles = "".join(f"<li><b>{escape(value)}</b><span>{escape(words)}</span></li>" for value, words in facts)
+    return (
+        f'<header><p class="over">{escape(report.job)} · run {escape(report.run)} · {when}</p>'
+        f'<h1>{escape(headline(report))}</h1><ul class="tiles">{tiles}</ul></header>'
+    )
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>\n{body}\n</section>" if body else ""
+
+
+def _comparison(report: Report) -> str:
+    metric = METRIC_WORDS.get(report.metric, report.metric)
+    rows, groups = [], []
+    for way in WAYS:
+        found = report.overall.get(way, Comparison())
+        cells = [figure(view.get(key)) for view in (found.everyone, found.own) for key in (report.metric, "log_loss")]
+        rows.append(([WAY_WORDS[way], *cells], "lead" if way == "federated" else ""))
+        groups.append(
+            (way, {"everyone": found.everyone.get(report.metric), "own": found.own.get(report.metric)}),
+        )
+    measured = [value for _, values in groups for value in values.values() if value is not None]
+    floor = 0.5 if report.metric == "auc" and all(value >= 0.5 for value in measured) else 0.0
+    head = ["", f"{metric}, everyone's rows", "log-loss", f"{metric}, own rows", "log-loss"]
+    legend = (
+        '<p class="legend"><i class="everyone"></i> everyone\'s rows: a site\'s model on all sites\' test rows, '
+        'averaged over the sites by their rows <i class="own"></i> own rows: '
+        "each test row scored by its own site's model</p>"
+    )
+    note = (
+        '<p class="note">Log-loss in nats a row; lower is better. “Pooled” is computed by a separate process from the '
+    )
+    note += "public data; in real life no one may have it.</p>"
+    return charts.bars(groups, title=f"{metric} of four ways", floor=floor) + legend + _table(head, rows) + note
+
+
+def _loss(report: Report) -> str:
+    values = [(item.round, item.loss) for item in report.losses]
+    return charts.line(values, title="Training loss by round", across="training round", up="mean loss an example")
+
+
+def _sites(report: Report) -> str:
+    metric = METRIC_WORDS.get(report.metric, report.metric)
+    asked = any(site.answer for site in report.sites)
+    head = ["site", "rows", "test rows", *WAYS, "alone, on everyone's", "joining", *(["its answer"] if asked else [])]
+    rows = []
+    for site in report.sites:
+        own = [figure(site.scores.get(way, Comparison()).own.get(report.metric)) for way in WAYS]
+        away = figure(site.scores.get("alone", Comparison()).everyone.get(report.metric))
+        gain = "" if site.gain is None else f" {site.gain:+.3f}"
+        kind = site.verdict if site.verdict in {"gained", "lost", "same"} else ""
+        cells = [
+            _name(site),
+            wording.count(site.rows),
+            wording.count(site.test_rows),
+            *own,
+            away,
+            f"{site.verdict}{gain}",
+        ]
+        rows.append(([*cells, *([site.answer] if asked else [])], kind))
+    words = f'<p class="note">{escape(metric)} on each site\'s own test rows. {escape(_whom(report))}</p>'
+    question = ""
+    if report.question:
+        inputs = ", ".join(f"{name} = {values[0]}" for name, values in report.question.items() if values)
+        question = f'<p class="note">Every site\'s endpoint was asked the same question: {escape(inputs)}.</p>'
+    return _table(head, rows) + words + question
+
+
+def _name(site: SiteReport) -> str:
+    labels = ", ".join(f"{label} {wording.count(rows)}" for label, rows in site.labels.items())
+    aside = "; ".join(part for part in (labels, f"{site.quarantined} set aside" if site.quarantined else "") if part)
+    return f"{site.name}\n{aside}" if aside else site.name
+
+
+def _whom(report: Report) -> str:
+    def named(verdict: str) -> list[str]:
+        return [site.name for site in report.sites if site.verdict == verdict]
+
+    parts = [
+        f"{words}: {', '.join(names)}."
+        for words, names in (
+            ("Joining paid for", named("gained")),
+            ("It made no difference for", named("same")),
+            ("It did not pay for", named("lost")),
+            ("Too small to tell (under 50 test rows in a class)", list(report.small_sites)),
+        )
+        if names
+    ]
+    return " ".join(parts)
+
+
+def _disclosures(report: Report) -> str:
+    kinds: dict[str, list[tuple[str, int, int, str]]] = {}
+    for site in report.sites:
+        for item in site.disclosed:
+            kinds.setdefault(item.kind, []).append((site.name, item.times, item.size_bytes, item.what))
+    rows = []
+    for kind, items in kinds.items():
+        total = sum(size for _, _, size, _ in items)
+        times = sorted({count for _, count, _, _ in items})
+        often = f"{times[0]}" if len(times) == 1 else f"{times[0]} to {times[-1]}"
+        cells = [f"{kind}\n{items[0][3]}", f"{len(items)} of {len(report.sites)}", often, wording.size(total)]
+        rows.append((cells, ""))
+    if not rows:
+        return ""
+    per_site = ", ".join(
+        f"{site.name} {wording.size(sum(item.size_bytes for item in site.disclosed))}" for site in report.sites
+    )
+    note = f'<p class="note">No row is among them. In all: {escape(per_site)}.</p>'
+    return _table(["what", "sites", "times a site", "bytes, all sites"], rows) + note
+
+
+def _phases(report: Report) -> str:
+    total = report.seconds or 1.0
+    rows = []
+    for name, seconds in report.phases.items():
+        cells = [name, wording.duration(seconds), wording.share(seconds / total)]
+        rows.append((cells, ""))
+    down, up = wording.size(report.bytes_down), wording.size(report.bytes_up)
+    moved = f"{down} from control to sites, {up} from sites to control"
+    return _table(["phase", "wall time", "share"], rows) + f'<p class="note">Moved: {escape(moved)}.</p>'
+
+
+def _provenance(report: Report) -> str:
+    made = report.provenance
+    facts = {
+        "model": f"{report.model_name}, version {report.model_version}",
+        "weights": report.model_digest,
+        "job": made.job,
+        "code": made.bundle,
+        "participation": made.participation,
+        "machine": made.machine,
+        "versions": ", ".join(f"{name} {version}" for name, version in made.versions.items()),
+    }
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
+    return f"<dl>{items}</dl>"
+
+
+def _table(head: Sequence[str], rows: Iterable[tuple[Sequence[str], str]]) -> str:
+    heads = "".join(f"<th>{escape(cell)}</th>" for cell in head)
+    body = "".join(
+        f'<tr class="{escape(kind)}">' + "".join(f"<td>{_cell(cell)}</td>" for cell in cells) + "</tr>"
+        for cells, kind in rows
+    )
+    return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(text: str) -> str:
+    first, _, aside = text.partition("\n")
+    return escape(first) + (f"<small>{escape(aside)}</small>" if aside else "")

@@ -1,0 +1,154 @@
+"""The last step of a run with local sites: ask every site, lay the figures side by side, write and show the report."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from rich.console import Console
+
+from archipel import __version__
+from archipel.cli.asking import ask, in_words
+from archipel.cli.report.build import build_report
+from archipel.cli.report.page import write_page
+from archipel.cli.report.screen import show_report
+from archipel.cli.report.values import Provenance, Report
+from archipel.spec import ArchipelError, ServedModel, encode
+from archipel.spec.views import Progress, RunReport, SiteView
+
+if TYPE_CHECKING:
+    from archipel.cli.client import Client
+    from archipel.cli.local import LocalRun
+
+_PACKAGES = ("numpy", "torch", "onnxruntime", "grpcio", "msgspec")
+_SERVING_SECONDS = 60.0
+_TICK_SECONDS = 0.05
+
+
+def finish(
+    local: LocalRun, client: Client, ended: Progress, pooled: Mapping[str, Any] | None, console: Console
+) -> None:
+    """Ask, build, write report.json and report.html in the fleet's folder, show, and name the next commands."""
+    run = ended.run
+    with local.phase("serve"):
+        sites = _await_serving(client, run.job, run.model_version or 0, local) if _serves(local) else client.sites()
+        answers = _ask_all(sites, run.job, local)
+    found = client.report(run.id)
+    phases = _phases(local.spent, found)
+    report = build_report(
+        found,
+        pooled,
+        phases,
+        _provenance(found),
+        finished_at=time.time(),
+        answers=answers,
+        question={name: list(values) for name, values in local.job.deployment.question.items()},
+    )
+    page = write_report(report, local.fleet.folder)
+    show_report(report, console)
+    _show_way_on(report, page, client.operator.url, local, console)
+
+
+def write_report(report: Report, folder: Path) -> Path:
+    """Write report.json and report.html and return the page's path."""
+    import msgspec
+
+    (folder / "report.json").write_bytes(msgspec.json.format(encode(report), indent=2) + b"\n")
+    page = folder / "report.html"
+    write_page(report, page)
+    return page
+
+
+def _serves(local: LocalRun) -> bool:
+    return local.job.deployment.serve != "none"
+
+
+def _await_serving(client: Client, model: str, version: int, local: LocalRun) -> tuple[SiteView, ...]:
+    until = time.monotonic() + _SERVING_SECONDS
+    while True:
+        sites = client.sites()
+        waiting = [site for site in sites if site.presence == "here" and not _served(site, model, version)]
+        if not waiting or time.monotonic() > until:
+            return sites
+        local.supervise()
+        time.sleep(_TICK_SECONDS)
+
+
+def _served(site: SiteView, model: str, version: int) -> ServedModel | None:
+    return next((item for item in site.serving if item.name == model and item.version == version), None)
+
+
+def _ask_all(sites: tuple[SiteView, ...], model: str, local: LocalRun) -> dict[str, str]:
+    question = local.job.deployment.question
+    answers: dict[str, str] = {}
+    if not question:
+        return answers
+    for site in sites:
+        served = next((item for item in site.serving if item.name == model and item.url), None)
+        if served is None:
+            answers[site.name] = "serves nothing yet"
+            continue
+        try:
+            answers[site.name] = f"{in_words(ask(served.url, model, question))} ({served.copy})"
+        except ArchipelError as error:
+            answers[site.name] = f"no answer: {error.message}"
+    return answers
+
+
+def _phases(spent: Mapping[str, float], run: RunReport) -> dict[str, float]:
+    """Return phase → wall seconds: the fleet's own, with the run taken apart as control saw it."""
+    inside = {f"run: {name}": seconds for name, seconds in run.seconds_by_phase.items()}
+    rest = max(spent.get("run", 0.0) - sum(inside.values()), 0.0)
+    phases: dict[str, float] = {}
+    for name, seconds in spent.items():
+        if name == "run":
+            phases |= {**inside, "run: between rounds": rest}
+        else:
+            phases[name] = seconds
+    return phases
+
+
+def _provenance(found: RunReport) -> Provenance:
+    memory = psutil.virtual_memory().total / 2**30
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB"
+    versions = {"archipel": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return Provenance(
+        job=found.run.job_digest,
+        bundle=found.run.bundle,
+        participation=f"{len(found.sites)} sites, {found.rounds} training rounds",
+        executor="loop",
+        machine=machine,
+        versions=versions,
+    )
+
+
+def _show_way_on(report: Report, page: Path, url: str, local: LocalRun, console: Console) -> None:
+    shown = _near(page)
+    console.print(f"\nreport: {shown}   {shown.with_suffix('.json')}", highlight=False, soft_wrap=True)
+    console.print("the sites keep serving; next:", style="bold")
+    lines = [("archipel status", "sites, runs and what is served")]
+    if local.job.deployment.question and report.sites:
+        asked = encode(local.job.deployment.question).decode()
+        lines.append((f"archipel predict {report.model_name} --site {report.sites[0].name} --input '{asked}'", ""))
+    lines += [(f"{url}/docs", "the API's documentation (its certificate is the fleet's own)")]
+    lines += [("archipel stop", "end all processes; the folder stays")]
+    for command, purpose in lines:
+        console.print(f"  {command}" + (f"   # {purpose}" if purpose else ""), highlight=False, soft_wrap=True)
+
+
+def _near(path: Path) -> Path:
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
