@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --constraint constraints.txt
 SOURCES := src tests examples benchmarks
 
-.PHONY: setup setup-base setup-torch check test docs bench demo demo-flights clean-demo clean format
+.PHONY: setup setup-base setup-torch check test docs bench bench-rounds bench-aggregation demo demo-flights clean-demo clean format
 
 setup: .venv/ready-dev
 setup-base: .venv/ready-base
@@ -44,6 +44,17 @@ test: check
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+docs: setup
+	$(BIN)/python -m pytest -q tests/unit/docs
+
+bench: bench-rounds bench-aggregation
+
+bench-rounds: setup
+	cd benchmarks && ../$(BIN)/python -m rounds
+
+bench-aggregation: setup
+	cd benchmarks && ../$(BIN)/python -m aggregation
 
 demo: setup-base
 	@$(BIN)/archipel run examples/islands/job.toml
