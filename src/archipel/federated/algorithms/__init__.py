@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from archipel.federated.algorithms.fedadam import FedAdam
 from archipel.federated.algorithms.fedavg import FedAvg
+from archipel.federated.algorithms.fedavgm import FedAvgM
+from archipel.federated.algorithms.fedprox import FedProx
+from archipel.federated.algorithms.fedyogi import FedYogi
+from archipel.federated.algorithms.scaffold import Scaffold
 from archipel.federated.port import Algorithm
-from archipel.spec import UnknownNameError
+from archipel.spec import SpecError, UnknownNameError
 from archipel.spec.job import FederationSpec
 
-__all__ = ["BUILT_IN", "FedAvg", "algorithm_of"]
+__all__ = ["BUILT_IN", "FedAdam", "FedAvg", "FedAvgM", "FedProx", "FedYogi", "Scaffold", "algorithm_of"]
 
-BUILT_IN = {kind.name: kind for kind in (FedAvg,)}
+BUILT_IN = {kind.name: kind for kind in (FedAvg, FedProx, Scaffold, FedAvgM, FedAdam, FedYogi)}
 """Name in a job file → class."""
 
 
@@ -22,4 +27,12 @@ def algorithm_of(federation: FederationSpec) -> Algorithm:
     """
     if federation.algorithm not in BUILT_IN:
         raise UnknownNameError.of("algorithm", federation.algorithm, BUILT_IN)
-    return BUILT_IN[federation.algorithm](federation.options)
+    local = federation.local
+    if federation.algorithm == "scaffold" and (local.optimizer != "sgd" or local.momentum > 0):
+        # Its control variate is the mean gradient (x - y) / (K eta), which only plain SGD leaves in the delta.
+        raise SpecError(
+            f"scaffold needs plain local SGD, found {local.optimizer} with momentum {local.momentum}",
+            hint='set [federation.local] optimizer = "sgd" and momentum = 0, or take another algorithm',
+        )
+    algorithm: Algorithm = BUILT_IN[federation.algorithm](federation.options)
+    return algorithm

@@ -1,0 +1,221 @@
+"""Named vectors of equal length, read and written in blocks of columns: from arrays or from tensor files.
+
+A model of any size is aggregated in a few blocks of memory, because nobody here asks for a whole vector:
+
+    reader.read("delta", 0, 65536, scratch)    # the values; `scratch` may have been used to hold them
+    writer.write("model", 0, values)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from archipel.federated.port import Block
+from archipel.spec import Manifest, ShapeError, SpecError, header_bytes, parse_header
+from archipel.spec.tensors import MAX_HEADER_BYTES
+
+WORKING: dict[str, np.dtype[np.floating[Any]]] = {"f2": np.dtype("<f4"), "f4": np.dtype("<f4"), "f8": np.dtype("<f8")}
+"""Stored dtype → the dtype its arithmetic is done in."""
+
+
+class BlockReader(Protocol):
+    """Vectors of one length."""
+
+    @property
+    def count(self) -> int:
+        """Elements of each vector."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[np.floating[Any]]:
+        """Working dtype: that of the blocks."""
+        ...
+
+    def read(self, name: str, start: int, stop: int, scratch: Block) -> Block:
+        """Return columns start..stop of vector `name`: a view, or `scratch[: stop - start]` filled."""
+        ...
+
+
+class BlockWriter(Protocol):
+    """Where vectors of one length go."""
+
+    def write(self, name: str, start: int, values: Block) -> None:
+        """Put `values` at column `start` of vector `name`."""
+        ...
+
+
+class ArrayBlocks:
+    """Vectors in memory, to be read or written."""
+
+    def __init__(self, vectors: Mapping[str, Block]) -> None:
+        self._vectors = vectors
+        sizes = {(vector.size, vector.dtype) for vector in vectors.values()}
+        if len(sizes) != 1 or any(vector.ndim != 1 for vector in vectors.values()):
+            raise ShapeError(f"vectors of one length and dtype needed, found {sizes}", hint="flatten them first")
+        [(self.count, dtype)] = sizes
+        self.dtype = working_dtype(dtype)
+
+    def read(self, name: str, start: int, stop: int, scratch: Block) -> Block:
+        """Return a view, or the converted values."""
+        values = self._vectors[name][start:stop]
+        if values.dtype == scratch.dtype:
+            return values
+        scratch[: stop - start] = values
+        return scratch[: stop - start]
+
+    def write(self, name: str, start: int, values: Block) -> None:
+        """Copy `values` in."""
+        self._vectors[name][start : start + values.size] = values
+
+
+class TensorFile:
+    """A tensor file of one floating dtype, read as one flat vector; a context manager that closes it.
+
+    `keep` holds the descriptor between blocks (faster); otherwise each block opens the file, because a process may
+    hold fewer files open than a large cohort sends.
+    """
+
+    def __init__(self, path: Path, *, keep: bool = True) -> None:
+        self._path = path
+        self.manifest, self._start = read_manifest(path)
+        self.stored = self.manifest.uniform_dtype()
+        self.dtype = working_dtype(self.stored)
+        self.count = sum(tensor.count for tensor in self.manifest.tensors)
+        self._descriptor = os.open(path, os.O_RDONLY) if keep else None
+
+    def read_flat(self, start: int, stop: int, scratch: Block) -> Block:
+        """Fill `scratch` with elements start..stop of the buffer."""
+        size = stop - start
+        raw = scratch[:size] if scratch.dtype == self.stored else np.empty(size, self.stored)
+        descriptor = os.open(self._path, os.O_RDONLY) if self._descriptor is None else self._descriptor
+        try:
+            _fill(descriptor, raw, self._start + start * self.stored.itemsize, self._path)
+        finally:
+            if self._descriptor is None:
+                os.close(descriptor)
+        if raw.dtype != scratch.dtype:
+            scratch[:size] = raw
+        return scratch[:size]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class FileBlocks:
+    """Several tensor files (parts of one update, or a model) as vectors of one length."""
+
+    def __init__(self, files: Mapping[str, TensorFile]) -> None:
+        self._files = files
+        sizes = {(file.count, file.stored) for file in files.values()}
+        if len(sizes) != 1:
+            raise ShapeError(
+                f"parts of one length and dtype needed, found {sorted(map(str, sizes))}",
+                hint="every part must be laid out like the model",
+            )
+        [(self.count, stored)] = sizes
+        self.dtype = working_dtype(stored)
+
+    def read(self, name: str, start: int, stop: int, scratch: Block) -> Block:
+        """Fill `scratch` from the file of that name."""
+        return self._files[name].read_flat(start, stop, scratch)
+
+
+class StateBlocks:
+    """Vectors that lie one after another in one tensor file: the server state."""
+
+    def __init__(self, file: TensorFile) -> None:
+        tensors = file.manifest.tensors
+        sizes = {tensor.count for tensor in tensors}
+        if len(sizes) != 1:
+            raise ShapeError(f"state vectors of lengths {sorted(sizes)}", hint="the state was not written by archipel")
+        [self.count] = sizes
+        self.dtype = file.dtype
+        self._file = file
+        self._first = {tensor.name: tensor.offset // file.stored.itemsize for tensor in tensors}
+
+    def read(self, name: str, start: int, stop: int, scratch: Block) -> Block:
+        """Fill `scratch` from the vector of that name."""
+        first = self._first[name]
+        return self._file.read_flat(first + start, first + stop, scratch)
+
+
+class TensorFileWriter:
+    """A tensor file written in blocks: the header first, then any column of any vector, synced on a normal exit.
+
+    `vectors` says where each vector begins: {"model": 0} for a model that is one flat vector over all its tensors.
+    The caller moves the finished file into place.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, vectors: Mapping[str, int]) -> None:
+        header = header_bytes(manifest)
+        self._stored = manifest.uniform_dtype()
+        self._begin = {name: len(header) + first * self._stored.itemsize for name, first in vectors.items()}
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        _write_all(self._descriptor, memoryview(header), 0)
+
+    def write(self, name: str, start: int, values: Block) -> None:
+        """Write a block in the file's dtype."""
+        data = np.ascontiguousarray(values, dtype=self._stored)
+        place = self._begin[name] + start * self._stored.itemsize
+        _write_all(self._descriptor, memoryview(data.data).cast("B"), place)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                os.fsync(self._descriptor)
+        finally:
+            os.close(self._descriptor)
+
+
+def read_manifest(path: Path) -> tuple[Manifest, int]:
+    """Read a tensor file's header; return its manifest and the byte at which the buffer begins."""
+    with path.open("rb") as file:
+        prefix = file.read(8)
+        size = int.from_bytes(prefix, "little")
+        manifest, start = parse_header(prefix + file.read(min(size, MAX_HEADER_BYTES)))
+    if path.stat().st_size != start + manifest.size_bytes:
+        raise SpecError(f"{path.name} is not a tensor file: its length is wrong", hint="fetch the file again")
+    return manifest, start
+
+
+def working_dtype(stored: np.dtype[Any]) -> np.dtype[np.floating[Any]]:
+    """Return the dtype in which values stored as `stored` are averaged; a ShapeError for integers."""
+    key = f"{stored.kind}{stored.itemsize}"
+    if key not in WORKING:
+        raise ShapeError(f"values of dtype {stored} cannot be averaged", hint="let the adapter cast them to float32")
+    return WORKING[key]
+
+
+def _fill(descriptor: int, out: Block, offset: int, path: Path) -> None:
+    view = memoryview(out.data).cast("B")
+    while view.nbytes:
+        got = os.preadv(descriptor, [view], offset)
+        if not got:
+            raise SpecError(f"{path.name} ended early", hint="fetch the file again")
+        view = view[got:]
+        offset += got
+
+
+def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
+    while view.nbytes:
+        done = os.pwrite(descriptor, view, offset)
+        view = view[done:]
+        offset += done

@@ -1,0 +1,187 @@
+"""Carrying out a Fold over blobs in a spool: the one place where control and a simulation turn updates into a model.
+
+    folded = carry_out(fold, job.federation, spool)          # the fold's blobs must be in the spool
+    for instruction in coordinator.handle(folded): ...
+
+The same fold always writes the same bytes, so it may be repeated after a crash. An update that turns out to be
+unusable is raised by site, and `rejection` makes of it the event that the coordinator takes; other failures (disk
+full, a blob missing, no weight at all) are raised, and the driver reports them as RunFailed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from archipel.data.stores.spool import Spool, full_disk_named
+from archipel.federated.algorithms import algorithm_of
+from archipel.federated.blocks import FileBlocks, StateBlocks, TensorFile, TensorFileWriter
+from archipel.federated.fold import (
+    BLOCK,
+    MODEL,
+    Contribution,
+    NonFiniteUpdateError,
+    ShapeUpdateError,
+    UnusableUpdateError,
+    fold,
+)
+from archipel.federated.port import Algorithm, Fold, RoundFolded, UpdateRejected
+from archipel.federated.sums import add_sums
+from archipel.spec import (
+    Blob,
+    Manifest,
+    Part,
+    Refusal,
+    ShapeError,
+    SpecError,
+    UnknownNameError,
+    Update,
+    failpoint,
+    manifest_of,
+    pack,
+    unpack,
+)
+from archipel.spec.job import FederationSpec
+
+OPEN_FILES = 256
+"""More update files than this are opened for each block instead of being held open."""
+_SAME_MODEL = "the task must build the same model at every site"
+
+
+def carry_out(order: Fold, federation: FederationSpec, spool: Spool, label: str = "fold") -> RoundFolded:
+    """Combine the updates of `order`; results go into the spool under their digests.
+
+    `label` keeps the unfinished files of several runs apart.
+
+    Raises:
+        UnusableUpdateError: one site's update holds NaN or infinity, or is laid out otherwise; see `rejection`.
+        StateError: a blob is not in the spool.
+        StorageFullError: the disk is full; what was there stays as it was.
+        TaskError: the updates have no weight, or the new model is not finite.
+    """
+    with full_disk_named(spool.folder):
+        match order.kind:
+            case "train":
+                return _train(order, algorithm_of(federation), spool, label)
+            case "initialise":
+                return _initialise(order, spool)
+            case "statistics" | "evaluate":
+                return _add(order, spool)
+    raise UnknownNameError.of("kind of fold", order.kind, ["train", "initialise", "statistics", "evaluate"])
+
+
+def rejection(order: Fold, error: UnusableUpdateError) -> UpdateRejected:
+    """Return the event that takes an unusable update out of the round."""
+    refusal = Refusal(
+        run=order.updates[0].run,
+        round=order.round,
+        site=error.site,
+        error=error.kind,
+        message=error.message,
+        hint=error.hint,
+    )
+    return UpdateRejected(refusal=refusal)
+
+
+def _train(order: Fold, algorithm: Algorithm, spool: Spool, label: str) -> RoundFolded:
+    assert order.model is not None
+    model_path, state_path = spool.new_file(f"{label}-model"), spool.new_file(f"{label}-state")
+    with ExitStack() as stack:
+        model = stack.enter_context(TensorFile(spool.require(order.model.digest)))
+        contributions = _contributions(order, algorithm, model.manifest, spool, stack)
+        state = None
+        if order.state is not None:
+            state = StateBlocks(stack.enter_context(TensorFile(spool.require(order.state.digest))))
+        fold(
+            algorithm,
+            order.facts,
+            contributions,
+            model_in=FileBlocks({MODEL: model}),
+            state_in=state,
+            model_out=stack.enter_context(TensorFileWriter(model_path, model.manifest, {MODEL: 0})),
+            state_out=stack.enter_context(_state_writer(state_path, algorithm, model)),
+        )
+    failpoint("federated.fold.before_adopt")
+    after = _adopt(state_path, spool) if algorithm.state else None
+    return RoundFolded(round=order.round, model=_adopt(model_path, spool), state=after)
+
+
+def _contributions(
+    order: Fold, algorithm: Algorithm, model: Manifest, spool: Spool, stack: ExitStack
+) -> list[Contribution]:
+    names = (*algorithm.weighted, *algorithm.uniform)
+    keep = len(order.updates) * len(names) <= OPEN_FILES
+    contributions = []
+    for update in order.updates:
+        files = {}
+        for name in names:
+            file = _opened(update.site, name, spool.require(update.parts[name].blob.digest), keep=keep)
+            files[name] = stack.enter_context(file)
+            if file.manifest != model:
+                message = f"part {name!r} of the update of {update.site} is laid out otherwise than the model"
+                raise ShapeUpdateError(update.site, message, hint=_SAME_MODEL)
+        contributions.append(Contribution(site=update.site, weight=update.weight, parts=FileBlocks(files)))
+    return contributions
+
+
+def _opened(site: str, name: str, path: Path, *, keep: bool) -> TensorFile:
+    try:
+        return TensorFile(path, keep=keep)
+    except (SpecError, ShapeError) as error:
+        raise ShapeUpdateError(site, f"part {name!r} of {site}: {error.message}", hint=error.hint) from error
+
+
+@contextmanager
+def _state_writer(path: Path, algorithm: Algorithm, model: TensorFile) -> Iterator[TensorFileWriter | None]:
+    if not algorithm.state:
+        yield None
+        return
+    manifest = manifest_of((name, (model.count,), model.dtype) for name in algorithm.state)
+    begin = {name: index * model.count for index, name in enumerate(algorithm.state)}
+    with TensorFileWriter(path, manifest, begin) as writer:
+        yield writer
+
+
+def _initialise(order: Fold, spool: Spool) -> RoundFolded:
+    first = order.updates[0]
+    part = first.parts["model"]
+    with _opened(first.site, "model", spool.require(part.blob.digest), keep=True) as file:
+        _check_model(first.site, part, file)
+    return RoundFolded(round=order.round, model=part.blob)
+
+
+def _check_model(site: str, part: Part, file: TensorFile) -> None:
+    if file.count == 0:
+        raise ShapeError("the model has no parameters", hint="let the task's model have at least one")
+    if file.manifest.digest != part.manifest:
+        raise ShapeUpdateError(site, f"the model of {site} is not laid out as it says", hint=_SAME_MODEL)
+    scratch = np.empty(min(BLOCK, file.count), file.dtype)
+    for start in range(0, file.count, BLOCK):
+        if not np.isfinite(file.read_flat(start, min(start + BLOCK, file.count), scratch)).all():
+            message = f"the first model, made at {site}, holds NaN or infinity"
+            raise NonFiniteUpdateError(site, message, hint="check how the task initialises its weights")
+
+
+def _add(order: Fold, spool: Spool) -> RoundFolded:
+    sums = add_sums((update.site, _sums(update, spool)) for update in order.updates)
+    return RoundFolded(round=order.round, model=None, sums=spool.put(pack(sums)))
+
+
+def _sums(update: Update, spool: Spool) -> dict[str, npt.NDArray[Any]]:
+    data = spool.require(update.parts["sums"].blob.digest).read_bytes()
+    try:
+        return unpack(data)
+    except SpecError as error:
+        raise ShapeUpdateError(update.site, f"sums of {update.site}: {error.message}", hint=error.hint) from error
+
+
+def _adopt(path: Path, spool: Spool) -> Blob:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return spool.adopt(path, f"sha256:{digest}")
