@@ -14,11 +14,14 @@ from archipel.federated.port import RunEvent, UpdateAccepted
 from archipel.spec import decode, encode
 
 
-def append(connection: Connection, run: str, first: int, events: Sequence[RunEvent], now: float) -> None:
-    """Write events at places `first`, `first` + 1, …; a place that is taken, or an update counted before, fails."""
+def append(connection: Connection, run: str, first: int, entries: Sequence[tuple[RunEvent, bool]], now: float) -> None:
+    """Write (event, does it count an update?) at places `first`, `first` + 1 and so on.
+
+    A place that is taken, or an update that was counted before, fails.
+    """
     rows = []
-    for place, event in enumerate(events, start=first):
-        counted = event.update if isinstance(event, UpdateAccepted) else None
+    for place, (event, counts) in enumerate(entries, start=first):
+        counted = event.update if isinstance(event, UpdateAccepted) and counts else None
         rows.append(
             {
                 "run": run,
@@ -30,6 +33,12 @@ def append(connection: Connection, run: str, first: int, events: Sequence[RunEve
             }
         )
     connection.execute(insert(run_events), rows)
+
+
+def is_counted(connection: Connection, run: str, number: int, site: str) -> bool:
+    """Was an update of this site counted in this round?"""
+    here = (run_events.c.run == run) & (run_events.c.round == number) & (run_events.c.site == site)
+    return connection.execute(select(run_events.c.seq).where(here)).first() is not None
 
 
 def uncount(connection: Connection, run: str, number: int, site: str) -> None:

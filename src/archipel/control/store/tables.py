@@ -125,14 +125,12 @@ rounds = Table(
     Column("run", Text, ForeignKey("runs.id"), primary_key=True),
     Column("round", Integer, primary_key=True),
     Column("kind", Text, nullable=False),
-    Column("step", Integer, nullable=False),
     Column("participation", Text, nullable=False),  # JSON: tuple[Name, ...]
     Column("model", Text),  # digest of the weights after the round
     Column("state", Text),
     Column("sums", Text),
     Column("opened_at", Float, nullable=False),
     Column("closed_at", Float, nullable=False),
-    Column("fold_seconds", Float, nullable=False),
     Column("site_seconds", Float, nullable=False),  # longest wall time of a site's work in the round
 )
 

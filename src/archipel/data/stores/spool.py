@@ -121,6 +121,11 @@ class Spool:
             while piece := file.read(piece_bytes):
                 yield piece
 
+    def digests(self) -> Iterator[str]:
+        """Yield the digests of the whole blobs that are here."""
+        for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
+            yield f"sha256:{path.name}"
+
     def new_file(self, name: str) -> Path:
         """Return a path in the spool's file system for a file to be written and adopted; leftovers are removed."""
         path = self.folder / "partial" / f"new-{name}"

@@ -44,6 +44,8 @@ class Attendances:
         self.busy_seconds = busy_seconds
         self.idle_seconds = idle_seconds
         self._here: dict[str, Attendance] = {}
+        self._gone: dict[str, float] = {}
+        """Sites without a stream whose lease still runs → when it ends."""
         self._lock = threading.RLock()
 
     def enter(self, attendance: Attendance) -> None:
@@ -51,16 +53,26 @@ class Attendances:
         with self._lock:
             older = self._here.get(attendance.site)
             self._here[attendance.site] = attendance
+            self._gone.pop(attendance.site, None)
         if older is not None:
             older.send(None)
 
     def leave(self, attendance: Attendance) -> bool:
-        """A stream has ended; was it the site's present one?"""
+        """A stream has ended; was it the site's present one? Its lease goes on for the site to come back."""
         with self._lock:
             present = self._here.get(attendance.site) is attendance
             if present:
                 del self._here[attendance.site]
+                if not attendance.lost:
+                    self._gone[attendance.site] = attendance.seen + self._lease(attendance)
             return present
+
+    def expect(self, sites: Iterable[str], now: float) -> None:
+        """These sites were here before this process began: they have an idle lease to come back."""
+        with self._lock:
+            for site in sites:
+                if site not in self._here:
+                    self._gone.setdefault(site, now + self.idle_seconds)
 
     def touch(self, site: str, now: float) -> bool:
         """Note a sign of life; was the site lost until now?"""
@@ -78,7 +90,10 @@ class Attendances:
             ended = [item for item in self._here.values() if not item.lost and now - item.seen > self._lease(item)]
             for attendance in ended:
                 attendance.lost = True
-            return tuple(sorted(attendance.site for attendance in ended))
+            away = [site for site, until in self._gone.items() if now > until]
+            for site in away:
+                del self._gone[site]
+            return tuple(sorted([attendance.site for attendance in ended] + away))
 
     def assign(self, site: str, run: str, message: ControlMessage, now: float) -> None:
         """Push work to a site if it is here; its busy lease begins now."""

@@ -113,14 +113,12 @@ def _work() -> None:
         sa.Column("run", sa.Text, sa.ForeignKey("runs.id"), primary_key=True),
         sa.Column("round", sa.Integer, primary_key=True),
         sa.Column("kind", sa.Text, nullable=False),
-        sa.Column("step", sa.Integer, nullable=False),
         sa.Column("participation", sa.Text, nullable=False),
         sa.Column("model", sa.Text),
         sa.Column("state", sa.Text),
         sa.Column("sums", sa.Text),
         sa.Column("opened_at", sa.Float, nullable=False),
         sa.Column("closed_at", sa.Float, nullable=False),
-        sa.Column("fold_seconds", sa.Float, nullable=False),
         sa.Column("site_seconds", sa.Float, nullable=False),
     )
     op.create_table(

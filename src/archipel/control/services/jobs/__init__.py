@@ -1,0 +1,1 @@
+"""Jobs and their runs: what is taken in, checked before anything is stored, and planned."""

@@ -1,0 +1,310 @@
+"""The driver of one run: keeps each event, lets the coordinator handle it, carries out what it says.
+
+    1. events wait in line; whoever gets the lock takes all that wait          (one commit for many)
+    2. the coordinator handles them; those it refuses go back to who brought them
+    3. the rest are written to the journal, in one transaction with all that follows from them
+    4. only then are the new instructions carried out: Ask is pushed, Fold and Finish go to the workshop
+
+Killed between any two steps, the run is rebuilt from its journal and `outstanding()` is carried out again: state is
+nothing but the journal and the blobs it names. Where step 3 fails, the coordinator is rebuilt and nobody is told yes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import msgspec
+from sqlalchemy import Connection
+
+from archipel.control.services.audit import EventLog
+from archipel.control.services.rounds import traffic
+from archipel.control.services.rounds.holdings import Holdings
+from archipel.control.services.rounds.needs import Needs
+from archipel.control.services.rounds.notices import Notices
+from archipel.control.services.rounds.record import Entry, Step, keep_within
+from archipel.control.services.rounds.traffic import Traffic
+from archipel.control.services.sites.presence import Attendances
+from archipel.control.store import journal
+from archipel.control.store.database import Database
+from archipel.federated.coordinator import Coordinator
+from archipel.federated.port import (
+    Ask,
+    Finish,
+    Fold,
+    GiveUp,
+    Instruction,
+    RunEvent,
+    RunStopped,
+    SiteBack,
+    SiteLost,
+    SiteRefused,
+    UpdateAccepted,
+    UpdateRejected,
+)
+from archipel.spec import ArchipelError, Blob, JobSpec, RoundTask, Update, failpoint
+from archipel.spec.wire import Assign
+
+Answer = Literal["accepted", "duplicate", "stale"]
+
+
+class Desk(msgspec.Struct, frozen=True, kw_only=True):
+    """What drivers share."""
+
+    database: Database
+    log: EventLog
+    attendances: Attendances
+    holdings: Holdings
+    notices: Notices
+    clock: Callable[[], float]
+    """Seconds since the Unix epoch."""
+    monotonic: Callable[[], float]
+    work: Callable[[str, Fold | Finish], None]
+    """Hands a Fold or Finish of a run to the workshop."""
+
+
+class Driver:
+    """One run under way; safe for several threads."""
+
+    def __init__(self, desk: Desk, run: str, job: JobSpec, bundle: Blob, sites: tuple[str, ...]) -> None:
+        self._desk = desk
+        self.run = run
+        self.job = job
+        self.bundle = bundle
+        self.sites = sites
+        self.traffic = Traffic()
+        self.trouble: ArchipelError | None = None
+        """Why it stands still for a while (a full disk); it is tried again."""
+        self._queue: deque[_Waiting] = deque()
+        self._lock = threading.RLock()
+        self._doubtful = True
+        """What is in memory may be ahead of the journal."""
+        with self._lock:
+            self._ensure_built()
+
+    @property
+    def holder(self) -> str:
+        """Its name in the holdings."""
+        return f"run/{self.run}"
+
+    # ---- events ------------------------------------------------------------------------------------------------
+
+    def take(self, event: RunEvent) -> Answer:
+        """Keep and handle an event; "duplicate" and "stale" change nothing.
+
+        Raises:
+            ArchipelError: it could not be kept (StorageFullError, LinkError), or makes no sense now (StateError).
+        """
+        waiting = _Waiting(event)
+        self._queue.append(waiting)
+        with self._lock:
+            while not waiting.done:
+                self._ensure_built()
+                self._take_waiting()
+        return waiting.answer()
+
+    def carry_out_outstanding(self) -> None:
+        """Do again all that is open: after a start."""
+        with self._lock:
+            self._ensure_built()
+            self._carry_out(self.coordinator.outstanding())
+
+    def call_on(self, site: str) -> None:
+        """Push again what is asked of a site: it has just come."""
+        with self._lock:
+            if not self.coordinator.paused and site in self.tasks:
+                self._push(self.tasks[site])
+
+    def task_for(self, site: str) -> RoundTask | None:
+        """Return what is asked of a site now."""
+        with self._lock:
+            return self.tasks.get(site)
+
+    def arrived(self, site: str, digest: str) -> None:
+        """A blob for the open round is here; it stays at least until the round closes."""
+        with self._lock:
+            if site in self.tasks:
+                self.needs.open.add(digest)
+                self._desk.holdings.hold(self.holder, [digest])
+
+    def awaiting(self) -> tuple[str, ...]:
+        """Return the sites that are asked something now."""
+        with self._lock:
+            return () if self.coordinator.paused else tuple(sorted(self.tasks))
+
+    def needs_word(self, event: SiteLost | SiteBack) -> bool:
+        """Would it be news to the run that this site is lost, or back?"""
+        with self._lock:
+            lost = event.site in self.coordinator.progress().lost
+        return lost == isinstance(event, SiteBack)
+
+    # ---- the four steps ----------------------------------------------------------------------------------------
+
+    def _take_waiting(self) -> None:
+        batch = [self._queue.popleft() for _ in range(len(self._queue))]
+        steps: list[Step] = []
+        instructions: list[Instruction] = []
+        for waiting in batch:
+            self._handle(waiting, steps, instructions)
+        try:
+            if steps:
+                self._keep(steps, instructions)
+        except ArchipelError as error:
+            self._doubtful = True
+            for waiting in batch:
+                waiting.fail(error)
+            return
+        finally:
+            for waiting in batch:
+                waiting.done = True
+        self._follow(steps, instructions)
+
+    def _handle(self, waiting: _Waiting, steps: list[Step], instructions: list[Instruction]) -> None:
+        event = waiting.event
+        try:
+            if isinstance(event, UpdateAccepted | SiteRefused):
+                answer = event.update if isinstance(event, UpdateAccepted) else event.refusal
+                waiting.value = self.coordinator.receipt(answer)
+                if waiting.value != "accepted":
+                    return
+            number, kind = self.coordinator.number, self.coordinator.progress().phase
+            new = self.coordinator.handle(event)
+        except ArchipelError as error:
+            waiting.fail(error)
+            return
+        counted = isinstance(event, UpdateAccepted) and self.coordinator.receipt(event.update) == "duplicate"
+        closed = self.coordinator.number > number
+        self.needs.note(event, kind)
+        self._note_answer(event, counted=counted)
+        steps.append(
+            Step(
+                event=event,
+                number=number,
+                kind=kind,
+                counted=counted,
+                closed=closed,
+                opened_at=self.opened_at,
+                folded=tuple(self.answers.values()) if closed else (),
+            )
+        )
+        self._settle(event, closed=closed)
+        instructions += new
+
+    def _note_answer(self, event: RunEvent, *, counted: bool) -> None:
+        """Follow who has answered in the open round."""
+        if isinstance(event, UpdateAccepted) and counted:
+            self.answers[event.update.site] = event.update
+        elif isinstance(event, UpdateRejected):
+            self.answers.pop(event.refusal.site, None)
+
+    def _settle(self, event: RunEvent, *, closed: bool) -> None:
+        """Follow the open round in memory."""
+        if isinstance(event, UpdateAccepted | SiteRefused):
+            answer = event.update if isinstance(event, UpdateAccepted) else event.refusal
+            self.tasks.pop(answer.site, None)
+            self._desk.attendances.release(answer.site, self.run)
+        if closed:
+            for site in self.tasks:
+                self._desk.attendances.release(site, self.run)
+            self.tasks.clear()
+            self.answers.clear()
+            self.needs.close_round()
+            self.opened_at = self._desk.clock()
+
+    def _keep(self, steps: list[Step], instructions: list[Instruction]) -> None:
+        moved = self.traffic.take()
+        now = self._desk.clock()
+        given_up = next((item for item in instructions if isinstance(item, GiveUp)), None)
+        entry = Entry(run=self.run, first=self.length, steps=steps, given_up=given_up, now=now)
+
+        def change(connection: Connection) -> None:
+            keep_within(connection, self._desk.log, entry)
+            traffic.write_within(connection, self.run, moved)
+
+        try:
+            failpoint("control.journal.before_commit")
+            self._desk.database.write(change)
+        except ArchipelError:
+            self.traffic.put_back(moved)
+            raise
+        self.length += len(steps)
+        failpoint("control.journal.after_commit")
+
+    def _follow(self, steps: Iterable[Step], instructions: Iterable[Instruction]) -> None:
+        if any(step.closed for step in steps):
+            self._drop_unneeded()
+        if any(isinstance(step.event, RunStopped) for step in steps):
+            self._desk.attendances.cancel(tuple(self.tasks), self.run, forget=False)
+        self._carry_out(instructions)
+        self._desk.notices.changed(self.run)
+
+    def _carry_out(self, instructions: Iterable[Instruction]) -> None:
+        for instruction in instructions:
+            match instruction:
+                case Ask(task=task):
+                    self.tasks[task.site] = task
+                    self._push(task)
+                case Fold() | Finish():
+                    self._desk.work(self.run, instruction)
+                case GiveUp():
+                    pass  # written with the event that led to it
+
+    def _push(self, task: RoundTask) -> None:
+        self._desk.attendances.assign(task.site, self.run, Assign(task=task), self._desk.monotonic())
+
+    def _drop_unneeded(self) -> None:
+        needed = self.needs.digests()
+        holdings = self._desk.holdings
+        holdings.hold(self.holder, needed)
+        holdings.let_go(self.holder, holdings.held_by(self.holder) - needed)
+        failpoint("control.round.after_drop")
+
+    # ---- the way back ------------------------------------------------------------------------------------------
+
+    def _ensure_built(self) -> None:
+        """Make the state again from the journal, where what is in memory may be ahead of it."""
+        if not self._doubtful:
+            return
+        self.coordinator = Coordinator(self.run, self.job, self.bundle, self.sites)
+        self.needs = Needs(self.bundle)
+        self.tasks: dict[str, RoundTask] = {}
+        self.answers: dict[str, Update] = {}
+        self.length = 0
+        self.opened_at = self._desk.clock()
+        for at, event in self._desk.database.read(lambda connection: list(journal.replay(connection, self.run))):
+            number, kind = self.coordinator.number, self.coordinator.progress().phase
+            self.coordinator.handle(event)
+            self.needs.note(event, kind)
+            counted = isinstance(event, UpdateAccepted) and self.coordinator.receipt(event.update) == "duplicate"
+            self._note_answer(event, counted=counted)
+            if self.coordinator.number > number:
+                self.needs.close_round()
+                self.answers.clear()
+                self.opened_at = at
+            self.length += 1
+        for instruction in self.coordinator.outstanding():
+            if isinstance(instruction, Ask):
+                self.tasks[instruction.task.site] = instruction.task
+        self._desk.holdings.hold(self.holder, self.needs.digests())
+        self._doubtful = False
+
+
+class _Waiting:
+    """An event in line."""
+
+    def __init__(self, event: RunEvent) -> None:
+        self.event = event
+        self.value: Answer = "accepted"
+        self.done = False
+        self._error: ArchipelError | None = None
+
+    def fail(self, error: ArchipelError) -> None:
+        if self._error is None:
+            self._error = error
+
+    def answer(self) -> Answer:
+        if self._error is not None:
+            raise self._error
+        return self.value

@@ -1,0 +1,377 @@
+"""All runs under way: starts them when enough sites are here, takes answers, follows who comes and goes.
+
+At a start every unfinished run is rebuilt from its journal and goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row
+
+from archipel.control.services.audit import EventLog, keep_within
+from archipel.control.services.models.registry import Registry
+from archipel.control.services.rounds.driver import Answer, Desk, Driver
+from archipel.control.services.rounds.finishing import Finisher, model_holder
+from archipel.control.services.rounds.holdings import Holdings
+from archipel.control.services.rounds.notices import Notices
+from archipel.control.services.rounds.verification import verify
+from archipel.control.services.rounds.workshop import After, Workshop, report_holder
+from archipel.control.services.sites.fleet import Fleet
+from archipel.control.services.sites.presence import Attendances
+from archipel.control.store import journal
+from archipel.control.store import runs as rows
+from archipel.control.store.database import Database
+from archipel.data.stores.artefacts import Artefacts
+from archipel.data.stores.spool import Spool
+from archipel.federated.port import (
+    Finish,
+    Fold,
+    RunResumed,
+    RunStopped,
+    SiteBack,
+    SiteLost,
+    SiteRefused,
+    UpdateAccepted,
+)
+from archipel.spec import (
+    ArchipelError,
+    Blob,
+    Kind,
+    Refusal,
+    RoundTask,
+    StaleError,
+    StateError,
+    TaskError,
+    UnknownNameError,
+    Update,
+    failpoint,
+)
+from archipel.spec.wire import Cancel, Offer, Receipt
+
+Clock = Callable[[], float]
+RETRY_SECONDS = 2.0
+"""A run that stands still for want of space, or of its artefact store, is tried again this often."""
+
+
+class Readable(msgspec.Struct, frozen=True, kw_only=True):
+    """A blob a site may fetch, and what for."""
+
+    blob: Blob
+    run: str | None = None
+    kind: Kind = "export"
+
+
+class Tools(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs are made with."""
+
+    database: Database
+    log: EventLog
+    fleet: Fleet
+    attendances: Attendances
+    registry: Registry
+    holdings: Holdings
+    notices: Notices
+    spool: Spool
+    artefacts: Artefacts
+
+
+class Runs:
+    """Every run that is not over."""
+
+    def __init__(self, tools: Tools, clock: Clock, monotonic: Clock) -> None:
+        self._tools = tools
+        self._clock = clock
+        self._monotonic = monotonic
+        self._drivers: dict[str, Driver] = {}
+        self._retry_at: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._desk = Desk(
+            database=tools.database,
+            log=tools.log,
+            attendances=tools.attendances,
+            holdings=tools.holdings,
+            notices=tools.notices,
+            clock=clock,
+            monotonic=monotonic,
+            work=self._work,
+        )
+        finisher = Finisher(self._desk, tools.registry, tools.spool, tools.artefacts)
+        after = After(delay=self._delay, done=self._done)
+        self._workshop = Workshop(tools.spool, tools.artefacts, tools.holdings, finisher, after)
+
+    # ---- start and end of the process ---------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Go on with every unfinished run."""
+        found = self._tools.database.read(rows.run_rows)
+        self._hold_results(found)
+        for row in reversed(found):
+            if row.state in rows.UNFINISHED and row.sites is not None:
+                driver = self._open(row)
+                self._tools.attendances.expect(driver.sites, self._monotonic())
+                driver.carry_out_outstanding()
+        if not any(row.state in rows.UNFINISHED for row in found):
+            self._tools.holdings.sweep()
+
+    def close(self) -> None:
+        """Stop working; nothing is lost."""
+        self._workshop.close()
+
+    def tick(self) -> None:
+        """Called a few times a second: ends leases, tries again what waits."""
+        now = self._monotonic()
+        for site in self._tools.attendances.expire(now):
+            self.lost(site)
+        for run, at in list(self._retry_at.items()):
+            if now >= at:
+                self._retry_at.pop(run, None)
+                self._try_again(run)
+
+    # ---- operators ----------------------------------------------------------------------------------------------
+
+    def begin(self, run: str) -> None:
+        """Start a submitted run if its sites are here; otherwise it waits for them."""
+        row = self._row(run)
+        if row.state != "waiting":
+            return
+        job = rows.job_of(row)
+        here = self._tools.fleet.present_holders(job.data.dataset)
+        named = job.federation.sites
+        coming = tuple(site for site in named if site in here) if named else here
+        if len(coming) < job.federation.min_sites:
+            reason = f"{len(coming)} of at least {job.federation.min_sites} sites with {job.data.dataset!r} are here"
+            hint = "start the agents of the sites; the run starts by itself"
+            self._tools.database.write(lambda connection: rows.mark_run(connection, run, "waiting", reason, hint))
+            self._tools.notices.changed(run)
+            return
+        self._start(run, tuple(sorted(named or here)))
+
+    def stop(self, run: str, actor: str) -> None:
+        """Stop a run; `resume` goes on from here."""
+        row = self._row(run)
+        if row.state in {"finished", "stopped"}:
+            raise StateError(f"run {run} is {row.state}", hint="nothing to stop")
+        if row.sites is None:
+            self._mark(run, "stopped", "stopped before it began", actor)
+        else:
+            self.driver(run).take(RunStopped())
+
+    def resume(self, run: str, actor: str) -> None:
+        """Let a stopped or failed run go on."""
+        row = self._row(run)
+        if row.state in {"finished", "running"}:
+            raise StateError(f"run {run} is {row.state}", hint="nothing to resume")
+        if row.sites is None:
+            self._mark(run, "waiting", "", actor)
+            self.begin(run)
+        else:
+            self.driver(run).take(RunResumed())
+
+    # ---- sites --------------------------------------------------------------------------------------------------
+
+    def here(self, site: str, working: tuple[str, ...] = ()) -> None:
+        """A site has said Hello: push what is asked of it and what it is to serve; start runs that waited for it."""
+        for serve in self._tools.registry.serves(site):
+            self._tools.attendances.push(site, serve)
+        self.back(site)
+        for driver in self._active():
+            driver.call_on(site)
+        for run in working:
+            if run not in self._drivers:
+                self._tools.attendances.push(site, Cancel(run=run))
+        waiting = self._tools.database.read(lambda connection: rows.run_rows(connection, ("waiting",)))
+        for row in reversed(waiting):
+            self.begin(row.id)
+
+    def lost(self, site: str) -> None:
+        """A site's lease has ended."""
+        self._tools.log.write("site.lost", site=site, level="warning")
+        self._tell_quorums(site, SiteLost(site))
+
+    def back(self, site: str) -> None:
+        """A site gives signs of life again."""
+        self._tell_quorums(site, SiteBack(site))
+
+    def submit(self, answer: Update | Refusal) -> Receipt:
+        """Take a site's answer, exactly once."""
+        driver = self._drivers.get(answer.run)
+        if driver is None:
+            return self._late(answer)
+        worth = driver.coordinator.receipt(answer)
+        if worth != "accepted":
+            return Receipt(status=worth, reason=_REASONS[worth])
+        event, reason = self._judged(answer)
+        failpoint("control.update.before_journal")
+        status = driver.take(event)
+        failpoint("control.update.after_journal")
+        return Receipt(status=status, reason=_REASONS.get(status, reason))
+
+    def missing(self, site: str, offer: Offer) -> int:
+        """Return from which byte on a blob is wanted; its size where it is not wanted at all."""
+        driver = self._drivers.get(offer.run)
+        if driver is None or driver.task_for(site) is None:
+            return offer.blob.size_bytes
+        return self._tools.spool.have(offer.blob)
+
+    def require_wanted(self, site: str, offer: Offer) -> Driver:
+        """Return the driver that waits for a blob of this site; a StaleError if none does."""
+        driver = self._drivers.get(offer.run)
+        if driver is None or driver.task_for(site) is None:
+            raise StaleError(f"run {offer.run} waits for nothing from {site}", hint="drop what was spooled for it")
+        return driver
+
+    def readable(self, site: str, digest: str) -> Readable:
+        """Return a blob this site needs for its work or its serving; a StaleError for any other."""
+        for driver in self._active():
+            task = driver.task_for(site)
+            blob = None if task is None else _blobs_of(task).get(digest)
+            if task is not None and blob is not None:
+                return Readable(blob=blob, run=driver.run, kind=task.kind)
+        for serve in self._tools.registry.serves(site):
+            for blob in (serve.model.onnx, serve.model.weights):
+                if blob is not None and blob.digest == digest:
+                    return Readable(blob=blob, run=serve.model.run)
+        raise StaleError(f"{site} has no work that needs {digest}", hint="drop the work it was for")
+
+    def count(self, readable: Readable, site: str, down_bytes: int) -> None:
+        """Note what a site has fetched."""
+        driver = None if readable.run is None else self._drivers.get(readable.run)
+        if driver is not None:
+            driver.traffic.count(site, readable.kind, down_bytes=down_bytes)
+
+    def driver(self, run: str) -> Driver:
+        """Return the driver of a run that has begun."""
+        driver = self._drivers.get(run)
+        if driver is None:
+            raise StateError(f"run {run} is not under way", hint="`archipel status` lists the runs")
+        return driver
+
+    def find(self, run: str) -> Driver | None:
+        """Return the driver of a run, if it has one in this process."""
+        return self._drivers.get(run)
+
+    # ---- inside -------------------------------------------------------------------------------------------------
+
+    def _start(self, run: str, sites: tuple[str, ...]) -> None:
+        with self._lock:
+            if run in self._drivers:
+                return
+            said = self._tools.log.event("run.started", run=run, sites=len(sites))
+
+            def change(connection: Connection) -> None:
+                rows.start_run(connection, run, sites, self._clock())
+                keep_within(connection, said)
+
+            self._tools.database.write(change)
+            failpoint("control.start.after_commit")
+            driver = self._open(self._row(run))
+        driver.carry_out_outstanding()
+        self._tools.notices.changed(run)
+
+    def _open(self, row: Row[Any]) -> Driver:
+        bundle = self._tools.database.read(lambda connection: rows.bundle(connection, row.bundle))
+        assert bundle is not None
+        driver = Driver(self._desk, row.id, rows.job_of(row), bundle, rows.sites_of(row))
+        self._drivers[row.id] = driver
+        return driver
+
+    def _active(self) -> Iterator[Driver]:
+        yield from list(self._drivers.values())
+
+    def _row(self, run: str) -> Row[Any]:
+        row = self._tools.database.read(lambda connection: rows.run_row(connection, run))
+        if row is None:
+            known = self._tools.database.read(lambda connection: [item.id for item in rows.run_rows(connection)])
+            raise UnknownNameError.of("run", run, known)
+        return row
+
+    def _mark(self, run: str, state: str, message: str, actor: str) -> None:
+        said = self._tools.log.event(f"run.{state}", run=run, actor=actor)
+
+        def change(connection: Connection) -> None:
+            rows.mark_run(connection, run, state, message)
+            keep_within(connection, said)
+
+        self._tools.database.write(change)
+        self._tools.notices.changed(run)
+
+    def _judged(self, answer: Update | Refusal) -> tuple[UpdateAccepted | SiteRefused, str]:
+        """Look at what an answer brings; an update that cannot be used counts as the site's refusal."""
+        if isinstance(answer, Refusal):
+            return SiteRefused(answer), ""
+        try:
+            verify(answer, self._tools.spool)
+        except TaskError as error:
+            refusal = Refusal(
+                run=answer.run,
+                round=answer.round,
+                site=answer.site,
+                error=type(error).__name__,
+                message=error.message,
+                hint=error.hint,
+            )
+            return SiteRefused(refusal), f"refused: {error.message}"
+        return UpdateAccepted(answer), ""
+
+    def _late(self, answer: Update | Refusal) -> Receipt:
+        counted = self._tools.database.read(
+            lambda connection: journal.is_counted(connection, answer.run, answer.round, answer.site)
+        )
+        status: Answer = "duplicate" if counted else "stale"
+        return Receipt(status=status, reason=_REASONS[status])
+
+    def _tell_quorums(self, site: str, event: SiteLost | SiteBack) -> None:
+        for driver in self._active():
+            if driver.job.federation.absent == "quorum" and site in driver.sites and driver.needs_word(event):
+                driver.take(event)
+
+    def _work(self, run: str, instruction: Fold | Finish) -> None:
+        driver = self._drivers.get(run)
+        if driver is not None:
+            self._workshop.submit(driver, instruction)
+
+    def _delay(self, driver: Driver, error: ArchipelError) -> None:
+        driver.trouble = error
+        self._retry_at[driver.run] = self._monotonic() + RETRY_SECONDS
+        self._tools.notices.changed(driver.run)
+
+    def _done(self, driver: Driver) -> None:
+        self._drivers.pop(driver.run, None)
+        if not self._drivers:
+            self._tools.holdings.sweep()
+
+    def _try_again(self, run: str) -> None:
+        driver = self._drivers.get(run)
+        if driver is None:
+            return
+        driver.trouble = None
+        try:
+            driver.carry_out_outstanding()
+        except ArchipelError as error:
+            self._delay(driver, error)
+
+    def _hold_results(self, found: list[Row[Any]]) -> None:
+        for model in self._tools.registry.list().models:
+            blobs = [blob.digest for blob in (model.weights, model.onnx) if blob is not None]
+            self._tools.holdings.hold(model_holder(model), blobs)
+        for row in found:
+            self._tools.holdings.hold("bundles", [row.bundle])
+            self._tools.holdings.hold(report_holder(row.id), self._report_blobs(row.id))
+
+    def _report_blobs(self, run: str) -> list[str]:
+        events = self._tools.database.read(lambda connection: list(journal.replay(connection, run)))
+        updates = [event.update for _, event in events if isinstance(event, UpdateAccepted)]
+        parts = [update.parts for update in updates if update.kind == "evaluate"]
+        return [part["sums"].blob.digest for part in parts if "sums" in part]
+
+
+_REASONS = {"duplicate": "it was counted before", "stale": "its round is not open"}
+
+
+def _blobs_of(task: RoundTask) -> dict[str, Blob]:
+    blobs = [task.bundle, task.model, task.statistics, *task.inputs.values(), *(named.blob for named in task.models)]
+    return {blob.digest: blob for blob in blobs if blob is not None}

@@ -1,0 +1,85 @@
+"""Is an update what it says? Looked at before it counts, block by block, so that memory stays flat.
+
+The bytes of each shared part were checked against their digest when they came; here their size, header and manifest
+are held against the update's own words, and every floating-point number must be finite: an update that is counted
+can be folded.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from archipel.data.stores.spool import Spool
+from archipel.spec import Manifest, Part, ShapeError, StateError, Update, parse_header
+from archipel.spec.tensors import MAX_HEADER_BYTES, NUMPY_OF, TensorSpec, require_finite
+
+BLOCK_BYTES = 4 * 1024 * 1024
+
+
+def verify(update: Update, spool: Spool) -> None:
+    """Check every shared part.
+
+    Raises:
+        StateError: a part's bytes are not here; the site sends them again.
+        SpecError, ShapeError: they are not tensors, or others than the update says.
+        NonFiniteError: they hold NaN or infinity.
+    """
+    for name, part in sorted(update.parts.items()):
+        if part.shared:
+            _verify_part(f"part {name!r} of {update.site}", part, spool)
+
+
+def _verify_part(what: str, part: Part, spool: Spool) -> None:
+    if not spool.has(part.blob.digest):
+        hint = "offer the blob again; it is fetched from where it stopped"
+        raise StateError(f"the bytes of {what} are not here", hint=hint)
+    path = spool.path(part.blob.digest)
+    if path.stat().st_size != part.blob.size_bytes:
+        raise ShapeError(
+            f"{what} is {path.stat().st_size} bytes long, not {part.blob.size_bytes}", hint="send it again"
+        )
+    if part.manifest is None:
+        return
+    with path.open("rb") as file:
+        manifest, start = read_header(file)
+        if manifest.digest != part.manifest or path.stat().st_size != start + manifest.size_bytes:
+            raise ShapeError(
+                f"{what} holds other tensors than it says", hint="run the same archipel version everywhere"
+            )
+        for tensor in manifest.tensors:
+            if np.issubdtype(NUMPY_OF[tensor.dtype], np.floating):
+                _require_finite(what, file, start, tensor)
+
+
+def read_header(file: IO[bytes]) -> tuple[Manifest, int]:
+    """Read a tensor file's header; see `parse_header`."""
+    prefix = file.read(8)
+    size = min(int.from_bytes(prefix, "little"), MAX_HEADER_BYTES)
+    return parse_header(prefix + file.read(size))
+
+
+def _require_finite(what: str, file: IO[bytes], start: int, tensor: TensorSpec) -> None:
+    dtype = NUMPY_OF[tensor.dtype]
+    buffer = np.empty(max(1, min(tensor.size_bytes, BLOCK_BYTES) // dtype.itemsize), dtype)
+    file.seek(start + tensor.offset, os.SEEK_SET)
+    left = tensor.count
+    while left:
+        block = buffer[: min(left, len(buffer))]
+        if file.readinto(block.data.cast("B")) != block.nbytes:  # type: ignore[attr-defined]
+            raise ShapeError(f"{what} is cut short", hint="send it again")
+        # Same-precision sum first: it is several times faster, and only a non-finite one needs the exact look.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not np.isfinite(block.sum(dtype=dtype)):
+                require_finite(what, block)
+        left -= len(block)
+
+
+def tensor_names(path: Path) -> tuple[str, ...]:
+    """Return the names of the arrays in a tensor file."""
+    with path.open("rb") as file:
+        manifest, _ = read_header(file)
+    return tuple(tensor.name for tensor in manifest.tensors)
