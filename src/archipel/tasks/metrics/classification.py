@@ -28,6 +28,8 @@ from archipel.tasks.port import Sums
 Array = npt.NDArray[Any]
 
 BINS = 4096
+RANKED_CLASSES = 64
+"""With more classes than this no histograms are made: each costs 64 KB a class at every evaluation."""
 SMALLEST = 1e-15
 """Scores are held above this in the log-loss: one confident mistake must not make the sum infinite."""
 
@@ -50,7 +52,7 @@ class Classification:
             "classification.correct": np.array(float((scores.argmax(axis=1) == labels).sum())),
             "classification.log_loss": np.array(float(-np.log(own).sum())),
         }
-        if self._histograms:
+        if self._histograms and scores.shape[1] <= RANKED_CLASSES:
             sums["classification.histogram"] = _histograms(scores, labels)
         return sums
 

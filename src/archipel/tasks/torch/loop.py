@@ -34,6 +34,7 @@ class Loop:
         self._plan = plan
         self._folder = task_folder(task)
         self._weights = model.vector[: model.trained]
+        self._scratch = torch.empty_like(model.gradient)
         self._correction = self._move(plan.correction)
 
     def run(self, start: Vector, samples: Samples, progress: Progress) -> Trained:
@@ -91,7 +92,7 @@ class Loop:
             if norm > plan.local.clip_norm:
                 gradient.mul_(plan.local.clip_norm / norm)
         if plan.proximal:
-            gradient.add_(self._weights, alpha=plan.proximal).add_(begin, alpha=-plan.proximal)
+            gradient.add_(torch.sub(self._weights, begin, out=self._scratch), alpha=plan.proximal)
         if self._correction is not None:
             gradient.add_(self._correction)
 

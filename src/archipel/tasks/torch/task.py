@@ -29,7 +29,7 @@ from torch.nn import functional
 from archipel.data.site_data import SiteData
 from archipel.spec import ShapeError
 from archipel.tasks.metrics import Classification, Tagging
-from archipel.tasks.port import Samples, Split, Sums
+from archipel.tasks.port import MetricFamily, Samples, Split, Sums
 
 Batch = Any
 """What `collate` returns: by default a dict of tensors; any nest of dicts, lists and tuples of tensors."""
@@ -98,15 +98,18 @@ class TorchTask:
         for batch in batches:
             for name, value in self.score_batch(model, batch).items():
                 total[name] = total[name] + value if name in total else value
-        return total
+        if total or not self.classes:
+            return total
+        # A site without such rows still answers, with zeros that can be added to the others' sums.
+        return self._family().sums(np.zeros((0, len(self.classes))), np.zeros(0, np.int64))
 
     def score_batch(self, model: nn.Module, batch: Batch) -> Sums:
         """Return the sums of one batch."""
         scores = self.scores(model, batch).detach().cpu().numpy()
         labels = batch[self.label].detach().cpu().numpy()
         if self.metrics == "tagging":
-            return Tagging(self.classes).sums(*_sequences(scores, labels))
-        return Classification().sums(scores, labels.astype(np.int64))
+            scores, labels = _sequences(scores, labels)
+        return self._family().sums(scores, labels.astype(np.int64))
 
     def parameter_groups(self, model: nn.Module) -> Mapping[str, float]:  # noqa: ARG002
         """Return multipliers of the learning rate by prefix of parameter names, as {"encoder.": 0.1}."""
@@ -115,6 +118,9 @@ class TorchTask:
     def trainable(self, name: str) -> bool:  # noqa: ARG002
         """Say whether a parameter or buffer takes part; what does not stays as `model` made it and never travels."""
         return True
+
+    def _family(self) -> MetricFamily:
+        return Tagging(self.classes) if self.metrics == "tagging" else Classification()
 
 
 def is_binary(logits: Tensor) -> bool:

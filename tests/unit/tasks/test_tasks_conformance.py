@@ -1,0 +1,67 @@
+"""Both adapters keep the published laws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tasks_benches import FEATURES, LABELS, MATRIX, STATISTICS, NumpyBench, a_job, site_data
+
+from archipel.tasks.conformance import LAWS
+
+torch = pytest.importorskip("torch")
+
+from archipel.tasks.torch import Split, TorchTask, scaling  # noqa: E402
+from archipel.tasks.torch.adapter import TorchAdapter  # noqa: E402
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self, mean, scale):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32), persistent=False)
+        self.layers = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.Tanh(), torch.nn.Linear(16, 3))
+
+    def forward(self, x):
+        return self.layers((x - self.mean) / self.scale)
+
+
+class TorchClouds(TorchTask):
+    classes = ("one", "two", "three")
+    features = ("birds",)
+    label = "kind"
+
+    def __init__(self, train, test):
+        self.rows = train, test
+
+    def model(self, statistics):
+        return Scaled(*scaling(statistics))
+
+    def read(self, site, statistics):
+        train, test = ({"birds": MATRIX[rows], "kind": LABELS[rows]} for rows in self.rows)
+        return Split(train=train, test=test)
+
+
+class TorchBench:
+    def open(self, train, test):
+        return TorchAdapter(a_job("torch"), TorchClouds(train, test), site_data(), STATISTICS, "cpu")
+
+    def inputs(self, rows):
+        return {"birds": MATRIX[rows].astype(np.float32)}
+
+    def labels(self):
+        return LABELS
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_numpy_keeps_the_law(law, tmp_path):
+    law(NumpyBench(), tmp_path)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_torch_keeps_the_law(law, tmp_path):
+    law(TorchBench(), tmp_path)
+
+
+def test_the_bench_has_the_features_it_names():
+    assert MATRIX.shape == (60, len(FEATURES))
