@@ -148,8 +148,12 @@ class Journal:
         with self._transaction() as db:
             db.execute("UPDATE work SET answer = NULL WHERE run = ? AND round = ?", (task.run, task.round))
 
-    def clear(self, task: RoundTask) -> set[str]:
-        """Drop an answered (or given up) task; return the digests that nothing needs any more."""
+    def clear(self, task: RoundTask, *, counted: bool) -> set[str]:
+        """Drop a task that is over; return the digests that nothing needs any more.
+
+        `counted`: control has the answer. Otherwise (stale, given up) the state it led to is dropped as well, for
+        what control adds up must agree with what its sites remember.
+        """
         failpoint("site.receipt.before_journal")
         held = self.work(task.run, task.round)
         used = set(inputs_of(task)) | _parts(held)
@@ -159,6 +163,9 @@ class Journal:
             db.execute("DELETE FROM recent WHERE run = ?", (task.run,))
             rows = [(task.run, digest) for digest in inputs_of(task)]
             db.executemany("INSERT OR IGNORE INTO recent VALUES (?, ?)", rows)
+            if not counted:
+                query = "DELETE FROM state WHERE run = ? AND round = ? RETURNING blob"
+                used |= _digests(db.execute(query, (task.run, task.round)).fetchall())
             used |= _prune_states(db, task.run)
         failpoint("site.receipt.after_journal")
         return used - self.live()
@@ -268,4 +275,8 @@ def _prune_states(db: sqlite3.Connection, run: str) -> set[str]:
     query = """DELETE FROM state WHERE run = ?1 AND rowid IN (
         SELECT rowid FROM (SELECT rowid, ROW_NUMBER() OVER (PARTITION BY name ORDER BY round DESC) AS age
                            FROM state WHERE run = ?1) WHERE age > ?2) RETURNING blob"""
-    return {decode(row[0], Blob).digest for row in db.execute(query, (run, _STATES_KEPT)).fetchall()}
+    return _digests(db.execute(query, (run, _STATES_KEPT)).fetchall())
+
+
+def _digests(rows: list[Any]) -> set[str]:
+    return {decode(row[0], Blob).digest for row in rows}

@@ -134,4 +134,5 @@ def main() -> None:
         _execute(worker, memory, inbox.next(), inbox, outbox)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -29,7 +29,7 @@ import psutil
 from archipel.data.bundle import open_bundle
 from archipel.data.dataset import open_dataset
 from archipel.data.site_data import SiteData
-from archipel.site.worker.memory import PERSONALISED, PERSONALISED_ONNX, Memory
+from archipel.site.worker.memory import CONTROL, PERSONALISED, PERSONALISED_ONNX, Memory
 from archipel.site.worker.training import train_alone, train_personalised, train_round
 from archipel.site.worker.weights import Blobs, open_arrays, open_weights, store_file, store_sums, store_vector
 from archipel.spec import (
@@ -47,7 +47,7 @@ from archipel.spec import (
     failpoint,
 )
 from archipel.tasks.load import gather_statistics, load_task, open_adapter
-from archipel.tasks.port import Adapter, Progress, Sums, Task, Weights
+from archipel.tasks.port import Adapter, Array, Progress, Sums, Task, Weights
 from archipel.tasks.threads import settle_threads
 
 T = TypeVar("T")
@@ -147,8 +147,8 @@ class Worker:
     def _train(self, task: RoundTask, progress: Progress) -> Result:
         recalled = self._memory.recall(task.run, task.round)
         weights = self._weights(task)
-        inputs = {name: open_arrays(self._blobs, blob)[name] for name, blob in task.inputs.items()}
-        state = {name: open_weights(self._blobs, blob).vector for name, blob in recalled.items() if name in inputs}
+        inputs = {name: _input(name, open_arrays(self._blobs, blob)) for name, blob in task.inputs.items()}
+        state = {name: open_weights(self._blobs, blob).vector for name, blob in recalled.items() if name == CONTROL}
         trained = train_round(self._adapter(task), task, weights, inputs, state, progress)
         parts = {
             name: store_vector(self._blobs, self._label(task, name), weights.manifest, vector)
@@ -257,6 +257,13 @@ def _require_memory(task: RoundTask) -> None:
     if wanted is not None and free < wanted:
         hint = "free memory at the site, or lower memory_mb in [resources]"
         raise StateError(f"{free} MB of memory are free, the job asks for {wanted} MB", hint=hint)
+
+
+def _input(name: str, arrays: Mapping[str, Array]) -> Array:
+    if name not in arrays:
+        hint = "site and control must run the same archipel version"
+        raise SpecError(f"input {name!r} of the task holds {', '.join(arrays) or 'nothing'}", hint=hint)
+    return arrays[name].ravel()
 
 
 def _rows_of(sums: Sums) -> float:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import msgspec
 
+from archipel.federated.local_variant import LocalVariant
+from archipel.site.worker.memory import CONTROL
 from archipel.site.worker.schedule import learning_rate, stream
 from archipel.spec import RoundTask
 from archipel.tasks.port import Adapter, LocalPlan, Progress, Trained, Vector, Weights
@@ -32,10 +34,14 @@ def train_round(  # noqa: PLR0917 - each is a different thing the round needs
     state: Mapping[str, Vector],
     progress: Progress,
 ) -> TrainedRound:
-    """Train one round, as the task's algorithm asks."""
-    plan = _plan(task, task.step)
+    """Train one round, as the task's algorithm asks; `inputs` came with the task, `state` was kept here."""
+    local = LocalVariant.of(task.variant, control=inputs.get(CONTROL), own=state.get(CONTROL))
+    plain = _plan(task, task.step)
+    plan = msgspec.structs.replace(plain, proximal=local.proximal, correction=local.correction)
     trained = adapter.train(weights, plan, progress)
-    return TrainedRound(parts={"delta": trained.delta}, state={}, metrics=_metrics(trained))
+    outcome = local.after(trained.delta, steps=trained.steps, learning_rate=plan.learning_rate)
+    kept = {} if outcome.own is None else {CONTROL: outcome.own}
+    return TrainedRound(parts={"delta": trained.delta, **outcome.parts}, state=kept, metrics=_metrics(trained))
 
 
 def train_alone(

@@ -1,0 +1,275 @@
+"""The agent of a site: one process that dials control, does what it is asked, serves, and goes on after anything.
+
+    run_agent(folder)            until SIGTERM or Ctrl-C; `python -m archipel.site --folder FOLDER` is the same
+
+It only dials out. The link is dialled again for ever, with growing, jittered waits; work goes on while it is down. The
+agent beats three times a lease, at once when something changes. Killed at any moment, it goes on from its journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import archipel
+from archipel.data.stores.spool import Spool
+from archipel.security import load_or_make_key, signing_request
+from archipel.site.agent.desk import Desk
+from archipel.site.agent.folder import AgentStatus, Identity, SiteFolder, require_key, require_valid
+from archipel.site.agent.line import Line
+from archipel.site.agent.shelf import Shelf
+from archipel.site.journal import Journal
+from archipel.site.link.backoff import Backoff
+from archipel.site.link.dial import Attendance, Link, dial
+from archipel.spec import ArchipelError
+from archipel.spec.wire import (
+    BUSY_LEASE_SECONDS,
+    IDLE_LEASE_SECONDS,
+    Assign,
+    Beat,
+    Cancel,
+    ControlMessage,
+    Hello,
+    Note,
+    Serve,
+    Welcome,
+)
+
+_BEATS_PER_LEASE = 3
+_RENEWED_AFTER = 2 / 3
+"""Share of a certificate's life after which it is renewed."""
+_RENEWAL_CHECK_SECONDS = 60.0
+_NOTES_KEPT = 100
+_LOG = logging.getLogger("archipel.site")
+
+
+class Agent:
+    """A running site; `run` is its life."""
+
+    def __init__(
+        self, folder: SiteFolder, *, clock: Callable[[], float] = time.time, chance: Callable[[], float] = random.random
+    ) -> None:
+        require_key(folder)
+        self._folder = folder
+        self._identity = folder.require_identity()
+        self._clock = clock
+        self._chance = chance
+        self._journal = Journal(folder.journal)
+        self._spool = Spool(folder.spool)
+        self._line = Line(chance)
+        self._notes: list[Note] = []
+        self._stirred = asyncio.Event()
+        self._leases = (BUSY_LEASE_SECONDS, IDLE_LEASE_SECONDS)
+        self._state: Literal["connecting", "connected", "stopped"] = "connecting"
+        self._since = clock()
+        self._trouble: ArchipelError | None = None
+        shared = {
+            "journal": self._journal,
+            "spool": self._spool,
+            "line": self._line,
+            "changed": self._changed,
+            "note": self._take_note,
+        }
+        self._desk = Desk(self._identity.site, random=chance, **shared)  # type: ignore[arg-type]
+        self._shelf = Shelf(**shared)  # type: ignore[arg-type]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Live until `stop` is set.
+
+        Raises:
+            TrustError: the certificate does not hold, and there is no model to go on serving.
+        """
+        if not self._journal.served():
+            require_valid(self._identity, self._clock())
+        self._sweep()
+        self._shelf.restore()
+        for work in self._journal.in_hand():
+            self._desk.take(work.task)
+        life = [asyncio.create_task(self._keep_link()), asyncio.create_task(self._keep_certificate())]
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([*life, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (*life, stopping):
+                task.cancel()
+            ended = await asyncio.gather(*life, return_exceptions=True)
+            await self._desk.close()
+            await self._shelf.close()
+            self._enter("stopped")
+            self._journal.close()
+        for end in ended:
+            if isinstance(end, Exception):
+                raise end
+
+    # ---- the link -------------------------------------------------------------------------------------------
+
+    async def _keep_link(self) -> None:
+        waits = Backoff(self._chance)
+        while True:
+            try:
+                require_valid(self._identity, self._clock())
+                async with dial(self._identity.certificate.sites_address, self._folder.credentials()) as link:
+                    await self._attend(link, waits)
+            except ArchipelError as error:
+                self._complain(error)
+            self._enter("connecting")
+            await asyncio.sleep(waits.next_seconds())
+
+    async def _attend(self, link: Link, waits: Backoff) -> None:
+        attendance = await link.attend(self._hello())
+        speaking: asyncio.Task[None] | None = None
+        try:
+            async for message in attendance:
+                if isinstance(message, Welcome):
+                    self._leases = (message.busy_lease_seconds, message.idle_lease_seconds)
+                    waits.reset()
+                    self._trouble = None
+                    self._line.connect(link)
+                    self._enter("connected")
+                    speaking = speaking or asyncio.create_task(self._speak(attendance))
+                else:
+                    await self._obey(message)
+        finally:
+            self._line.lose()
+            attendance.close()
+            if speaking is not None:
+                speaking.cancel()
+                await asyncio.gather(speaking, return_exceptions=True)
+
+    async def _obey(self, message: ControlMessage) -> None:
+        match message:
+            case Assign(task=task):
+                self._desk.take(task)
+            case Cancel(run=run, forget=forget):
+                await self._desk.cancel(run, forget=forget)
+            case Serve():
+                self._shelf.take(message)
+
+    async def _speak(self, attendance: Attendance) -> None:
+        """Say notes and beats: at once when something changed, else three times a lease."""
+        while True:
+            self._stirred.clear()
+            while self._notes:
+                await attendance.send(self._notes[0])
+                self._notes.pop(0)
+            working = self._desk.working()
+            await attendance.send(Beat(working=working, serving=self._shelf.serving()))
+            lease = self._leases[0 if working else 1]
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stirred.wait(), lease / _BEATS_PER_LEASE)
+
+    def _hello(self) -> Hello:
+        return Hello(
+            site=self._identity.site,
+            agent=archipel.__version__,
+            datasets=tuple(self._journal.datasets()),
+            working=self._desk.working(),
+            serving=self._shelf.serving(),
+        )
+
+    # ---- the certificate ------------------------------------------------------------------------------------
+
+    async def _keep_certificate(self) -> None:
+        while True:
+            begins, ends = (moment.timestamp() for moment in self._identity.validity())
+            due = begins + (ends - begins) * _RENEWED_AFTER
+            if self._clock() < due:
+                await asyncio.sleep(min(_RENEWAL_CHECK_SECONDS, due - self._clock()))
+                continue
+            with contextlib.suppress(ArchipelError):
+                await self._renew()
+            await asyncio.sleep(_RENEWAL_CHECK_SECONDS * (0.5 + self._chance() / 2))
+
+    async def _renew(self) -> None:
+        """Get a fresh certificate for the same key; the next dialling uses it."""
+        request = signing_request(load_or_make_key(self._folder.key), self._identity.site)
+        link = await self._line.link()
+        certificate = await link.renew(request)
+        self._identity = Identity(site=self._identity.site, control=self._identity.control, certificate=certificate)
+        self._folder.become(self._identity)
+        self._changed()
+
+    # ---- what is said about it ------------------------------------------------------------------------------
+
+    def _sweep(self) -> None:
+        """Remove what a crash left behind in the spool; no work is under way yet."""
+        live = {digest.removeprefix("sha256:") for digest in self._journal.live()}
+        for path in self._spool.folder.glob("??/*"):
+            if path.name not in live:
+                path.unlink()
+        for path in (self._spool.folder / "partial").iterdir():
+            if path.name.partition(".")[0] not in live:
+                path.unlink()
+        for path in self._spool.folder.glob("bundles/*"):
+            if path.name not in live:
+                shutil.rmtree(path)
+
+    def _complain(self, error: ArchipelError) -> None:
+        """Remember what keeps the site from going on; each trouble is logged once."""
+        if self._trouble is None or self._trouble.message != error.message:
+            _LOG.warning("%s; %s", error.message, error.hint)
+        self._trouble = error
+
+    def _take_note(self, note: Note) -> None:
+        _LOG.log(logging.getLevelNamesMapping()[note.level.upper()], "%s %s", note.what, dict(note.detail))
+        self._notes = [*self._notes[-_NOTES_KEPT:], note]
+        self._changed()
+
+    def _changed(self) -> None:
+        self._stirred.set()
+        self._say()
+
+    def _enter(self, state: Literal["connecting", "connected", "stopped"]) -> None:
+        if state != self._state:
+            _LOG.info("%s (%s)", state, self._identity.certificate.sites_address)
+            self._state, self._since = state, self._clock()
+        self._say()
+
+    def _say(self) -> None:
+        trouble = self._trouble
+        self._folder.say(
+            AgentStatus(
+                site=self._identity.site,
+                pid=os.getpid(),
+                state=self._state,
+                since=self._since,
+                control=self._identity.certificate.sites_address,
+                certificate_until=self._identity.validity()[1].timestamp(),
+                working=self._desk.working(),
+                serving=self._shelf.serving(),
+                error=trouble.message if trouble else "",
+                hint=trouble.hint if trouble else "",
+            )
+        )
+
+
+def run_agent(path: Path) -> None:
+    """Run the agent of the folder `path` until SIGTERM or Ctrl-C.
+
+    Raises:
+        StateError: no site has joined there, or another agent runs on it.
+        TrustError: the certificate has expired.
+    """
+    form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    folder = SiteFolder(path)
+    with folder.locked():
+        asyncio.run(_live(folder))
+
+
+async def _live(folder: SiteFolder) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await Agent(folder).run(stop)

@@ -1,0 +1,313 @@
+"""Desk: takes tasks, has them done by warm workers, and brings the answers to control.
+
+Each task goes through these steps; a crash between any two of them loses nothing, for each begins with what the
+journal and the spool hold:
+
+    assigned   in the journal                                             (at the next start it is taken up again)
+    fetched    its blobs are in the spool                                 (transfers go on where they broke)
+    answered   update (or refusal) and new state in the journal, together
+    delivered  parts sent, answer submitted, receipt received
+    cleared    out of the journal; blobs nobody needs any more are removed
+
+Rules: one execution at a time a run, in a process of its own; a task of a later round supersedes the execution of an
+earlier one; an answer that is there is delivered, never made again, unless its bytes were lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+
+from archipel.data.stores.spool import Spool
+from archipel.site.agent.line import Line
+from archipel.site.journal import Answer, Journal, inputs_of
+from archipel.site.link.backoff import Backoff
+from archipel.site.link.dial import Link
+from archipel.site.link.protocol import failure_of
+from archipel.site.link.transfer import fetch, send
+from archipel.site.worker.frames import Begin
+from archipel.site.worker.process import AbandonedError, WorkerProcess
+from archipel.spec import (
+    ArchipelError,
+    Blob,
+    DigestError,
+    LinkError,
+    Refusal,
+    RoundTask,
+    StaleError,
+    StateError,
+    StorageFullError,
+    TrustError,
+    Update,
+    failpoint,
+)
+from archipel.spec.wire import Note, Working
+
+IDLE_SECONDS = 300.0
+"""A worker without work for so long ends; the next task of its run starts another."""
+_STATE_TRIES = 3
+"""So often an update is handed in again where control says that something is missing."""
+Key = tuple[str, int]
+Say = Callable[[Note], None]
+
+
+class _LostBytesError(Exception):
+    """A part of an answer is no longer in the spool, or no longer what it was."""
+
+
+class _Piece(msgspec.Struct, kw_only=True):
+    """A task in progress."""
+
+    task: RoundTask
+    doing: asyncio.Task[None]
+    done: float = 0.0
+    executing: bool = False
+
+
+class _Warm(msgspec.Struct, kw_only=True):
+    """A worker and what waits for it."""
+
+    worker: WorkerProcess
+    turn: asyncio.Lock
+    retire: asyncio.TimerHandle | None = None
+
+
+class Desk:
+    """Everything a site does for its runs."""
+
+    def __init__(
+        self,
+        site: str,
+        *,
+        journal: Journal,
+        spool: Spool,
+        line: Line,
+        changed: Callable[[], None],
+        note: Say,
+        random: Callable[[], float],
+    ) -> None:
+        self._site = site
+        self._journal = journal
+        self._spool = spool
+        self._line = line
+        self._changed = changed
+        self._note = note
+        self._random = random
+        self._pieces: dict[Key, _Piece] = {}
+        self._warm: dict[tuple[str, str], _Warm] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def working(self) -> tuple[Working, ...]:
+        """Work in hand and how far it is."""
+        return tuple(
+            Working(run=run, round=round_, done=piece.done) for (run, round_), piece in sorted(self._pieces.items())
+        )
+
+    def take(self, task: RoundTask) -> None:
+        """Begin a task, unless it is in hand; what an earlier round of its run still executes is given up."""
+        key = (task.run, task.round)
+        if key in self._pieces:
+            return
+        for (run, round_), piece in self._pieces.items():
+            if run == task.run and round_ < task.round and piece.executing:
+                self._warm_of(piece.task).worker.abandon()
+        doing = asyncio.get_running_loop().create_task(self._do(task))
+        self._pieces[key] = _Piece(task=task, doing=doing)
+        doing.add_done_callback(lambda _: self._left(key))
+        self._changed()
+
+    async def cancel(self, run: str, *, forget: bool) -> None:
+        """Stop working on a run; drop its tasks, and with `forget` all that is kept of it."""
+        pieces = [piece for (name, _), piece in self._pieces.items() if name == run]
+        for piece in pieces:
+            piece.doing.cancel()
+        await asyncio.gather(*(piece.doing for piece in pieces), return_exceptions=True)
+        for key in [key for key in self._warm if key[0] == run]:
+            await self._close(key)
+        for piece in pieces:
+            self._drop(await asyncio.to_thread(self._journal.clear, piece.task, counted=False))
+        if forget:
+            self._drop(await asyncio.to_thread(self._journal.forget, run))
+
+    async def close(self) -> None:
+        """Stop everything, with the worker processes; the journal knows what to go on with."""
+        pieces = list(self._pieces.values())
+        for piece in pieces:
+            piece.doing.cancel()
+        await asyncio.gather(*(piece.doing for piece in pieces), return_exceptions=True)
+        for key in list(self._warm):
+            await self._close(key)
+
+    def _left(self, key: Key) -> None:
+        piece = self._pieces.pop(key)
+        if not piece.doing.cancelled() and (error := piece.doing.exception()) is not None:
+            said = error if isinstance(error, ArchipelError) else None
+            hint = said.hint if said else "report this: it is a fault"
+            self._note(
+                Note(what="site.failed", level="error", run=key[0], detail={"message": str(error), "hint": hint})
+            )
+        self._changed()
+
+    # ---- one task -------------------------------------------------------------------------------------------
+
+    async def _do(self, task: RoundTask) -> None:
+        counted = False
+        try:
+            answer = (await asyncio.to_thread(self._journal.assign, task)).answer
+            counted = await self._insist(task, answer)
+        except AbandonedError:
+            pass  # a later round took its place
+        except StorageFullError as full:
+            # Not even the journal has room: control is told, and asks again once the run is resumed.
+            refusal = _refusal(task, full)
+            await self._line.insist(lambda link: link.submit(refusal))
+        self._drop(await asyncio.to_thread(self._journal.clear, task, counted=counted))
+
+    async def _insist(self, task: RoundTask, answer: Answer | None) -> bool:
+        """Bring the answer to control, made first if there is none; return whether it was counted."""
+        while True:
+            answer = answer or await self._answer(task)
+            self._pieces[task.run, task.round].done = 1.0
+            try:
+                return await self._deliver(task, answer)
+            except _LostBytesError:
+                await asyncio.to_thread(self._journal.reopen, task)
+                answer = None
+
+    async def _answer(self, task: RoundTask) -> Answer:
+        state: dict[str, Blob] = {}
+        answer: Answer
+        try:
+            await self._fetch(task)
+            answer, state = await self._execute(task)
+        except ArchipelError as error:
+            answer = _refusal(task, error)
+        await asyncio.to_thread(self._journal.finish, task, answer, state)
+        return answer
+
+    async def _fetch(self, task: RoundTask) -> None:
+        for blob in inputs_of(task).values():
+            await self._line.insist(partial(fetch, spool=self._spool, blob=blob))
+
+    async def _execute(self, task: RoundTask) -> tuple[Update, dict[str, Blob]]:
+        warm = self._warm_of(task)
+        async with warm.turn:
+            piece = self._pieces[task.run, task.round]
+            if any(run == task.run and round_ > task.round for run, round_ in self._pieces):
+                raise AbandonedError
+            piece.executing = True
+            try:
+                state = await asyncio.to_thread(self._journal.recall, task.run, task.round)
+                return await warm.worker.execute(task, state, lambda done: setattr(piece, "done", done))
+            finally:
+                piece.executing = False
+                self._retire_later(task, warm)
+
+    # ---- delivery -------------------------------------------------------------------------------------------
+
+    async def _deliver(self, task: RoundTask, answer: Answer) -> bool:
+        backoff, tries = Backoff(self._random), 0
+        while True:
+            link = await self._line.link()
+            try:
+                return await self._hand_in(link, answer)
+            except StaleError:
+                return False
+            except DigestError as error:
+                if await asyncio.to_thread(self._is_damaged, answer):
+                    raise _LostBytesError from error
+                answer = await self._give_up(task, answer, error)
+            except (LinkError, StorageFullError, TrustError) as error:
+                self._tell_once(task, error, tries)
+            except ArchipelError as error:
+                if not isinstance(error, StateError) or tries >= _STATE_TRIES:
+                    answer = await self._give_up(task, answer, error)
+            tries += 1
+            await asyncio.sleep(backoff.next_seconds())
+
+    async def _hand_in(self, link: Link, answer: Answer) -> bool:
+        for part in answer.parts.values() if isinstance(answer, Update) else ():
+            if not part.shared:
+                continue
+            if not self._spool.has(part.blob.digest):
+                raise _LostBytesError
+            await send(link, self._spool, answer.run, part.blob)
+            failpoint("site.send.after_part")
+        failpoint("site.submit.before_call")
+        receipt = await link.submit(answer)
+        failpoint("site.submit.after_receipt")
+        return receipt.status != "stale"
+
+    async def _give_up(self, task: RoundTask, answer: Answer, error: ArchipelError) -> Answer:
+        """Replace an update control will not take by a refusal; a refusal it will not take stays in the journal."""
+        if isinstance(answer, Refusal):
+            raise error
+        refusal = _refusal(task, error)
+        await asyncio.to_thread(self._journal.finish, task, refusal, {})
+        return refusal
+
+    def _tell_once(self, task: RoundTask, error: ArchipelError, tries: int) -> None:
+        if tries == 0 and not isinstance(error, LinkError):
+            detail: dict[str, bool | int | float | str | None] = {"message": error.message, "hint": error.hint}
+            self._note(Note(what="site.delivery.waits", level="warning", run=task.run, detail=detail))
+
+    def _is_damaged(self, answer: Answer) -> bool:
+        """Drop every part whose file is not what its digest says; was there one?"""
+        bad = [
+            part.blob.digest
+            for part in (answer.parts.values() if isinstance(answer, Update) else ())
+            if not self._spool.has(part.blob.digest) or self._digest(part.blob.digest) != part.blob.digest
+        ]
+        self._drop(set(bad))
+        return bool(bad)
+
+    def _digest(self, digest: str) -> str:
+        with self._spool.require(digest).open("rb") as file:
+            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+    def _drop(self, digests: set[str]) -> None:
+        for digest in digests:
+            self._spool.drop(digest)
+
+    # ---- workers --------------------------------------------------------------------------------------------
+
+    def _warm_of(self, task: RoundTask) -> _Warm:
+        key = (task.run, task.bundle.digest)
+        if key not in self._warm:
+            datasets = {name: str(path) for name, path in self._journal.datasets().items()}
+            begin = Begin(site=self._site, datasets=datasets, spool=str(self._spool.folder))
+            self._warm[key] = _Warm(worker=WorkerProcess(begin), turn=asyncio.Lock())
+        warm = self._warm[key]
+        if warm.retire is not None:
+            warm.retire.cancel()
+        return warm
+
+    def _retire_later(self, task: RoundTask, warm: _Warm) -> None:
+        loop = asyncio.get_running_loop()
+
+        def retire() -> None:
+            closing = loop.create_task(self._close((task.run, task.bundle.digest)))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+
+        if warm.retire is not None:
+            warm.retire.cancel()
+        warm.retire = loop.call_later(IDLE_SECONDS, retire)
+
+    async def _close(self, key: tuple[str, str]) -> None:
+        warm = self._warm.pop(key, None)
+        if warm is not None:
+            if warm.retire is not None:
+                warm.retire.cancel()
+            await warm.worker.close()
+
+
+def _refusal(task: RoundTask, error: ArchipelError) -> Refusal:
+    said = failure_of(error)
+    return Refusal(
+        run=task.run, round=task.round, site=task.site, error=said.error, message=said.message, hint=said.hint
+    )
