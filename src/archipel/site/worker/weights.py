@@ -83,7 +83,8 @@ def store_vector(blobs: Blobs, what: str, like: Manifest, vector: Vector) -> Par
 
 def store_sums(blobs: Blobs, what: str, sums: Sums) -> Part:
     """Write named float64 sums, by name, so that equal sums have equal bytes."""
-    arrays = {name: np.ascontiguousarray(sums[name], dtype=np.float64) for name in sorted(sums)}
+    # np.require keeps a single number a single number; ascontiguousarray would make it a row of one.
+    arrays = {name: np.require(sums[name], np.float64, "C") for name in sorted(sums)}
     for name, array in arrays.items():
         require_finite(f"{what} {name!r}", array)
     manifest = manifest_of((name, array.shape, array.dtype) for name, array in arrays.items())
