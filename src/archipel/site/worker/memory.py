@@ -49,8 +49,18 @@ class RunMemory:
     def keep(self, task: RoundTask, update: Update, state: Mapping[str, Blob]) -> None:
         """See Memory; states that the newest ones replace are dropped, but for the last."""
         del update
-        if state:
-            self._states.setdefault(task.run, {})[task.round] = dict(state)
+        if not state:
+            return
+        rounds = self._states.setdefault(task.run, {})
+        for earlier in sorted(rounds)[:-1]:
+            if set(rounds[earlier]) <= set(state):
+                del rounds[earlier]
+        rounds[task.round] = dict(state)
+
+    def held(self) -> set[str]:
+        """Return the digests of the blobs remembered: an update may have the very bytes of a state."""
+        states = (state for rounds in self._states.values() for state in rounds.values())
+        return {blob.digest for state in states for blob in state.values()}
 
 
 class CarriedMemory:

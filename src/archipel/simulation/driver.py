@@ -1,0 +1,173 @@
+"""Drive a run in this process: the coordinator's instructions carried out by the sites' own worker code.
+
+    Simulation(job, bundle, {"torgersen": Path("data/torgersen"), …}, folder).run(watch) → Outcome
+
+What differs from a live run is only who carries the messages: no network, no journal, no clock. Sites work one after
+another, in the order in which the coordinator asks; the result does not depend on it. Blobs of all sites lie in one
+spool, so weights that every site reads lie there once; those of a closed round are removed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from archipel.data.stores.spool import Spool
+from archipel.federated.coordinator import Coordinator
+from archipel.federated.fold import UnusableUpdateError
+from archipel.federated.folding import carry_out, rejection
+from archipel.federated.port import (
+    Ask,
+    Finish,
+    Fold,
+    GiveUp,
+    Instruction,
+    RoundFolded,
+    RunEvent,
+    SiteRefused,
+    UpdateAccepted,
+)
+from archipel.federated.progress import Progress
+from archipel.site.worker.execute import Worker
+from archipel.site.worker.memory import RunMemory
+from archipel.spec import ArchipelError, Blob, DatasetManifest, JobSpec, Refusal, RoundTask, StateError, Update
+
+RUN = "simulation"
+Watch = Callable[[Progress], None]
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What a simulated run came to; blobs lie in `spool`."""
+
+    model: Blob
+    participation: tuple[tuple[str, ...], ...]
+    datasets: dict[str, DatasetManifest]
+    sums: Blob | None
+    """Added evaluation sums, keys "MODEL|SUM"."""
+    site_sums: dict[str, Blob]
+    """Site → its own part of them."""
+    models: dict[str, Blob]
+    """Every model that was scored, by name."""
+    progress: Progress
+    seconds: dict[str, float]
+    """Kind of round → wall time of all sites' work, added."""
+
+
+class Simulation:
+    """One run over local folders; `folder` holds what it leaves behind."""
+
+    def __init__(
+        self,
+        job: JobSpec,
+        bundle: bytes,
+        data: Mapping[str, Path],
+        folder: Path,
+        *,
+        participation: Sequence[Sequence[str]] | None = None,
+    ) -> None:
+        self._job = job
+        self._spool = Spool(folder / "spool")
+        self._memories = {site: RunMemory() for site in data}
+        self._workers = {
+            site: Worker(site, {job.data.dataset: path}, self._spool, self._memories[site])
+            for site, path in data.items()
+        }
+        self._coordinator = Coordinator(RUN, job, self._spool.put(bundle), data, participation=participation)
+        self._datasets: dict[str, DatasetManifest] = {}
+        self._evaluated: dict[str, Blob] = {}
+        self._seconds: dict[str, float] = {}
+        self._held: set[str] = set()
+
+    @property
+    def spool(self) -> Spool:
+        """Where the blobs of the run lie."""
+        return self._spool
+
+    def run(self, watch: Watch = lambda _: None) -> Outcome:
+        """Carry the run through; `watch` sees the progress after each answer.
+
+        Raises:
+            StateError: the run was given up; message and hint are the coordinator's.
+        """
+        todo: deque[Instruction] = deque(self._coordinator.start())
+        while todo:
+            instruction = todo.popleft()
+            if isinstance(instruction, Finish):
+                return self._outcome(instruction)
+            todo.extend(self._carry(instruction))
+            watch(self._coordinator.progress())
+        raise StateError("the coordinator asks for nothing and has not finished", hint="report this: it is a fault")
+
+    def _carry(self, instruction: Instruction) -> tuple[Instruction, ...]:
+        match instruction:
+            case Ask(task=task):
+                return self._coordinator.handle(self._work(task))
+            case Fold():
+                return self._fold(instruction)
+            case GiveUp(message=message, hint=hint):
+                raise StateError(message, hint=hint)
+            case _:
+                raise StateError(f"an instruction nobody knows: {instruction!r}", hint="report this: it is a fault")
+
+    def _work(self, task: RoundTask) -> RunEvent:
+        try:
+            update = self._workers[task.site].execute(task, lambda _: None)
+        except ArchipelError as error:
+            return SiteRefused(refusal=_refusal(task, error))
+        self._remember(update)
+        return UpdateAccepted(update=update)
+
+    def _fold(self, instruction: Fold) -> tuple[Instruction, ...]:
+        try:
+            folded = carry_out(instruction, self._job.federation, self._spool)
+        except UnusableUpdateError as error:
+            return self._coordinator.handle(rejection(instruction, error))
+        following = self._coordinator.handle(folded)
+        self._sweep(instruction, folded)
+        return following
+
+    def _remember(self, update: Update) -> None:
+        self._seconds[update.kind] = self._seconds.get(update.kind, 0.0) + update.seconds
+        if update.dataset is not None:
+            self._datasets[update.site] = update.dataset
+        if update.kind == "evaluate":
+            self._evaluated[update.site] = update.parts["sums"].blob
+
+    def _sweep(self, fold: Fold, folded: RoundFolded) -> None:
+        """Remove what a closed training round leaves: its updates, the model and the state it began from."""
+        if fold.kind != "train":
+            return
+        kept = {blob.digest for blob in (folded.model, folded.state) if blob is not None}
+        gone = {part.blob.digest for update in fold.updates for part in update.parts.values()}
+        gone |= {blob.digest for blob in (fold.state,) if blob is not None}
+        held = {digest for memory in self._memories.values() for digest in memory.held()}
+        gone |= self._held
+        self._held = held
+        for digest in gone - kept - held:
+            self._spool.drop(digest)
+
+    def _outcome(self, finish: Finish) -> Outcome:
+        return Outcome(
+            model=finish.model,
+            participation=finish.participation,
+            datasets=self._datasets,
+            sums=finish.sums,
+            site_sums=self._evaluated,
+            models={named.name: named.blob for named in finish.models},
+            progress=self._coordinator.progress(),
+            seconds=self._seconds,
+        )
+
+
+def _refusal(task: RoundTask, error: ArchipelError) -> Refusal:
+    return Refusal(
+        run=task.run,
+        round=task.round,
+        site=task.site,
+        error=type(error).__name__,
+        message=error.message,
+        hint=error.hint,
+    )

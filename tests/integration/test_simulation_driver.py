@@ -1,0 +1,137 @@
+"""A whole run in one process: every algorithm, uneven sites, and the same bytes again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from archipel.data.bundle import pack_bundle
+from archipel.simulation import Outcome, Simulation
+from archipel.spec import JobSpec, StateError, unpack
+from archipel.spec.job import job_from
+from archipel.tasks.metrics import summarise
+
+TASK = """
+from archipel.tasks.numpy.task import NumpyTask, rows_of
+from archipel.tasks.port import Split
+
+
+class Blobs(NumpyTask):
+    classes = ("left", "right")
+    features = ("x", "y")
+    label = "side"
+
+    def read(self, site, statistics):
+        samples = self.samples(site)
+        held_out = site.row_ids % 4 == 0
+        return Split(train=rows_of(samples, ~held_out), test=rows_of(samples, held_out))
+"""
+
+
+def _job(**federation: Any) -> JobSpec:
+    return job_from(
+        {
+            "name": "blobs",
+            "task": {"code": "task.py:Blobs"},
+            "data": {
+                "dataset": "points",
+                "contract": {
+                    "label": "side",
+                    "columns": {
+                        "x": {"kind": "number"},
+                        "y": {"kind": "number"},
+                        "side": {"kind": "category", "values": ["left", "right"]},
+                    },
+                },
+            },
+            "federation": {"rounds": 4, "local": {"epochs": 2, "learning_rate": 0.2}, **federation},
+            "evaluation": {"alone": True, "personalise_epochs": 1, "cross": True},
+            "deployment": {"serve": "personalised"},
+        }
+    )
+
+
+def _site(folder: Path, seed: int, sides: Mapping[str, int]) -> Path:
+    rng = np.random.default_rng(seed)
+    lines = ["x,y,side"]
+    for side, count in sides.items():
+        centre = -1.0 if side == "left" else 1.0
+        lines += [f"{x:.6f},{y:.6f},{side}" for x, y in rng.normal(centre, 0.5, (count, 2))]
+    folder.mkdir(parents=True)
+    (folder / "points.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> dict[str, Path]:
+    return {
+        "both": _site(tmp_path / "data" / "both", 1, {"left": 40, "right": 40}),
+        "one-class": _site(tmp_path / "data" / "one-class", 2, {"left": 30}),
+        "small": _site(tmp_path / "data" / "small", 3, {"left": 3, "right": 9}),
+    }
+
+
+def _bundle(tmp_path: Path) -> bytes:
+    folder = tmp_path / "code"
+    folder.mkdir(exist_ok=True)
+    (folder / "task.py").write_text(TASK)
+    return pack_bundle(folder, ("*.py",))
+
+
+def _run(tmp_path: Path, data: Mapping[str, Path], name: str, **federation: Any) -> tuple[Outcome, Simulation]:
+    simulation = Simulation(_job(**federation), _bundle(tmp_path), data, tmp_path / name)
+    return simulation.run(), simulation
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "fedprox", "scaffold", "fedavgm", "fedadam", "fedyogi"])
+def test_every_algorithm_learns_and_gives_the_same_bytes_again(tmp_path, data, algorithm: str) -> None:
+    options = {"server_learning_rate": 0.1} if algorithm in {"fedadam", "fedyogi"} else {}
+    first, simulation = _run(tmp_path, data, "a", algorithm=algorithm, options=options)
+    second, _ = _run(tmp_path, dict(reversed(data.items())), "b", algorithm=algorithm, options=options)
+    assert first.model == second.model
+    assert first.sums is not None
+    sums = unpack(simulation.spool.require(first.sums.digest).read_bytes())
+    of_model = {key.split("|")[1]: value for key, value in sums.items() if key.startswith("federated|")}
+    assert summarise(of_model)["accuracy"] > 0.9
+
+
+def test_every_site_and_every_model_is_scored_on_everyones_rows(tmp_path, data) -> None:
+    outcome, simulation = _run(tmp_path, data, "a")
+    sums = unpack(simulation.spool.require(outcome.sums.digest).read_bytes())
+    names = {key.split("|")[0] for key in sums}
+    assert names == {"federated"} | {f"{kind}/{site}" for kind in ("alone", "personalised") for site in data}
+    rows = sum(manifest.rows for manifest in outcome.datasets.values())
+    assert rows == 122
+    tested = {name: sums[f"{name}|classification.examples"].sum() for name in names}
+    assert set(tested.values()) == {20 + 8 + 3}
+    assert outcome.participation == (("both", "one-class", "small"),) * 4
+
+
+def test_a_recorded_participation_is_replayed(tmp_path, data) -> None:
+    sampled, _ = _run(tmp_path, data, "a", cohort=0.5, seed=3)
+    assert {len(sites) for sites in sampled.participation} == {2}
+    job, bundle = _job(cohort=0.5, seed=3), _bundle(tmp_path)
+    replayed = Simulation(job, bundle, data, tmp_path / "b", participation=sampled.participation).run()
+    assert replayed.model == sampled.model
+    other = [("both",)] * 4
+    different = Simulation(job, bundle, data, tmp_path / "c", participation=other).run()
+    assert different.participation == (("both",),) * 4
+    assert different.model != sampled.model
+
+
+def test_a_site_without_usable_rows_leaves_by_name_and_the_run_goes_on(tmp_path, data) -> None:
+    empty = tmp_path / "data" / "empty"
+    empty.mkdir()
+    (empty / "points.csv").write_text("x,y,side\nnan?,1,left\n")
+    outcome, _ = _run(tmp_path, {**data, "empty": empty}, "a")
+    assert set(outcome.progress.excluded) == {"empty"}
+    assert outcome.participation == (("both", "one-class", "small"),) * 4
+
+
+def test_too_few_usable_sites_end_the_run_with_the_reason(tmp_path, data) -> None:
+    with pytest.raises(StateError, match="elsewhere"):
+        _run(tmp_path, {**data, "gone": tmp_path / "elsewhere"}, "a", min_sites=4)
