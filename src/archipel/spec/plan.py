@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import field
 
 from archipel.spec.canonical import Digest, Name, Value
+from archipel.spec.round import Kind
 
 
 class SiteShare(Value, frozen=True, kw_only=True):
@@ -15,6 +16,18 @@ class SiteShare(Value, frozen=True, kw_only=True):
     labels: dict[str, int] = field(default_factory=dict)
     seconds_per_round: tuple[float, float] | None = None
     """Likely interval of wall time, unprobed; None: nothing known yet."""
+
+
+class PhaseBytes(Value, frozen=True, kw_only=True):
+    """What one kind of round moves over the whole run, all sites together."""
+
+    kind: Kind
+    rounds: int
+    """How many rounds of this kind the run has."""
+    down_bytes: int
+    """From control to sites."""
+    up_bytes: int
+    """From sites to control."""
 
 
 class Plan(Value, frozen=True, kw_only=True, tag_field="type", tag="plan/1"):
@@ -33,3 +46,7 @@ class Plan(Value, frozen=True, kw_only=True, tag_field="type", tag="plan/1"):
     """All bytes from sites to control over the run."""
     seconds: tuple[float, float] | None = None
     """Likely interval for the whole run; None: nothing known yet."""
+    phases: tuple[PhaseBytes, ...] = ()
+    """The bytes, by kind of round, in the order of the run."""
+    assumptions: tuple[str, ...] = ()
+    """What the estimates rest on, as sentences."""

@@ -1,0 +1,73 @@
+"""Time of a run: an interval where nothing was measured, the range of past rounds where something was.
+
+Without a probe, the time of a round at a site is between FAST and SLOW: per example and epoch 6 operations a
+parameter (forward 2, backward 4; SLOW allows ten uses of each parameter, as in convolutions and sequences), and an
+overhead per batch. The interval is wide on purpose: figures without a measurement are off by a factor of two and
+more either way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+
+from archipel.spec import JobSpec
+
+Interval = tuple[float, float]
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast a machine is taken to be."""
+
+    operations_per_second: float
+    uses_per_parameter: float
+    batch_seconds: float
+    """Overhead of one batch, whatever its size."""
+    bytes_per_second: float
+
+
+FAST = Pace(operations_per_second=5e10, uses_per_parameter=1, batch_seconds=2e-5, bytes_per_second=1e8)
+SLOW = Pace(operations_per_second=2e9, uses_per_parameter=10, batch_seconds=5e-3, bytes_per_second=1e6)
+ASSUMPTIONS = (
+    "unprobed: 6 operations a parameter, example and epoch, each parameter used 1 to 10 times",
+    "unprobed: 2 to 50 GFLOP/s a site, 0.02 to 5 ms a batch",
+    "links of 1 to 100 MB/s a site",
+)
+
+
+def round_seconds(job: JobSpec, rows: int, model_bytes: int) -> Interval:
+    """Return the likely wall time of one training round at a site with `rows`, transfers included."""
+    fast, slow = (_seconds(job, rows, model_bytes, pace) for pace in (FAST, SLOW))
+    return fast, slow
+
+
+def seen_seconds(past: Sequence[float]) -> Interval:
+    """Return the range of measured rounds."""
+    return min(past), max(past)
+
+
+def run_seconds(job: JobSpec, cohort: int, each: Sequence[Interval]) -> Interval:
+    """Return the likely wall time of the whole run: a round takes as long as the slowest of its cohort.
+
+    The lower bound supposes that every cohort is made of the fastest sites. Scoring is taken as a third of an epoch,
+    training alone as all rounds, fine-tuning as its epochs.
+    """
+    federation, evaluation = job.federation, job.evaluation
+    low = sorted(interval[0] for interval in each)[cohort - 1]
+    high = max(interval[1] for interval in each)
+    epochs = federation.local.epochs
+    scored = 1 + (federation.rounds // evaluation.every if evaluation.every else 0)
+    once = scored / (3 * epochs) + evaluation.personalise_epochs / epochs
+    everybody = once + (federation.rounds if evaluation.alone else 0)
+    low_all = max(interval[0] for interval in each)
+    return federation.rounds * low + everybody * low_all, (federation.rounds + everybody) * high
+
+
+def _seconds(job: JobSpec, rows: int, model_bytes: int, pace: Pace) -> float:
+    local = job.federation.local
+    operations = 6 * (model_bytes / 4) * rows * local.epochs * pace.uses_per_parameter
+    batches = math.ceil(rows / local.batch_size) * local.epochs
+    moved = 2 * model_bytes / pace.bytes_per_second
+    return operations / pace.operations_per_second + batches * pace.batch_seconds + moved

@@ -1,0 +1,73 @@
+"""The plan of a run: who takes part, how large it is, what it moves and how long it may take.
+
+    plan = draw_plan(job, {"biscoe": manifest, …}, Sizes(model_bytes=5_120))
+
+A pure function: what the sites' checks found and what past rounds took come in, the plan comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from archipel.planner.pace import ASSUMPTIONS, Interval, round_seconds, run_seconds, seen_seconds
+from archipel.planner.traffic import Sizes, cohort_size, traffic_of
+from archipel.spec import DatasetManifest, JobSpec, Plan, SiteShare, SpecError
+
+
+def draw_plan(
+    job: JobSpec,
+    manifests: Mapping[str, DatasetManifest],
+    sizes: Sizes,
+    *,
+    refused: Mapping[str, str] | None = None,
+    past: Mapping[str, Sequence[float]] | None = None,
+) -> Plan:
+    """Plan a run of `job` over the sites in `manifests`.
+
+    Args:
+        job: What is to be run.
+        manifests: Site → what the contract's check found there.
+        sizes: Sizes of the blobs that will move.
+        refused: Site → why it will not take part.
+        past: Site → wall seconds of training rounds of this job that were measured there, if any.
+
+    Raises:
+        SpecError: fewer sites than the job asks for.
+    """
+    refused = dict(refused or {})
+    sites = sorted(set(manifests) - set(refused))
+    if len(sites) < job.federation.min_sites:
+        reasons = "; ".join(f"{site}: {reason}" for site, reason in sorted(refused.items()))
+        raise SpecError(
+            f"{len(sites)} sites can take part, the job asks for {job.federation.min_sites}"
+            + (f" ({reasons})" if reasons else ""),
+            hint="let more sites join, or mend the reasons given",
+        )
+    times = {site: _interval(job, manifests[site], sizes, (past or {}).get(site, ())) for site in sites}
+    cohort = cohort_size(job, len(sites))
+    phases = traffic_of(job, len(sites), sizes)
+    return Plan(
+        job=job.digest,
+        participants=tuple(_share(site, manifests[site], times[site]) for site in sites),
+        refused=refused,
+        rounds=job.federation.rounds,
+        cohort_size=cohort,
+        model_bytes=sizes.model_bytes,
+        down_bytes=sum(phase.down_bytes for phase in phases),
+        up_bytes=sum(phase.up_bytes for phase in phases),
+        seconds=run_seconds(job, cohort, list(times.values())),
+        phases=phases,
+        assumptions=("a site fetches each blob once", *_assumed(sites, past or {})),
+    )
+
+
+def _interval(job: JobSpec, manifest: DatasetManifest, sizes: Sizes, past: Sequence[float]) -> Interval:
+    return seen_seconds(past) if past else round_seconds(job, manifest.rows, sizes.model_bytes)
+
+
+def _share(site: str, manifest: DatasetManifest, seconds: Interval) -> SiteShare:
+    return SiteShare(site=site, rows=manifest.rows, labels=manifest.labels, seconds_per_round=seconds)
+
+
+def _assumed(sites: Sequence[str], past: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+    return ASSUMPTIONS if any(not past.get(site) for site in sites) else ("times as measured in past rounds",)
