@@ -240,7 +240,7 @@ class Desk:
         failpoint("site.submit.before_call")
         receipt = await link.submit(answer)
         failpoint("site.submit.after_receipt")
-        return receipt.status != "stale"
+        return receipt.status != "stale" and isinstance(answer, Update)
 
     async def _give_up(self, task: RoundTask, answer: Answer, error: ArchipelError) -> Answer:
         """Replace an update control will not take by a refusal; a refusal it will not take stays in the journal."""
