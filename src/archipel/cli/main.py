@@ -35,17 +35,19 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
 INTERRUPTED = 130
 
 
-def build_app() -> App:
-    """Return the command line, with nothing heavy imported."""
+def build_app(chosen: str | None = None) -> App:
+    """Return the command line, with nothing heavy imported; the `chosen` command is described by its own docstring."""
     app = App(
         name="archipel",
         help="AI infrastructure for data that may not move.",
         version_flags=["--version"],
         version=_version,
         help_on_error=False,
+        suppress_keyboard_interrupt=False,
     )
-    for name, place, purpose in COMMANDS:
-        app.command(f"archipel.cli.commands.{place}", name=name, help=purpose)
+    for name, where, purpose in COMMANDS:
+        place = f"archipel.cli.commands.{where}"
+        app.command(place, name=name) if name == chosen else app.command(place, name=name, help=purpose)
     return app
 
 
@@ -53,7 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command that `arguments` (the process's own, if None) name, and exit with its code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        build_app()(words, exit_on_error=False, print_error=False, result_action="return_value")
+        build_app(words[0] if words else None)(
+            words, exit_on_error=False, print_error=False, result_action="return_value"
+        )
     except KeyboardInterrupt as error:
         from archipel.cli.failure import say_interrupted
 

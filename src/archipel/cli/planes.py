@@ -29,7 +29,7 @@ State = Annotated[
 ]
 Control = Annotated[str | None, Parameter(help="Address of a control plane elsewhere; needs --operator.")]
 OperatorFile = Annotated[Path | None, Parameter(name="--operator", help="Copy of that control plane's operator.json.")]
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead.")]
+Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON instead.")]
 
 
 def connect(state: Path | None = None, control: str | None = None, operator: Path | None = None) -> Client:

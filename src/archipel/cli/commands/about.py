@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from archipel import __version__
 
-Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON instead.")]
+Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON instead.")]
 
 
 def schema() -> None:

@@ -17,16 +17,19 @@ from archipel.spec.views import RunView
 JobFile = Annotated[Path, Parameter(help="Path of a job.toml.")]
 Presets = Annotated[
     tuple[str, ...],
-    Parameter(name="--preset", negative="", help="Lay [preset.NAME] over the rest; may be given again."),
+    Parameter(
+        name="--preset", negative="", show_default=False, help="Lay [preset.NAME] over the rest; may be given again."
+    ),
 ]
 Data = Annotated[
     Path | None, Parameter(name="--data", help="Folder the job's `prepare` reads, or one folder per site.")
 ]
-Detach = Annotated[bool, Parameter(negative="", help="Return once the run has started.")]
+Detach = Annotated[bool, Parameter(negative="", show_default=False, help="Return once the run has started.")]
 
 
 def plan(
     job: JobFile,
+    /,
     *,
     preset: Presets = (),
     state: State = None,
@@ -48,6 +51,7 @@ def plan(
 
 def run(
     job: JobFile,
+    /,
     *,
     data: Data = None,
     preset: Presets = (),
@@ -74,6 +78,7 @@ def run(
 
 def simulate(
     job: JobFile,
+    /,
     *,
     data: Data = None,
     preset: Presets = (),
@@ -90,6 +95,7 @@ def simulate(
 
 def resume(
     run: Annotated[str | None, Parameter(help="The run; the last unfinished one, if not given.")] = None,
+    /,
     *,
     detach: Detach = False,
     state: State = None,

@@ -20,6 +20,7 @@ from archipel.spec.views import SiteView
 
 def models(
     name: Annotated[str | None, Parameter(help="Only versions of this model, with their lineage.")] = None,
+    /,
     *,
     state: State = None,
     control: Control = None,
@@ -43,10 +44,16 @@ def models(
 
 def predict(
     model: Annotated[str, Parameter(help="Name of the model.")],
+    /,
     *,
     site: Annotated[str, Parameter(help="The site whose copy is asked; its endpoint is on its own loopback.")],
     question: Annotated[
-        str, Parameter(name="--input", help='JSON such as \'{"features": [[39.1, 18.7]]}\', @FILE, or "-" for stdin.')
+        str,
+        Parameter(
+            name="--input",
+            allow_leading_hyphen=True,
+            help='JSON such as \'{"features": [[39.1, 18.7]]}\', @FILE, or "-" for stdin.',
+        ),
     ],
     state: State = None,
     control: Control = None,

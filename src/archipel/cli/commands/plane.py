@@ -23,7 +23,7 @@ def up(
     state: Annotated[Path, Parameter(help="Folder of everything the control plane keeps.")] = HOME / "control",
     http_port: Annotated[int | None, Parameter(help="Port for people and tools.")] = None,
     sites_port: Annotated[int | None, Parameter(help="Port for sites.")] = None,
-    detach: Annotated[bool, Parameter(negative="", help="Start it in the background.")] = False,
+    detach: Annotated[bool, Parameter(negative="", show_default=False, help="Start it in the background.")] = False,
 ) -> None:
     """Start a control plane here, in the foreground unless --detach.
 
@@ -55,9 +55,13 @@ def _foreground(words: list[str]) -> int:
 
 def stop(
     run: Annotated[str | None, Parameter(help="Stop this run only; `resume` goes on with it.")] = None,
+    /,
     *,
     everything: Annotated[
-        bool, Parameter(name="--all", negative="", help="End the processes of all fleets in this directory.")
+        bool,
+        Parameter(
+            name="--all", negative="", show_default=False, help="End the processes of all fleets in this directory."
+        ),
     ] = False,
     state: State = None,
 ) -> None:

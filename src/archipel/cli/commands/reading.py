@@ -41,7 +41,9 @@ def status(
 
 def logs(
     *,
-    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="", help="Go on as things happen.")] = False,
+    follow: Annotated[
+        bool, Parameter(name=["--follow", "-f"], negative="", show_default=False, help="Go on as things happen.")
+    ] = False,
     run: Annotated[str | None, Parameter(help="Only what belongs to this run.")] = None,
     state: State = None,
     control: Control = None,

@@ -18,6 +18,7 @@ from archipel.spec import DataError, SpecError, encode
 
 def invite(
     site: Annotated[str, Parameter(help="Name of the site, such as hospital-a.")],
+    /,
     *,
     state: State = None,
     control: Control = None,
@@ -40,14 +41,23 @@ def invite(
 
 
 def join(
-    token: Annotated[str | None, Parameter(help='What `archipel invite` printed; "-" reads it from stdin.')] = None,
+    token: Annotated[
+        str | None,
+        Parameter(allow_leading_hyphen=True, help='What `archipel invite` printed; "-" reads it from stdin.'),
+    ] = None,
+    /,
     *,
     data: Annotated[
         tuple[str, ...],
-        Parameter(name="--data", negative="", help="NAME=PATH of a data set the site holds; may be given again."),
+        Parameter(
+            name="--data",
+            negative="",
+            show_default=False,
+            help="NAME=PATH of a data set the site holds; may be given again.",
+        ),
     ] = (),
     folder: Annotated[Path | None, Parameter(help="The site's own folder: key, certificate, journal.")] = None,
-    detach: Annotated[bool, Parameter(negative="", help="Serve in the background.")] = False,
+    detach: Annotated[bool, Parameter(negative="", show_default=False, help="Serve in the background.")] = False,
 ) -> None:
     """Join a control plane as a site (unless that is done) and serve it.
 

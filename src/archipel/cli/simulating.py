@@ -1,0 +1,120 @@
+"""`archipel simulate`: the same job with all sites in this process, by the same worker code.
+
+The data are prepared as for a run with local sites, and shared with it. What comes out is named by the digest of its
+weights: equal to the live run's for the same job, data and participation.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from archipel.cli import wording
+from archipel.cli.local import LocalRun
+from archipel.data.bundle import pack_bundle
+from archipel.federated.progress import Progress
+from archipel.simulation.driver import Outcome, Simulation
+from archipel.spec import Blob, SpecError, encode, unpack
+from archipel.tasks.metrics import summarise
+from archipel.tasks.threads import settle_threads
+
+Participation = tuple[tuple[str, ...], ...]
+
+
+def simulate_job(
+    job_file: Path,
+    presets: tuple[str, ...],
+    data: Path | None,
+    participation: Path | None,
+    console: Console,
+    *,
+    as_json: bool,
+) -> None:
+    """Run the job here, show its progress and print what came out."""
+    local = LocalRun(job_file, presets, data, console)
+    settle_threads(local.job.task.framework)
+    folders = local.prepare()
+    if local.job.federation.sites:
+        folders = {name: path for name, path in folders.items() if name in local.job.federation.sites}
+    simulation = Simulation(
+        local.job,
+        pack_bundle(local.folder, local.job.task.include),
+        folders,
+        local.fleet.folder / "simulation",
+        participation=None if participation is None else read_participation(participation),
+    )
+    began = time.monotonic()
+    outcome = simulation.run(_Lines(console))
+    answer = describe(outcome, simulation, time.monotonic() - began)
+    if as_json:
+        print(encode(answer).decode())
+        return
+    for model, figures in answer["models"].items():
+        shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if name != "examples")
+        console.print(f"{model}: {shown}", highlight=False, markup=False)
+    console.print(
+        f"{len(folders)} sites, {len(outcome.participation)} rounds, {wording.duration(answer['seconds'])}; "
+        f"model {answer['model_digest']}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def describe(outcome: Outcome, simulation: Simulation, seconds: float) -> dict[str, Any]:
+    """Return what came out, for people and tools; figures are over all sites' test rows the model was scored on."""
+    return {
+        "model_digest": outcome.model.digest,
+        "participation": [list(cohort) for cohort in outcome.participation],
+        "sites": {site: manifest.rows for site, manifest in sorted(outcome.datasets.items())},
+        "models": _figures(outcome.sums, simulation),
+        "seconds": seconds,
+    }
+
+
+def read_participation(path: Path) -> Participation:
+    """Read who took part in each training round: a list of lists of names, or anything that `models --json` printed."""
+    try:
+        found: Any = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise SpecError(f"{path} is not JSON: {error}", hint="mend the file") from error
+    except FileNotFoundError as error:
+        raise SpecError(f"no file {path}", hint='write [["site-a", "site-b"], …], one list a round') from error
+    while isinstance(found, dict):
+        inner: Any = next((found[key] for key in ("participation", "lineage", "models") if key in found), None)
+        found = inner[0] if inner and isinstance(inner, list) and isinstance(inner[0], dict) else inner
+    if not isinstance(found, list) or not all(isinstance(cohort, list) for cohort in found):
+        raise SpecError(f"{path} holds no participation", hint='write [["site-a", "site-b"], …], one list a round')
+    return tuple(tuple(str(site) for site in cohort) for cohort in found)
+
+
+def _figures(sums: Blob | None, simulation: Simulation) -> dict[str, dict[str, float]]:
+    if sums is None:
+        return {}
+    arrays = unpack(simulation.spool.require(sums.digest).read_bytes())
+    models: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
+    for key, value in arrays.items():
+        model, _, name = key.partition("|")
+        models.setdefault(model, {})[name] = value
+    return {model: summarise(found) for model, found in sorted(models.items())}
+
+
+class _Lines:
+    """Says each phase and each training round once."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._said = ""
+
+    def __call__(self, progress: Progress) -> None:
+        loss = progress.losses[-1].loss if progress.losses else None
+        shown = "" if loss is None else f"  loss {loss:.4f}"
+        line = f"{progress.phase}: round {progress.step} of {progress.steps_total}{shown}"
+        line = line if progress.phase == "train" else str(progress.phase)
+        if line != self._said:
+            self._said = line
+            self._console.print(line, highlight=False, markup=False)
