@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 import grpc.aio
@@ -179,7 +179,7 @@ class FakeControl:
             outbox.put_nowait(None)
         await self._server.stop(grace=None)
 
-    async def __aenter__(self) -> FakeControl:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -320,7 +320,7 @@ class AgentProcess:
         self._environment = environment
         self.process: asyncio.subprocess.Process | None = None
 
-    async def __aenter__(self) -> AgentProcess:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 

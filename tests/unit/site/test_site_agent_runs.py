@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-from unit.site.site_fakes import SITE, AgentProcess, FakeControl, make_job, put_bundle, write_birds
 
 from archipel.spec import Blob, NamedModel, RoundTask, Update, pack, unpack
 from archipel.spec.job import JobSpec
+from unit.site.site_fakes import SITE, AgentProcess, FakeControl, make_job, put_bundle, write_birds
 
 
 async def updated(control: FakeControl, task: RoundTask) -> Update:
