@@ -184,6 +184,8 @@ class Desk:
         try:
             await self._fetch(task)
             answer, state = await self._execute(task)
+        except StaleError as error:
+            raise AbandonedError from error  # nobody waits for the answer any more
         except ArchipelError as error:
             answer = _refusal(task, error)
         await asyncio.to_thread(self._journal.finish, task, answer, state)

@@ -21,6 +21,9 @@ from archipel.site.link.protocol import PutStart
 from archipel.spec import Blob, DigestError, LinkError, failpoint
 from archipel.spec.wire import CHUNK_BYTES, Offer, Want
 
+_TRIES = 5
+"""Put calls for one blob before the caller waits and begins anew."""
+
 
 async def send(link: Link, spool: Spool, run: str, blob: Blob) -> None:
     """Bring a blob of the spool to control.
@@ -30,24 +33,25 @@ async def send(link: Link, spool: Spool, run: str, blob: Blob) -> None:
         DigestError: control found other bytes than the digest says, twice.
         StateError: the blob is not in the spool.
     """
-    path = spool.require(blob.digest)
+    spool.require(blob.digest)
     offer = Offer(run=run, blob=blob)
     small = blob.size_bytes <= CHUNK_BYTES
     have = 0 if small else (await link.offer(offer)).have_bytes
-    for last in (False, True):
-        if have >= blob.size_bytes and not small:
-            return
+    digest_errors = 0
+    for _ in range(_TRIES):
         pieces = _pieces(spool.read(blob.digest, offset=have, piece_bytes=CHUNK_BYTES))
-        try:
-            answer = await link.put(PutStart(offer=offer, offset=have), pieces)
-        except DigestError:
-            if last:
-                raise
-            have = 0
-            continue
-        if answer.have_bytes != blob.size_bytes:
-            raise LinkError(f"control took {answer.have_bytes} of {blob.size_bytes} bytes of {path.name}")
-        return
+        if have < blob.size_bytes or blob.size_bytes == 0:
+            try:
+                # Less than the size: control held other bytes than we thought, and says from where to go on.
+                have = (await link.put(PutStart(offer=offer, offset=have), pieces)).have_bytes
+            except DigestError:
+                digest_errors += 1
+                if digest_errors > 1:
+                    raise
+                have = 0
+        if have >= blob.size_bytes:
+            return
+    raise LinkError(f"control holds {have} of {blob.size_bytes} bytes of {blob.digest}", hint="it is sent again")
 
 
 def _pieces(pieces: Iterator[bytes]) -> Iterator[bytes]:

@@ -83,7 +83,7 @@ def _execute(worker: Worker, memory: CarriedMemory, request: frames.Execute, inb
             raise _UnwantedError
         if done >= told + _SMALLEST_MOVE:
             told = done
-            failpoint(f"site.worker.during_{request.task.kind}")
+            failpoint("site.worker.during_work")
             outbox.say(frames.Moved(done=min(1.0, done)))
 
     memory.carry(request.state)
