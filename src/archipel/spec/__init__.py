@@ -34,7 +34,6 @@ from archipel.spec.tensors import (
     parse_header,
     require_finite,
     unpack,
-    views,
 )
 
 __all__ = [
@@ -89,5 +88,4 @@ __all__ = [
     "read_job",
     "require_finite",
     "unpack",
-    "views",
 ]

@@ -21,8 +21,8 @@ from archipel.spec import (
     parse_header,
     require_finite,
     unpack,
-    views,
 )
+from archipel.spec.tensors import views
 
 DTYPES = st.sampled_from(["<f8", "<f4", "<f2", "<i8", "<i4", "<u4", "u1", "?"])
 ARRAYS = hnp.arrays(DTYPES, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))

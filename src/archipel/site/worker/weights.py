@@ -23,8 +23,8 @@ from archipel.spec import (
     manifest_of,
     parse_header,
     require_finite,
-    views,
 )
+from archipel.spec.tensors import views
 from archipel.tasks.port import Array, Sums, Vector, Weights
 
 _PIECE_BYTES = 4 * 1024 * 1024

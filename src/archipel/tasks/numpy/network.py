@@ -19,7 +19,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from archipel.spec import Manifest, ShapeError, manifest_of, views
+from archipel.spec import Manifest, ShapeError, manifest_of
+from archipel.spec.tensors import views
 
 Array = npt.NDArray[Any]
 Positive = Annotated[int, msgspec.Meta(ge=1)]

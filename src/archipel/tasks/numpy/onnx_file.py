@@ -17,7 +17,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from archipel.spec import ShapeError, views
+from archipel.spec import ShapeError
+from archipel.spec.tensors import views
 from archipel.tasks.numpy.network import Network
 from archipel.tasks.numpy.task import NumpyTask
 from archipel.tasks.port import Weights
