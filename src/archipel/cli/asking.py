@@ -17,7 +17,6 @@ from archipel.spec import LinkError, SpecError, UnknownNameError
 Question = Mapping[str, Sequence[Any]]
 Answer = dict[str, Any]
 """The endpoint's answer as the protocol gives it: {"model_name": …, "outputs": [{"name", "datatype", "data"}]}."""
-_FLOATS = {"FP16", "FP32", "FP64"}
 _TIMEOUT_SECONDS = 60.0
 
 
@@ -53,12 +52,7 @@ def _tensor(item: Mapping[str, Any], question: Question) -> dict[str, Any]:
     wanted = list(item.get("shape", shape))
     if len(wanted) == 2 and len(shape) == 1 and wanted[1] in {1, -1}:
         shape = [*shape, 1]
-    convert = float if datatype in _FLOATS else str if datatype == "BYTES" else int
-    try:
-        data = [convert(value) for value in _flat(rows)]
-    except (TypeError, ValueError) as error:
-        raise SpecError(f"input {name}: {error}", hint=f"it takes {datatype} of shape {wanted}") from error
-    return {"name": name, "datatype": datatype, "shape": shape, "data": data}
+    return {"name": name, "datatype": datatype, "shape": shape, "data": _flat(rows)}
 
 
 def _shape_of(value: Any) -> list[int]:

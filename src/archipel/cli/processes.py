@@ -23,6 +23,13 @@ _GRACE_SECONDS = 8.0
 """How long a process may take to end by itself after SIGTERM."""
 
 
+class _Background(subprocess.Popen[bytes]):
+    """A process that is meant to go on when its starter forgets it, so forgetting it is nothing to warn of."""
+
+    def __del__(self) -> None:
+        """Do nothing."""
+
+
 def start(
     fleet: Path,
     role: str,
@@ -36,7 +43,7 @@ def start(
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **(extra or {}), FLEET: str(fleet.resolve()), ROLE: role, "PYTHONUNBUFFERED": "1"}
     with log.open("ab") as output:
-        child = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
+        child = _Background(
             [sys.executable, *arguments],
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
             stdout=output,

@@ -1,4 +1,4 @@
-"""The door itself: help is cheap, every command can be asked for help and is documented, failures name the next step."""
+"""The door itself: help is cheap, every command is explained and documented, failures name the next step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ def run_main(*words: str) -> int:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from archipel.cli.main import main\ntry: main(['--help'])\nfinally: print(*sys.modules, file=sys.stderr)"
+    code = "import sys; from archipel.cli.main import main\n"
+    code += "try: main(['--help'])\nfinally: print(*sys.modules, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "Usage: archipel" in done.stdout
     assert [name for name in done.stderr.split() if name in HEAVY] == []

@@ -1,0 +1,76 @@
+"""A job's own functions run in a process of their own; what they return or raise comes back as a value or an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from archipel.cli import entries, processes
+from archipel.spec import ArchipelError, DataError, TaskError
+
+CODE = """
+from pathlib import Path
+from archipel.spec import DataError
+import sibling
+
+def figures(data, seed):
+    return {"accuracy": 0.5 + seed, "nothing": float("nan"), "folder": str(type(data).__name__), "at": sibling.AT}
+
+def raises(data, seed):
+    return 1 / 0
+
+def refuses(data, seed):
+    raise DataError("no birds", hint="feed them")
+
+def odd(data, seed):
+    return object()
+
+def dies(data, seed):
+    import os
+    os._exit(3)
+
+def late(data, seed):
+    import sibling as again
+    return {"at": again.AT}
+"""
+
+
+def run(tmp_path: Path, function: str) -> object:
+    job = tmp_path / "job"
+    job.mkdir(exist_ok=True)
+    (job / "reference.py").write_text(CODE)
+    (job / "sibling.py").write_text("AT = 'home'\n")
+    order = entries.Order(
+        folder=str(job),
+        entry=f"reference.py:{function}",
+        arguments=("/data", 7),
+        paths=(0,),
+        result=str(tmp_path / "answer.json"),
+    )
+    return entries.begin(tmp_path, "reference", order, tmp_path / "log").result()
+
+
+def test_a_function_gets_its_arguments_and_its_siblings_and_answers_with_plain_values(tmp_path: Path) -> None:
+    assert run(tmp_path, "figures") == {"accuracy": 7.5, "nothing": None, "folder": "PosixPath", "at": "home"}
+    assert list(processes.members(tmp_path)) == []
+
+
+def test_a_sibling_may_be_imported_inside_the_function(tmp_path: Path) -> None:
+    assert run(tmp_path, "late") == {"at": "home"}
+
+
+@pytest.mark.parametrize(
+    ("function", "kind", "message"),
+    [
+        ("raises", TaskError, "ZeroDivisionError"),
+        ("refuses", DataError, "no birds"),
+        ("odd", TaskError, "JSON"),
+        ("missing", TaskError, "missing"),
+        ("dies", TaskError, "ended without an answer"),
+    ],
+)
+def test_a_failure_names_what_failed(tmp_path: Path, function: str, kind: type[ArchipelError], message: str) -> None:
+    with pytest.raises(kind, match=message) as caught:
+        run(tmp_path, function)
+    assert caught.value.hint

@@ -1,0 +1,197 @@
+"""The report: figures as they are, each site told whether joining paid, a page that needs nothing from outside."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from archipel.cli.report import charts
+from archipel.cli.report.build import TOO_SMALL, build_report, read_reference
+from archipel.cli.report.page import render, write_page
+from archipel.cli.report.screen import headline, show_report
+from archipel.cli.report.values import Comparison, Provenance, Report
+from archipel.cli.reporting import write_report
+from archipel.spec import TaskError, decode
+from archipel.spec.views import Disclosure, Moved, RunReport, RunView, Scores, SiteReport
+
+DIGEST = "sha256:" + "ab" * 32
+MADE = Provenance(job=DIGEST, bundle=DIGEST, participation="2 sites", executor="loop", machine="a box", versions={})
+
+
+def figures(value: float, metric: str = "accuracy", **more: float) -> dict[str, float]:
+    return {metric: value, "log_loss": 0.1, **more}
+
+
+def site(
+    name: str, alone: float | None, federated: float, personalised: float, metric: str = "accuracy", **more: float
+):
+    scores = {
+        "federated": Scores(everyone=figures(0.9, metric), own=figures(federated, metric, **more)),
+        "personalised": Scores(own=figures(personalised, metric)),
+    }
+    if alone is not None:
+        scores["alone"] = Scores(everyone=figures(0.5, metric), own=figures(alone, metric))
+    return SiteReport(name=name, rows=100, test_rows=30, labels={"a": 60, "b": 40}, scores=scores)
+
+
+def run_report(*sites: SiteReport, metric: str = "accuracy") -> RunReport:
+    run = RunView(
+        id="birds-1", job="birds", job_digest=DIGEST, bundle=DIGEST, state="finished", submitted_at=0.0, model_version=2
+    )
+    overall = {"federated": Scores(everyone=figures(0.9, metric), own=figures(0.9, metric))}
+    return RunReport(
+        run=run,
+        rounds=3,
+        model_digest=DIGEST,
+        sites=sites,
+        overall=overall,
+        seconds=5.0,
+        seconds_by_phase={"train": 4.0},
+        bytes_moved=30,
+        moved=(Moved(site="x", phase="train", up_bytes=10, down_bytes=20),),
+        disclosures=(
+            Disclosure(site="x", phase="train", part="delta", times=3, total_bytes=10),
+            Disclosure(site="x", phase="statistics", part="sums", times=1, total_bytes=4, names=("count", "sum")),
+        ),
+        losses=(1.0, 0.5, 0.25),
+    )
+
+
+def build(*sites: SiteReport, metric: str = "accuracy", reference: dict[str, object] | None = None) -> Report:
+    return build_report(
+        run_report(*sites, metric=metric), reference, {"start": 2.0, "run: train": 4.0}, MADE, finished_at=0.0
+    )
+
+
+def test_the_report_adds_up_what_it_says() -> None:
+    report = build(site("x", 0.8, 0.9, 0.95), reference={"accuracy": 0.91, "log_loss": 0.2})
+    assert report.seconds == 6.0
+    assert (report.bytes_moved, report.bytes_up, report.bytes_down) == (30, 10, 20)
+    assert report.overall["pooled"] == Comparison(
+        everyone={"accuracy": 0.91, "log_loss": 0.2}, own={"accuracy": 0.91, "log_loss": 0.2}
+    )
+    assert report.overall["alone"] == Comparison()
+    assert report.model_version == 2
+    assert [item.loss for item in report.losses] == [1.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("alone", "federated", "personalised", "verdict"),
+    [
+        (0.80, 0.85, 0.83, "gained"),
+        (0.80, 0.70, 0.83, "gained"),
+        (0.80, 0.801, 0.79, "same"),
+        (0.80, 0.799, 0.79, "same"),
+        (0.80, 0.70, 0.75, "lost"),
+        (None, 0.70, 0.75, "not measured"),
+    ],
+)
+def test_a_site_is_told_whether_joining_paid(
+    alone: float | None, federated: float, personalised: float, verdict: str
+) -> None:
+    (judged,) = build(site("x", alone, federated, personalised)).sites
+    assert judged.verdict == verdict
+    if alone is not None:
+        assert judged.gain == pytest.approx(max(federated, personalised) - alone)
+
+
+@pytest.mark.parametrize(("smallest", "small"), [(49, True), (50, False)])
+def test_a_site_with_under_fifty_test_rows_in_a_class_is_too_small_to_tell_by_auc(
+    smallest: int, *, small: bool
+) -> None:
+    report = build(site("x", 0.6, 0.7, 0.7, "auc", smallest_class=smallest), metric="auc")
+    assert report.metric == "auc"
+    assert (report.sites[0].verdict == TOO_SMALL) is small
+    assert report.small_sites == (("x",) if small else ())
+
+
+def test_a_site_whose_auc_cannot_be_computed_is_too_small_to_tell() -> None:
+    own = SiteReport(
+        name="x", rows=9, test_rows=3, scores={"federated": Scores(own={"accuracy": 1.0, "smallest_class": 0.0})}
+    )
+    report = build(own, metric="auc")
+    assert report.sites[0].verdict == TOO_SMALL
+
+
+def test_what_a_site_disclosed_is_listed_in_words_with_the_names_of_sums() -> None:
+    (judged,) = build(site("x", 0.8, 0.9, 0.9)).sites
+    assert [(item.kind, item.times, item.size_bytes) for item in judged.disclosed] == [
+        ("train delta", 3, 10),
+        ("statistics sums", 1, 4),
+    ]
+    assert judged.disclosed[1].what == "sums and counts over rows: count, sum"
+
+
+def test_the_reference_may_give_both_views_and_its_sites() -> None:
+    both = {"everyone": figures(0.9), "own": figures(0.8), "sites": {"x": {"own": figures(0.7)}}}
+    report = build(site("x", 0.8, 0.9, 0.9), reference=both)
+    assert report.overall["pooled"].own["accuracy"] == 0.8
+    assert report.sites[0].scores["pooled"].own["accuracy"] == 0.7
+
+
+def test_a_reference_without_figures_is_refused() -> None:
+    with pytest.raises(TaskError, match="no figure"):
+        read_reference({"note": "none"})
+
+
+def test_report_json_reads_back_as_it_was_and_has_what_the_readme_promises(tmp_path: Path) -> None:
+    report = build(site("x", 0.8, 0.9, 0.95), reference={"accuracy": 0.91, "log_loss": 0.2})
+    page = write_report(report, tmp_path)
+    raw = (tmp_path / "report.json").read_bytes()
+    assert decode(raw, Report) == report
+    document = msgspec.json.decode(raw)
+    assert {"sites", "overall", "seconds", "bytes_moved", "model_digest"} <= set(document)
+    assert set(document["overall"]) == {"alone", "federated", "personalised", "pooled"}
+    assert all(set(found) == {"everyone", "own"} for found in document["overall"].values())
+    assert {"name", "rows", "scores"} <= set(document["sites"][0])
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_the_page_needs_nothing_from_outside_and_runs_nothing() -> None:
+    page = render(build(site("x", 0.8, 0.9, 0.95)))
+    assert "<script" not in page
+    addresses = set(re.findall(r"https?://[^\"' <]+", page))
+    assert addresses <= {"http://www.w3.org/2000/svg"}
+    assert re.findall(r"(?:src|href)=", page) == []
+
+
+def test_the_page_shows_names_as_text_whatever_they_are(tmp_path: Path) -> None:
+    report = build(site("x", 0.8, 0.9, 0.95))
+    evil = msgspec.structs.replace(report.sites[0], answer="<img src=x onerror=alert(1)>")
+    write_page(msgspec.structs.replace(report, sites=(evil,)), tmp_path / "report.html")
+    assert "<img" not in (tmp_path / "report.html").read_text()
+
+
+def test_the_screen_shows_every_way_and_site() -> None:
+    console = Console(width=140, record=True)
+    show_report(build(site("north", 0.8, 0.9, 0.95), site("south", 0.9, 0.7, 0.7)), console)
+    text = console.export_text()
+    for words in ("each site alone", "federated", "pooled in one place", "north", "gained +0.150", "lost -0.200"):
+        assert words in text
+
+
+def test_the_headline_leaves_out_what_was_not_measured() -> None:
+    assert headline(build(site("x", 0.8, 0.9, 0.9))) == "1 sites together: accuracy 0.900 on everyone's rows"
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=2, max_size=50))
+def test_a_line_stays_inside_its_picture(values: list[float]) -> None:
+    picture = charts.line(list(enumerate(values, start=1)), title="t", across="x", up="y")
+    points = re.search(r'points="([^"]*)"', picture)[1]
+    for pair in points.split():
+        x, y = map(float, pair.split(","))
+        assert 0 <= x <= 640
+        assert 0 <= y <= 230
+
+
+@given(st.floats(0, 1), st.floats(0, 0.9))
+def test_a_bar_is_as_long_as_its_value_above_the_floor(value: float, floor: float) -> None:
+    picture = charts.bars([("a", {"own": value})], title="t", floor=floor)
+    width = float(re.search(r'class="bar own" [^>]*?width="([\d.]+)"', picture)[1])
+    assert width == pytest.approx(max((value - floor) / (1 - floor), 0) * 390, abs=0.06)
