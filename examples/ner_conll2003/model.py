@@ -1,0 +1,107 @@
+"""The tagger: a small uncased encoder, word shapes and letters, a BiLSTM and a CRF.
+
+Word-piece vectors stay frozen: they are half of the parameters, so leaving
+them out halves every update, and words unseen in training keep their place
+beside their neighbours.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from .batch import Batch, length_groups
+from .conll import TAGS
+from .crf import Crf
+from .encode import ALPHABET, PLACES, SHAPES
+from .encoder import LAYERS, MASK_PIECE, WIDTH, Encoder
+
+
+class Letters(nn.Module):
+    """Convolutions over a word's cased letters, the strongest answer of each kept."""
+
+    def __init__(self, width: int = 32, filters: int = 64) -> None:
+        super().__init__()
+        self.table = nn.Embedding(ALPHABET, width, padding_idx=0)
+        self.spans = nn.ModuleList(nn.Conv1d(width, filters, k, padding=k // 2) for k in (3, 5))
+        self.size = filters * 2
+
+    def forward(self, letters: Tensor) -> Tensor:
+        """(words, letters) -> (words, size)."""
+        rows = self.table(letters).transpose(1, 2)
+        return torch.cat([torch.relu(span(rows)).amax(2) for span in self.spans], dim=1)
+
+
+class Tagger(nn.Module):
+    """Nine-tag scores for each word, and the CRF that reads them."""
+
+    def __init__(self, *, hidden: int = 200, dropout: float = 0.3, brief: bool = False, hide: float = 0.05) -> None:
+        super().__init__()
+        self.encoder = Encoder()
+        self.encoder.table.weight.requires_grad = False
+        self.brief = brief
+        self.hide = hide  # share of pieces that training blanks out
+        self.mix = nn.Parameter(torch.tensor([0.0] * (LAYERS - 1) + [2.0]))
+        self.letters = Letters()
+        self.shape = nn.Embedding(SHAPES, 32)
+        self.place = nn.Embedding(PLACES, 8)
+        self.dropout = nn.Dropout(dropout)
+        inputs = WIDTH + self.letters.size + 40
+        self.lstm = nn.LSTM(inputs, hidden, batch_first=True, bidirectional=True)
+        self.score = nn.Linear(2 * hidden, len(TAGS))
+        self.crf = Crf(TAGS)
+
+    def pieces(self, pieces: Tensor) -> Tensor:
+        """A vector for each piece, (rows * length, width): the mix of the encoder's layers."""
+        # Without padding there is no mask, which a CPU prefers to fewer, larger products.
+        waste = 1.0 if pieces.device.type == "cpu" else 8.0
+        lengths = (pieces != 0).sum(1)
+        if self.training:
+            hidden = (torch.rand(pieces.shape, device=pieces.device) < self.hide) & (pieces != 0)
+            pieces = pieces.masked_fill(hidden, MASK_PIECE)
+        weights = torch.softmax(self.mix, dim=0)
+        mixed = weights.new_zeros(pieces.numel(), WIDTH)
+        with torch.autocast(pieces.device.type, torch.bfloat16, enabled=self.brief):
+            for group in length_groups(lengths, waste):
+                longest = int(lengths[group].max())
+                states = self.encoder(pieces[group, :longest])
+                mix = torch.stack([w * s for w, s in zip(weights, states, strict=True)]).sum(0)
+                places = group.unsqueeze(1) * pieces.shape[1] + torch.arange(longest).to(group)
+                mixed = mixed.index_copy(0, places.flatten(), mix.flatten(0, 1).float())
+        return mixed
+
+    def words(self, batch: Batch) -> Tensor:
+        """A vector for each word: the mean of its pieces."""
+        parts = self.pieces(batch.pieces)[batch.piece_places]
+        count = len(batch.slots)
+        total = parts.new_zeros(count, WIDTH).index_add_(0, batch.piece_words, parts)
+        return total / torch.bincount(batch.piece_words, minlength=count).unsqueeze(1)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Scores, (sentences, longest, tags)."""
+        features = (
+            self.words(batch),
+            self.letters(batch.letters),
+            self.shape(batch.shapes),
+            self.place(batch.places),
+        )
+        words = self.dropout(torch.cat(features, dim=1))
+        sentences, longest = batch.tags.shape
+        padded = words.new_zeros(sentences * longest, words.shape[1])
+        padded = padded.index_copy(0, batch.slots, words).view(sentences, longest, -1)
+        packed = pack_padded_sequence(padded, batch.lengths, batch_first=True, enforce_sorted=False)
+        with torch.autocast(words.device.type, torch.bfloat16, enabled=self.brief):
+            packed = self.lstm(packed)[0]
+        states, _ = pad_packed_sequence(packed, batch_first=True)
+        scores: Tensor = self.score(self.dropout(states.float()))
+        return scores
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Negative log likelihood of each sentence's tags."""
+        return self.crf.negative_log_likelihood(self(batch), batch.tags, batch.mask)
+
+    @torch.no_grad()
+    def decode(self, batch: Batch) -> list[list[int]]:
+        """The best legal tags of each sentence, in order."""
+        return self.crf.decode(self(batch), batch.mask)
