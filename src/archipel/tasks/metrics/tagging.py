@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from archipel.spec import ShapeError
+from archipel.spec import NonFiniteError, ShapeError
 from archipel.tasks.port import Sums
 
 Array = npt.NDArray[Any]
@@ -75,6 +75,8 @@ class Tagging:
                 f"scores of shape {scores.shape} for labels of shape {labels.shape} and {len(self._tags)} tags",
                 hint="scores are (words, tags) or chosen tags (words,), labels are integers (words,)",
             )
+        if scores.ndim == 2 and not np.isfinite(scores).all():
+            raise NonFiniteError("the model's scores hold NaN or infinity", hint="lower the learning rate")
         words = labels >= 0
         top = max(labels[words].max(initial=-1), chosen[words].max(initial=-1))
         if top >= len(self._tags) or chosen[words].min(initial=0) < 0:
