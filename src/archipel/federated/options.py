@@ -10,6 +10,7 @@ An option nobody knows is refused with the nearest name, a value out of range wi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -35,6 +36,9 @@ def read_options(algorithm: str, options: Mapping[str, float], type_: type[T]) -
                     f"{algorithm} has no options, found {name!r}", hint="remove it from the job file"
                 )
             raise UnknownNameError.of(f"option of {algorithm}:", name, known)
+        if not math.isfinite(options[name]):
+            # TOML can say nan and inf, and a lower bound lets inf through.
+            raise SpecError(f"[federation] option {name!r} of {algorithm} is not finite", hint="give a number")
     try:
         return msgspec.convert(dict(options), type_)
     except msgspec.ValidationError as error:
