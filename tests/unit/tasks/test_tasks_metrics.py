@@ -220,3 +220,9 @@ def test_a_task_may_sum_figures_of_its_own():
 
 def test_families_are_known_by_their_own_names():
     assert all(family.name == name for name, family in FAMILIES.items())
+
+
+@pytest.mark.parametrize(("classes", "labels", "rarest"), [(2, [0, 0, 0, 1], 1.0), (3, [0, 0, 1, 1], 0.0)])
+def test_the_rarest_class_is_counted(classes, labels, rarest):
+    scores = np.full((4, classes), 1 / classes)
+    assert summarise(Classification().sums(scores, np.array(labels)))["smallest_class"] == rarest

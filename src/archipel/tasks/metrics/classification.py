@@ -57,13 +57,16 @@ class Classification:
         return sums
 
     def summary(self, sums: Mapping[str, Array]) -> dict[str, float]:
-        """Return examples, accuracy, log_loss and, where histograms were summed and both kinds occur, auc."""
+        """Return examples, accuracy and log_loss; from histograms also auc and smallest_class (its rows)."""
         examples = float(sums["classification.examples"])
         figures = {"examples": examples}
         if examples:
             figures["accuracy"] = float(sums["classification.correct"]) / examples
             figures["log_loss"] = float(sums["classification.log_loss"]) / examples
-        if "classification.histogram" in sums:
+        if examples and "classification.histogram" in sums:
+            histogram = sums["classification.histogram"]
+            rows = histogram[0].sum(axis=1) if len(histogram) == 1 else histogram[:, 1].sum(axis=1)
+            figures["smallest_class"] = float(rows.min())
             areas = [area_under(others, own) for others, own in sums["classification.histogram"]]
             known = [area for area in areas if area is not None]
             if known:
