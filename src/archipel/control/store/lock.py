@@ -13,9 +13,11 @@ import socket
 from pathlib import Path
 from typing import IO
 
-from sqlalchemy import Connection, delete, insert, select, text
+from sqlalchemy import Connection, delete, insert, inspect, select, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from archipel.control.store.database import Database
+from archipel.control.store.failures import named
 from archipel.control.store.tables import holder
 from archipel.spec import SpecError, StateError, Value, decode, encode
 
@@ -57,26 +59,44 @@ class FolderLock:
 class DatabaseLock:
     """Holds a database: an advisory lock where it is PostgreSQL, and the holder's row in any case."""
 
-    def __init__(self, database: Database, me: Holder) -> None:
-        self._session: Connection | None = None
-        if not database.is_sqlite:
-            self._session = self._hold(database)
-        database.fence(database.write(lambda connection: _enter(connection, me)))
+    def __init__(self, database: Database, me: Holder, session: Connection | None) -> None:
+        self._database = database
+        self._me = me
+        self._session = session
 
-    def _hold(self, database: Database) -> Connection:
-        session = database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        if session.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY_KEY}).scalar():
-            return session
-        row = session.execute(select(holder.c.pid, holder.c.host, holder.c.since)).first()
-        session.close()
-        found = b"" if row is None else encode(Holder(pid=row.pid, host=row.host, since=row.since))
-        raise held_by("the database", found)
+    @classmethod
+    def take(cls, database: Database, me: Holder) -> DatabaseLock:
+        """Take the lock, before anything in the database is looked at.
+
+        Raises:
+            StateError: another control plane has it.
+        """
+        return cls(database, me, None if database.is_sqlite else _session(database))
+
+    def sign(self) -> None:
+        """Write the holder's row (its table is there now); from now on every commit checks it."""
+        self._database.fence(self._database.write(lambda connection: _enter(connection, self._me)))
 
     def close(self) -> None:
         """Let go."""
         if self._session is not None:
             self._session.invalidate()
             self._session.close()
+
+
+def _session(database: Database) -> Connection:
+    try:
+        session = database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        if session.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY_KEY}).scalar():
+            return session
+    except SQLAlchemyError as error:
+        raise named(error) from error
+    found = b""
+    if inspect(session).has_table(holder.name):
+        row = session.execute(select(holder.c.pid, holder.c.host, holder.c.since)).first()
+        found = b"" if row is None else encode(Holder(pid=row.pid, host=row.host, since=row.since))
+    session.close()
+    raise held_by("the database", found)
 
 
 def held_by(place: str, found: bytes) -> StateError:

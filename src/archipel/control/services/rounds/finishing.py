@@ -1,4 +1,4 @@
-"""The end of a run: its model is registered with all it was made from, and ordered served; once, however often asked."""
+"""The end of a run: its model is registered with all it was made from, and ordered served; once a run."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -27,9 +28,11 @@ from archipel.control.store import runs as rows
 from archipel.control.store.database import Database
 from archipel.data.stores.artefacts import Artefacts
 from archipel.data.stores.spool import Spool
+from archipel.federated.coordinator import Coordinator
 from archipel.federated.port import (
     Finish,
     Fold,
+    RoundFolded,
     RunResumed,
     RunStopped,
     SiteBack,
@@ -40,6 +43,7 @@ from archipel.federated.port import (
 from archipel.spec import (
     ArchipelError,
     Blob,
+    DigestError,
     Kind,
     Refusal,
     RoundTask,
@@ -50,7 +54,8 @@ from archipel.spec import (
     Update,
     failpoint,
 )
-from archipel.spec.wire import Cancel, Offer, Receipt
+from archipel.spec.views import Moved
+from archipel.spec.wire import Cancel, Offer, Receipt, Working
 
 Clock = Callable[[], float]
 RETRY_SECONDS = 2.0
@@ -215,14 +220,20 @@ class Runs:
         driver = self._drivers.get(offer.run)
         if driver is None or driver.task_for(site) is None:
             return offer.blob.size_bytes
-        return self._tools.spool.have(offer.blob)
+        return _have(self._tools.spool, offer.blob)
 
-    def require_wanted(self, site: str, offer: Offer) -> Driver:
-        """Return the driver that waits for a blob of this site; a StaleError if none does."""
+    def require_wanted(self, site: str, offer: Offer) -> tuple[Driver, RoundTask]:
+        """Return the driver and the task that wait for a blob of this site; a StaleError if none does."""
         driver = self._drivers.get(offer.run)
-        if driver is None or driver.task_for(site) is None:
+        task = None if driver is None else driver.task_for(site)
+        if driver is None or task is None:
             raise StaleError(f"run {offer.run} waits for nothing from {site}", hint="drop what was spooled for it")
-        return driver
+        return driver, task
+
+    def moved(self, working: tuple[Working, ...]) -> None:
+        """A site says how far it is."""
+        for run in {work.run for work in working}:
+            self._tools.notices.changed(run)
 
     def readable(self, site: str, digest: str) -> Readable:
         """Return a blob this site needs for its work or its serving; a StaleError for any other."""
@@ -253,6 +264,35 @@ class Runs:
     def find(self, run: str) -> Driver | None:
         """Return the driver of a run, if it has one in this process."""
         return self._drivers.get(run)
+
+    # ---- for those who watch ------------------------------------------------------------------------------------
+
+    def replayed(self, run: str) -> Coordinator:
+        """Return the coordinator of a run as its journal leaves it."""
+
+        def question(connection: Connection) -> Coordinator:
+            row = rows.run_row(connection, run)
+            bundle = None if row is None else rows.bundle(connection, row.bundle)
+            assert row is not None
+            assert bundle is not None
+            coordinator = Coordinator(run, rows.job_of(row), bundle, rows.sites_of(row))
+            for _, event in journal.replay(connection, run):
+                coordinator.handle(event)
+            return coordinator
+
+        return self._tools.database.read(question)
+
+    def bytes_of(self, run: str) -> tuple[Moved, ...]:
+        """Return what was moved in a run, as far as it is written."""
+        return self._tools.database.read(lambda connection: rows.bytes_of(connection, run))
+
+    def changes(self, run: str) -> int:
+        """Return how often a run has changed in this process."""
+        return self._tools.notices.count(run)
+
+    def now(self) -> float:
+        """Return the time, in seconds since the Unix epoch."""
+        return self._clock()
 
     # ---- inside -------------------------------------------------------------------------------------------------
 
@@ -363,13 +403,23 @@ class Runs:
             self._tools.holdings.hold(report_holder(row.id), self._report_blobs(row.id))
 
     def _report_blobs(self, run: str) -> list[str]:
-        events = self._tools.database.read(lambda connection: list(journal.replay(connection, run)))
-        updates = [event.update for _, event in events if isinstance(event, UpdateAccepted)]
-        parts = [update.parts for update in updates if update.kind == "evaluate"]
-        return [part["sums"].blob.digest for part in parts if "sums" in part]
+        events = [event for _, event in self._tools.database.read(lambda at: list(journal.replay(at, run)))]
+        updates = [event.update for event in events if isinstance(event, UpdateAccepted)]
+        scored = [update.parts["sums"] for update in updates if update.kind == "evaluate" and "sums" in update.parts]
+        added = [event.sums for event in events if isinstance(event, RoundFolded) and event.sums is not None]
+        return [part.blob.digest for part in scored] + [blob.digest for blob in added]
 
 
 _REASONS = {"duplicate": "it was counted before", "stale": "its round is not open"}
+
+
+def _have(spool: Spool, blob: Blob) -> int:
+    have = spool.have(blob)
+    if have == blob.size_bytes and not spool.has(blob.digest):
+        # All bytes came and the process died before they were looked at: look now.
+        with suppress(DigestError), spool.receive(blob):
+            pass
+    return spool.have(blob)
 
 
 def _blobs_of(task: RoundTask) -> dict[str, Blob]:

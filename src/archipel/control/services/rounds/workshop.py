@@ -21,8 +21,9 @@ from archipel.control.services.rounds.finishing import Finisher
 from archipel.control.services.rounds.holdings import Holdings
 from archipel.data.stores.artefacts import Artefacts
 from archipel.data.stores.spool import Spool
-from archipel.federated.folding import carry_out
-from archipel.federated.port import Finish, Fold, RunFailed, UpdateRejected
+from archipel.federated.fold import UnusableUpdateError
+from archipel.federated.folding import carry_out, rejection
+from archipel.federated.port import Finish, Fold, RunFailed
 from archipel.spec import ArchipelError, Blob, LinkError, StorageFullError, failpoint
 
 
@@ -73,17 +74,20 @@ class Workshop:
         for blob in (instruction.model, instruction.state):
             if blob is not None:
                 self._artefacts.fetch(blob, self._spool)
-        folded = carry_out(instruction, driver.job, self._spool)
-        failpoint("control.fold.after_write")
-        if isinstance(folded, UpdateRejected):
-            driver.take(folded)
+        try:
+            folded = carry_out(instruction, driver.job.federation, self._spool, driver.run)
+        except UnusableUpdateError as error:
+            driver.take(rejection(instruction, error))
             return
+        failpoint("control.fold.after_write")
         made = [blob for blob in (folded.model, folded.state, folded.sums) if blob is not None]
         self._keep(driver.holder, made)
         if instruction.kind == "evaluate" and not instruction.facts.step:
             # The report needs each site's own sums: they stay when the round's updates go.
             own = [update.parts["sums"].blob for update in instruction.updates]
             self._keep(report_holder(driver.run), own)
+        if folded.sums is not None:
+            self._holdings.hold(report_holder(driver.run), [folded.sums.digest])
         failpoint("control.fold.after_artefact")
         driver.take(folded)
         failpoint("control.fold.after_journal")

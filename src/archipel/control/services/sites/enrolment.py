@@ -92,20 +92,22 @@ class Enrolments:
         self._log.write("site.renewed", actor=f"site/{site}", site=site)
         return Certificate(certificate_pem=pem, ca_pem=self._authority.pem, sites_address=sites_address)
 
+    def known(self, certificate_pem: bytes) -> str | None:
+        """Return the site without a question to the database; None where there has to be one."""
+        found = self._known.get(certificate_pem)
+        return None if found is None or self._clock() > found[1] else found[0]
+
     def require(self, certificate_pem: bytes) -> str:
         """Return the site whose certificate this is (TLS has verified it against our CA).
 
         Raises:
             TrustError: it names no site, was not issued here, has expired or was revoked.
         """
-        known = self._known.get(certificate_pem)
-        if known is None:
-            known = self._known[certificate_pem] = self._look_up(certificate_pem)
-        site, expires_at = known
+        site, expires_at = self._look_up(certificate_pem)
         if self._clock() > expires_at:
-            raise TrustError(
-                f"the certificate of {site} has expired", hint=f"ask for `archipel invite {site}`, then join"
-            )
+            hint = f"ask for `archipel invite {site}`, then join again"
+            raise TrustError(f"the certificate of {site} has expired", hint=hint)
+        self._known[certificate_pem] = (site, expires_at)
         return site
 
     def revoke(self, site: str, actor: str) -> int:

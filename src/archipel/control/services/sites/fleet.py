@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection
 
-from archipel.control.services.sites.presence import Attendances
+from archipel.control.services.sites.presence import Attendance, Attendances
 from archipel.control.store import sites as rows
 from archipel.control.store.database import Database
 from archipel.spec import DatasetManifest, ServedModel, UnknownNameError
-from archipel.spec.views import SiteDataset, SitesPage, SiteView
+from archipel.spec.views import Presence, SiteDataset, SitesPage, SiteView
 from archipel.spec.wire import Hello
 
 
@@ -57,6 +57,14 @@ class Fleet:
         """Return the sites that are here and say they hold a data set, by name."""
         here = [self._attendances.get(site) for site in self._attendances.present()]
         return tuple(sorted(item.site for item in here if item is not None and dataset in item.datasets))
+
+    def attendance(self, site: str) -> Attendance | None:
+        """Return a site's open stream."""
+        return self._attendances.get(site)
+
+    def presence(self, site: str) -> Presence:
+        """Say whether a site is here."""
+        return self._attendances.presence(site)
 
     def _views(self, connection: Connection) -> tuple[SiteView, ...]:
         held = rows.all_datasets(connection)

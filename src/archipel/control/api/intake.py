@@ -1,0 +1,108 @@
+"""Taking a blob in from a site: piece by piece into the spool, off the event loop, one writer a blob.
+
+Sites of one round may send the same bytes (every site builds the same first model): whoever comes second waits for
+the first one's pieces and then has nothing left to send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
+from typing import ParamSpec, TypeVar
+
+from archipel.data.stores.spool import Incoming, Spool
+from archipel.spec import Blob, LinkError, SpecError
+from archipel.spec.wire import CHUNK_BYTES
+
+P = ParamSpec("P")
+T = TypeVar("T")
+STILL_SECONDS = 30.0
+"""An upload that brings nothing for so long is ended; the site goes on from there when it can."""
+_GATHER_BYTES = 4 * CHUNK_BYTES
+
+
+class Intake:
+    """Writes incoming blobs."""
+
+    def __init__(self, spool: Spool, max_bytes: int) -> None:
+        self._spool = spool
+        self._max_bytes = max_bytes
+        self._writing: dict[str, asyncio.Lock] = {}
+
+    async def take(self, blob: Blob, offset: int, pieces: AsyncIterator[bytes], came: Callable[[int], None]) -> int:
+        """Write `pieces` from `offset` on; return how many bytes of the blob are here then.
+
+        `came` is called with the size of each piece. Where more or less is here than `offset`, nothing is read and
+        the answer says from where to go on.
+
+        Raises:
+            DigestError: whole, and wrong.
+            SpecError: the blob is larger than allowed.
+            StorageFullError: the disk is full; what came stays.
+        """
+        if blob.size_bytes > self._max_bytes:
+            hint = f"control takes blobs of at most {self._max_bytes} bytes"
+            raise SpecError(f"a blob of {blob.size_bytes} bytes is too large", hint=hint)
+        lock = self._writing.setdefault(blob.digest, asyncio.Lock())
+        try:
+            async with lock:
+                have = await asyncio.to_thread(self._spool.have, blob)
+                if have == blob.size_bytes and self._spool.has(blob.digest):
+                    return have
+                if have != offset:
+                    return have
+                await self._write(blob, pieces, came)
+                return await asyncio.to_thread(self._spool.have, blob)
+        finally:
+            if not lock.locked():
+                self._writing.pop(blob.digest, None)
+
+    async def _write(self, blob: Blob, pieces: AsyncIterator[bytes], came: Callable[[int], None]) -> None:
+        with ExitStack() as stack:
+            receiving = self._spool.receive(blob)
+            incoming = await _settled(receiving.__enter__)
+            stack.push(receiving)
+            gathered: list[bytes] = []
+            size = 0
+            async for piece in _living(pieces):
+                if len(piece) > CHUNK_BYTES:
+                    raise SpecError(f"a piece of {len(piece)} bytes", hint=f"pieces have at most {CHUNK_BYTES} bytes")
+                came(len(piece))
+                gathered.append(piece)
+                size += len(piece)
+                if size >= _GATHER_BYTES:
+                    await _settled(_write_all, incoming, gathered)
+                    gathered, size = [], 0
+            await _settled(_write_all, incoming, gathered)
+            leave = stack.pop_all()
+            await _settled(leave.close)
+
+
+async def _settled(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Do file work in a thread; a caller that is cancelled leaves only when the thread is done with the file."""
+    running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
+
+
+def _write_all(incoming: Incoming, pieces: list[bytes]) -> None:
+    for piece in pieces:
+        incoming.write(piece)
+
+
+async def _living(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the pieces; a LinkError where none comes for a long time."""
+    waiting = aiter(pieces)
+    while True:
+        try:
+            async with asyncio.timeout(STILL_SECONDS):
+                piece = await anext(waiting)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise LinkError(f"no piece of the blob came for {STILL_SECONDS:.0f} s", hint="offer it again") from error
+        yield piece

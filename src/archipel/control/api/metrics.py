@@ -1,0 +1,25 @@
+"""Figures for Prometheus, computed when asked for: nothing is counted twice, nothing is global."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from archipel.control.api.office import Office
+
+
+def figures(office: Office) -> bytes:
+    """Return all figures in Prometheus' text format."""
+    registry = CollectorRegistry()
+    sites = Gauge("archipel_sites", "Sites that have joined, by presence.", ["presence"], registry=registry)
+    found = Counter(site.presence for site in office.fleet.list().sites)
+    for presence in ("here", "lost", "away"):
+        sites.labels(presence).set(found[presence])
+    runs = Gauge("archipel_runs", "Runs, by state.", ["state"], registry=registry)
+    states = Counter(run.state for run in office.standing.list().runs)
+    for state in ("waiting", "running", "paused", "stopped", "failed", "finished"):
+        runs.labels(state).set(states[state])
+    versions = Gauge("archipel_model_versions", "Registered model versions.", registry=registry)
+    versions.set(len(office.registry.list().models))
+    return generate_latest(registry)

@@ -1,0 +1,231 @@
+"""The sites' door: the servicer of `archipel.site.link.protocol`, over the services.
+
+Who calls is known from the certificate alone; a message that names another site is refused. Everything that touches
+the disk or the database runs off the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import suppress
+
+import msgspec
+
+from archipel import __version__
+from archipel.control.api.intake import Intake
+from archipel.control.services.audit import EventLog
+from archipel.control.services.rounds.runs import Readable, Runs
+from archipel.control.services.sites.enrolment import Enrolments
+from archipel.control.services.sites.fleet import Fleet
+from archipel.control.services.sites.presence import Attendance, Attendances
+from archipel.data.stores.artefacts import Artefacts
+from archipel.data.stores.spool import Spool
+from archipel.site.link.protocol import PutStart, Renewal
+from archipel.spec import Event, Refusal, SpecError, TrustError, Update, encode
+from archipel.spec.wire import (
+    CHUNK_BYTES,
+    Beat,
+    Certificate,
+    ControlMessage,
+    Hello,
+    Note,
+    Offer,
+    Offset,
+    Receipt,
+    SiteMessage,
+    Want,
+    Welcome,
+)
+
+LONGEST_NOTE_BYTES = 16 * 1024
+
+
+class Back(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands behind the sites' door."""
+
+    enrolments: Enrolments
+    attendances: Attendances
+    fleet: Fleet
+    runs: Runs
+    log: EventLog
+    spool: Spool
+    artefacts: Artefacts
+    intake: Intake
+    clock: Callable[[], float]
+    monotonic: Callable[[], float]
+
+
+class SitesDoor:
+    """Implements `protocol.Servicer`."""
+
+    def __init__(self, back: Back, address: Callable[[], str]) -> None:
+        self._back = back
+        self._address = address
+        """host:port of this door, as sites are told; known once it listens."""
+
+    # ---- the stream ---------------------------------------------------------------------------------------------
+
+    async def attend(
+        self, messages: AsyncIterator[SiteMessage], certificate_pem: bytes
+    ) -> AsyncGenerator[ControlMessage, None]:
+        """Hold a site's stream: read what it says, yield what it is told."""
+        site = await self._caller(certificate_pem)
+        hello = await anext(messages, None)
+        if not isinstance(hello, Hello):
+            raise SpecError("the first message of a stream is Hello", hint="run the same archipel version everywhere")
+        _require_same(site, hello.site)
+        outbox: asyncio.Queue[ControlMessage | None] = asyncio.Queue()
+        attendance = self._enter(hello, outbox)
+        listener = asyncio.create_task(self._listen(messages, attendance, outbox))
+        try:
+            yield Welcome(
+                control=__version__,
+                busy_lease_seconds=self._back.attendances.busy_seconds,
+                idle_lease_seconds=self._back.attendances.idle_seconds,
+            )
+            await asyncio.to_thread(self._greet, hello)
+            while (message := await outbox.get()) is not None:
+                yield message
+            if listener.done():
+                listener.result()
+        finally:
+            listener.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await listener
+            if self._back.attendances.leave(attendance):
+                with suppress(asyncio.CancelledError):
+                    await asyncio.to_thread(self._back.fleet.note_seen, site, attendance.serving)
+
+    def _enter(self, hello: Hello, outbox: asyncio.Queue[ControlMessage | None]) -> Attendance:
+        loop = asyncio.get_running_loop()
+
+        def send(message: ControlMessage | None) -> None:
+            with suppress(RuntimeError):  # the loop is closed: the process ends, and the site will dial again
+                loop.call_soon_threadsafe(outbox.put_nowait, message)
+
+        attendance = Attendance(
+            site=hello.site,
+            send=send,
+            seen=self._back.monotonic(),
+            datasets=hello.datasets,
+            working=hello.working,
+            serving=hello.serving,
+        )
+        self._back.attendances.enter(attendance)
+        return attendance
+
+    def _greet(self, hello: Hello) -> None:
+        self._back.fleet.greet(hello)
+        self._back.runs.here(hello.site, tuple(sorted({work.run for work in hello.working})))
+
+    async def _listen(
+        self,
+        messages: AsyncIterator[SiteMessage],
+        attendance: Attendance,
+        outbox: asyncio.Queue[ControlMessage | None],
+    ) -> None:
+        try:
+            async for message in messages:
+                await self._touch(attendance.site)
+                match message:
+                    case Beat():
+                        await self._beat(attendance, message)
+                    case Note():
+                        await asyncio.to_thread(self._note, attendance.site, message)
+                    case Hello():
+                        raise SpecError("Hello is said once", hint="open a new stream")
+        finally:
+            outbox.put_nowait(None)
+
+    async def _beat(self, attendance: Attendance, beat: Beat) -> None:
+        serves_new = beat.serving != attendance.serving
+        moved = beat.working != attendance.working
+        attendance.working, attendance.serving = beat.working, beat.serving
+        if serves_new:
+            await asyncio.to_thread(self._back.fleet.note_seen, attendance.site, beat.serving)
+        if moved:
+            self._back.runs.moved(beat.working)
+
+    def _note(self, site: str, note: Note) -> None:
+        if len(encode(note)) > LONGEST_NOTE_BYTES:
+            raise SpecError("the note is too long", hint=f"a note has at most {LONGEST_NOTE_BYTES} bytes")
+        said = Event(
+            at=self._back.clock(),
+            what=note.what,
+            actor=f"site/{site}",
+            level=note.level,
+            run=note.run,
+            site=site,
+            detail=note.detail,
+        )
+        self._back.log.keep(said)
+
+    # ---- answers and blobs --------------------------------------------------------------------------------------
+
+    async def submit(self, answer: Update | Refusal, certificate_pem: bytes) -> Receipt:
+        """Take an answer, exactly once."""
+        site = await self._caller(certificate_pem)
+        _require_same(site, answer.site)
+        return await asyncio.to_thread(self._back.runs.submit, answer)
+
+    async def offer(self, offer: Offer, certificate_pem: bytes) -> Offset:
+        """Say from which byte on the blob is missing."""
+        site = await self._caller(certificate_pem)
+        return Offset(have_bytes=await asyncio.to_thread(self._back.runs.missing, site, offer))
+
+    async def put(self, start: PutStart, chunks: AsyncIterator[bytes], certificate_pem: bytes) -> Offset:
+        """Take a blob's bytes from `start.offset` on."""
+        site = await self._caller(certificate_pem)
+        driver, task = self._back.runs.require_wanted(site, start.offer)
+
+        def came(size: int) -> None:
+            self._back.attendances.touch(site, self._back.monotonic())
+            driver.traffic.count(site, task.kind, up_bytes=size)
+
+        blob = start.offer.blob
+        have = await self._back.intake.take(blob, start.offset, chunks, came)
+        if have == blob.size_bytes:
+            await asyncio.to_thread(driver.arrived, site, blob.digest)
+        return Offset(have_bytes=have)
+
+    async def get(self, want: Want, certificate_pem: bytes) -> AsyncGenerator[bytes, None]:
+        """Yield a blob's bytes from `want.offset` on."""
+        site = await self._caller(certificate_pem)
+        readable = await asyncio.to_thread(self._back.runs.readable, site, want.digest)
+        pieces = self._pieces(readable, want.offset)
+        while piece := await asyncio.to_thread(next, pieces, b""):
+            self._back.attendances.touch(site, self._back.monotonic())
+            self._back.runs.count(readable, site, len(piece))
+            yield piece
+
+    def _pieces(self, readable: Readable, offset: int) -> Iterator[bytes]:
+        digest = readable.blob.digest
+        if offset >= readable.blob.size_bytes:
+            return iter(())
+        if self._back.spool.has(digest):
+            return self._back.spool.read(digest, offset, CHUNK_BYTES)
+        return self._back.artefacts.read(digest, offset, CHUNK_BYTES)
+
+    async def renew(self, renewal: Renewal, certificate_pem: bytes) -> Certificate:
+        """Issue a fresh certificate for the caller's name."""
+        site = await self._caller(certificate_pem)
+        return await asyncio.to_thread(self._back.enrolments.renew, site, renewal.csr_pem, self._address())
+
+    async def _caller(self, certificate_pem: bytes) -> str:
+        site = self._back.enrolments.known(certificate_pem)
+        if site is None:
+            site = await asyncio.to_thread(self._back.enrolments.require, certificate_pem)
+        await self._touch(site)
+        return site
+
+    async def _touch(self, site: str) -> None:
+        if self._back.attendances.touch(site, self._back.monotonic()):
+            await asyncio.to_thread(self._back.runs.back, site)
+
+
+def _require_same(caller: str, named: str) -> None:
+    if named != caller:
+        raise TrustError(
+            f"{caller} may not speak for {named}", hint="each site uses the certificate it got when it joined"
+        )

@@ -1,0 +1,102 @@
+"""The people's door to bundles, plans and runs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from litestar import get, post
+from litestar.params import Parameter
+
+from archipel.control.api.office import AnyRequest, office_of, operator_of
+from archipel.spec import Blob, Plan
+from archipel.spec.views import PlanRequest, Progress, RunReport, RunRequest, RunsPage, RunView
+
+POLL_SECONDS = 25.0
+"""A question for news is answered after this long even if there is none."""
+
+
+@post("/v1/plans", sync_to_thread=True, status_code=200, tags=["runs"])
+def plan(request: AnyRequest, data: PlanRequest) -> Plan:
+    """Say what a job would take; nothing is started."""
+    return office_of(request).planning.plan(data.job)
+
+
+@post("/v1/runs", sync_to_thread=True, tags=["runs"])
+def start(request: AnyRequest, data: RunRequest) -> RunView:
+    """Start a run of a job whose bundle was uploaded."""
+    office = office_of(request)
+    run = office.board.submit(data.job, data.bundle, operator_of(request), office.random)
+    office.runs.begin(run)
+    return office.standing.show(run)
+
+
+@get("/v1/runs", sync_to_thread=True, tags=["runs"])
+def runs(request: AnyRequest) -> RunsPage:
+    """Return all runs, newest first."""
+    return office_of(request).standing.list()
+
+
+@get("/v1/runs/{run:str}", sync_to_thread=True, tags=["runs"])
+def show(request: AnyRequest, run: str) -> RunView:
+    """Return one run."""
+    return office_of(request).standing.show(run)
+
+
+@get("/v1/runs/{run:str}/progress", tags=["runs"])
+async def progress(
+    request: AnyRequest,
+    run: str,
+    after: Annotated[int | None, Parameter(description="`seq` of the last answer: wait for news")] = None,
+) -> Progress:
+    """Say where a run stands; with `after`, as soon as that has changed."""
+    office = office_of(request)
+    loop = asyncio.get_running_loop()
+    news = asyncio.Event()
+
+    def told() -> None:
+        loop.call_soon_threadsafe(news.set)
+
+    with office.notices.watch(run, told):
+        if after is not None and office.standing.seq(run) == after:
+            await asyncio.to_thread(office.standing.show, run)
+            try:
+                async with asyncio.timeout(POLL_SECONDS):
+                    await news.wait()
+            except TimeoutError:
+                news.clear()
+    return await asyncio.to_thread(office.standing.progress, run)
+
+
+@get("/v1/runs/{run:str}/report", sync_to_thread=True, tags=["runs"])
+def report(request: AnyRequest, run: str) -> RunReport:
+    """Return what came out of a run, what it cost, and what each site disclosed."""
+    return office_of(request).reports.report(run)
+
+
+@post("/v1/runs/{run:str}/stop", sync_to_thread=True, status_code=200, tags=["runs"])
+def stop(request: AnyRequest, run: str) -> RunView:
+    """Stop a run; `resume` goes on from there."""
+    office = office_of(request)
+    office.runs.stop(run, operator_of(request))
+    return office.standing.show(run)
+
+
+@post("/v1/runs/{run:str}/resume", sync_to_thread=True, status_code=200, tags=["runs"])
+def resume(request: AnyRequest, run: str) -> RunView:
+    """Let a stopped or failed run go on."""
+    office = office_of(request)
+    office.runs.resume(run, operator_of(request))
+    return office.standing.show(run)
+
+
+def work_handlers(max_bundle_bytes: int) -> list[Any]:
+    """Return the handlers of this page; the upload of bundles takes bodies of at most `max_bundle_bytes`."""
+
+    @post("/v1/bundles", request_max_body_size=max_bundle_bytes, tags=["runs"])
+    async def upload(request: AnyRequest) -> Blob:
+        """Upload a bundle (zip, as `archipel` packs it); the same bytes twice are one."""
+        data = await request.body()
+        return await asyncio.to_thread(office_of(request).bundles.add, data)
+
+    return [upload, plan, start, runs, show, progress, report, stop, resume]

@@ -1,0 +1,37 @@
+"""Plans: what a job would take, from what is known of the sites; nothing is started."""
+
+from __future__ import annotations
+
+from archipel.control.services.sites.fleet import Fleet
+from archipel.control.store import models as rows
+from archipel.control.store.database import Database
+from archipel.planner.plan import draw_plan
+from archipel.planner.traffic import Sizes
+from archipel.spec import DatasetManifest, JobSpec, Plan, digest_of
+
+_UNSEEN = digest_of(b"")
+
+
+class Planning:
+    """Draws plans."""
+
+    def __init__(self, database: Database, fleet: Fleet) -> None:
+        self._database = database
+        self._fleet = fleet
+
+    def plan(self, job: JobSpec) -> Plan:
+        """Plan a job over the sites that hold its data set; one no run has checked yet counts with 0 rows.
+
+        The size of the model is that of the newest version under the job's name; 0 where there is none.
+        """
+        dataset = job.data.dataset
+        named = job.federation.sites
+        held = {
+            site: manifest or DatasetManifest(dataset=dataset, digest=_UNSEEN, size_bytes=0, rows=0)
+            for site, manifest in self._fleet.holders(dataset).items()
+            if not named or site in named
+        }
+        refused = {site: f"does not hold data set {dataset!r}" for site in named if site not in held}
+        earlier = self._database.read(lambda connection: rows.list_models(connection, job.name))
+        sizes = Sizes(model_bytes=earlier[0].weights.size_bytes if earlier else 0)
+        return draw_plan(job, held, sizes, refused=refused)

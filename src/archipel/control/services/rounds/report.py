@@ -1,0 +1,140 @@
+"""The report of a run: scores from sums, bytes, seconds, and what each site disclosed; all from what was kept."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row
+
+from archipel.control.services.rounds.scores import Sums, Tables
+from archipel.control.services.rounds.standing import Standing
+from archipel.control.services.rounds.verification import tensor_names
+from archipel.control.store import journal
+from archipel.control.store import runs as rows
+from archipel.control.store.database import Database
+from archipel.data.stores.artefacts import Artefacts
+from archipel.data.stores.spool import Spool
+from archipel.federated.port import RoundFolded, UpdateAccepted
+from archipel.spec import Blob, DatasetManifest, Update, encode, unpack
+from archipel.spec.views import Disclosure, Moved, RunReport, SiteReport
+
+MANIFEST = "manifest"
+
+
+class Reports:
+    """Makes reports."""
+
+    def __init__(self, database: Database, standing: Standing, spool: Spool, artefacts: Artefacts) -> None:
+        self._database = database
+        self._standing = standing
+        self._spool = spool
+        self._artefacts = artefacts
+
+    def report(self, run: str) -> RunReport:
+        """Return the report of a run, as far as it has come."""
+        progress = self._standing.progress(run)
+        updates, folded, closed, moved = self._database.read(lambda connection: _kept(connection, run))
+        tables = Tables.of(self._evaluated(updates))
+        manifests = {update.site: update.dataset for update in updates if update.dataset is not None}
+        trained = [row for row in closed if row.kind == "train"]
+        models = [row.model for row in closed if row.model is not None]
+        phases: dict[str, float] = defaultdict(float)
+        for row in closed:
+            phases[row.kind] += row.closed_at - row.opened_at
+        return RunReport(
+            run=progress.run,
+            rounds=len(trained),
+            model_digest=models[-1] if models else None,
+            sites=tuple(_site(site, manifests.get(site), tables) for site in progress.run.sites),
+            overall=tables.overall(),
+            seconds=progress.seconds,
+            seconds_by_phase=dict(phases),
+            bytes_moved=progress.up_bytes + progress.down_bytes,
+            moved=moved,
+            disclosures=self._disclosures(updates, folded),
+            losses=progress.losses,
+        )
+
+    def _evaluated(self, updates: Iterable[Update]) -> dict[str, Sums]:
+        """Return the sums of the last evaluation round, by site."""
+        scored = [update for update in updates if update.kind == "evaluate"]
+        last = max((update.round for update in scored), default=None)
+        found: dict[str, Sums] = {}
+        for update in scored:
+            if update.round == last:
+                blob = update.parts["sums"].blob
+                found[update.site] = unpack(self._artefacts.fetch(blob, self._spool).read_bytes())
+        return found
+
+    def _disclosures(self, updates: Iterable[Update], folded: Mapping[int, Blob]) -> tuple[Disclosure, ...]:
+        found: dict[tuple[str, str, str], Disclosure] = {}
+        named: dict[str, tuple[str, ...]] = {}
+        for update in updates:
+            if update.dataset is not None:
+                names = tuple(sorted(update.dataset.columns))
+                _add(found, _disclosed(update, MANIFEST, len(encode(update.dataset)), names))
+            for part, sent in update.parts.items():
+                if not sent.shared:
+                    continue
+                # Only the final evaluation's own sums are kept; those of other rounds went into the added ones.
+                blob = sent.blob if self._is_kept(sent.blob) else folded.get(update.round)
+                if part == "sums" and blob is not None and blob.digest not in named:
+                    named[blob.digest] = self._names(blob)
+                names = named.get(blob.digest, ()) if part == "sums" and blob is not None else ()
+                _add(found, _disclosed(update, part, sent.blob.size_bytes, names))
+        return tuple(found[key] for key in sorted(found))
+
+    def _is_kept(self, blob: Blob) -> bool:
+        return self._spool.has(blob.digest) or self._artefacts.has(blob.digest)
+
+    def _names(self, blob: Blob) -> tuple[str, ...]:
+        """Return the names of sums, by kind of model where they are scores."""
+        names = tensor_names(self._artefacts.fetch(blob, self._spool))
+        return tuple(sorted({_kind_of_model(name) for name in names}))
+
+
+def _kept(connection: Connection, run: str) -> tuple[list[Update], dict[int, Blob], list[Row[Any]], tuple[Moved, ...]]:
+    updates: list[Update] = []
+    folded: dict[int, Blob] = {}
+    for _, event in journal.replay(connection, run):
+        if isinstance(event, UpdateAccepted):
+            updates.append(event.update)
+        elif isinstance(event, RoundFolded) and event.sums is not None:
+            folded[event.round] = event.sums
+    return updates, folded, rows.rounds_of(connection, run), rows.bytes_of(connection, run)
+
+
+def _site(name: str, manifest: DatasetManifest | None, tables: Tables) -> SiteReport:
+    return SiteReport(
+        name=name,
+        rows=0 if manifest is None else manifest.rows,
+        test_rows=tables.test_rows(name),
+        labels={} if manifest is None else manifest.labels,
+        quarantined={} if manifest is None else manifest.quarantined,
+        scores=tables.at(name),
+    )
+
+
+def _disclosed(update: Update, part: str, size_bytes: int, names: tuple[str, ...]) -> Disclosure:
+    return Disclosure(site=update.site, phase=update.kind, part=part, times=1, total_bytes=size_bytes, names=names)
+
+
+def _add(found: dict[tuple[str, str, str], Disclosure], one: Disclosure) -> None:
+    key = (one.site, one.phase, one.part)
+    before = found.get(key)
+    if before is not None:
+        one = msgspec.structs.replace(
+            one,
+            times=before.times + 1,
+            total_bytes=before.total_bytes + one.total_bytes,
+            names=tuple(sorted({*before.names, *one.names})),
+        )
+    found[key] = one
+
+
+def _kind_of_model(name: str) -> str:
+    model, bar, rest = name.rpartition("|")
+    return f"{model.partition('/')[0]}{bar}{rest}"
