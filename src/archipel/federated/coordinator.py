@@ -12,8 +12,9 @@ The rules it keeps:
   2. A round closes by who answered, never by who came first: updates are folded in order of site names.
   3. absent = "wait": a round closes when its whole cohort answered. absent = "quorum": when ceil(quorum * cohort)
      answered and every other site of the cohort is lost or refused.
-  4. In check, statistics and initialise a site that refuses (or, with a quorum, stays lost) leaves the run, by name,
-     while `min_sites` remain. Later a refusal pauses the run (quorum: only once the quorum is out of reach).
+  4. In check, statistics and initialise a site that refuses leaves the run, by name, while `min_sites` remain; with a
+     quorum, so does a site that is away during check or statistics. Later a refusal pauses the run (quorum: only
+     once the quorum is out of reach).
   5. Each update counts once, by (run, round, site); what comes late is refused as stale.
   6. A pause is a GiveUp; RunResumed forgets the refusals of the open round and asks again.
 """
@@ -330,12 +331,17 @@ class Coordinator:
                 del current.answered[refusal.site]
             if len(current.answered) < self._needed(current):
                 return False
-        for site in current.answered:
-            self._excluded.pop(site, None)
-        for site in sorted(current.cohort - current.answered.keys()):
+        # Who is away during initialise stays: its rows are in the statistics, and its deltas' shapes are checked.
+        staying = set(current.answered)
+        if current.stage.kind == "initialise":
+            staying = set(current.cohort) - current.refused.keys()
+        for site in sorted(current.cohort):
             reason = current.refused.get(site)
-            self._excluded[site] = reason.message if reason else f"away during {current.stage.kind}"
-        self._found.sites = tuple(sorted(current.answered))
+            if site in staying:
+                self._excluded.pop(site, None)
+            else:
+                self._excluded[site] = reason.message if reason else f"away during {current.stage.kind}"
+        self._found.sites = tuple(sorted(staying))
         return True
 
     def _refused(self, current: _Open) -> tuple[Instruction, ...]:
@@ -401,7 +407,8 @@ class Coordinator:
         elif stage.kind == "export" and stage.own:
             sites = tuple(self._found.personalised)
         elif stage.kind == "export":
-            sites = next(((site,) for site in sites if site not in self._lost), sites[:1])
+            away = frozenset() if self._waits else self._lost
+            sites = next(((site,) for site in sites if site not in away), sites[:1])
         waiting = set(sites) if self._waits else set(sites) - self._lost
         return _Open(stage=stage, cohort=frozenset(sites), waiting=waiting)
 

@@ -46,9 +46,11 @@ def update_for(task, *, statistics=False, manifest="model", parts=None, weight=1
     if parts is None and task.variant.get("scaffold"):
         names = ("delta", "control")
     share = (task.kind in FOLDED or task.share) if shared is None else shared
+    # First weights come from the seed: the same bytes at every site.
+    whose = manifest if task.kind == "initialise" else task.site
     made = {
         name: Part(
-            blob=blob(f"{task.kind} {task.step} {name} of {task.site}"), manifest=blob(manifest).digest, shared=share
+            blob=blob(f"{task.kind} {task.step} {name} of {whose}"), manifest=blob(manifest).digest, shared=share
         )
         for name in names
     }

@@ -98,7 +98,7 @@ def test_statistics_are_asked_only_of_a_task_that_has_them_and_travel_afterwards
 def test_training_begins_from_the_last_folded_model_and_sends_state_from_the_second_round_on():
     machine = coordinator(job({"algorithm": "scaffold"}))
     first = drive_to(machine, "train", 1)
-    assert {task.model for task in first} == {blob("initialise 0 model of ann")}
+    assert {task.model for task in first} == {blob("initialise 0 model of model")}
     assert first[0].inputs == {}
     assert first[0].variant == {"scaffold": 1.0}
     second = drive_to(machine, "train", 2)
@@ -196,7 +196,7 @@ def test_a_site_whose_first_model_has_other_shapes_is_refused_by_name():
     assert set(machine.progress().excluded) == {"ann"}
     assert "ann" in machine.progress().excluded["ann"]
     tasks = asks(machine.outstanding())
-    assert {task.model for task in tasks} == {blob("initialise 0 model of bob")}
+    assert {task.model for task in tasks} == {blob("initialise 0 model of model")}
 
 
 def test_a_refusal_in_training_pauses_the_run_with_the_sites_own_words():
@@ -353,6 +353,17 @@ def test_a_site_away_during_the_check_of_a_quorum_job_is_left_out_by_name():
     machine.handle(SiteLost(site="dot"))
     assert machine.progress().excluded == {"dot": "away during check"}
     assert machine.progress().phase == "initialise"
+
+
+def test_a_site_away_during_initialise_stays_and_trains_once_it_is_back():
+    machine = coordinator(job(QUORUM))
+    for task in drive_to(machine, "initialise"):
+        if task.site != "dot":
+            machine.handle(accepted(task))
+    [fold] = machine.handle(SiteLost(site="dot"))
+    machine.handle(folded_for(fold))
+    assert machine.progress().excluded == {}
+    assert asks(machine.handle(SiteBack(site="dot")))[0].kind == "train"
 
 
 def test_a_site_lost_before_a_round_is_asked_when_it_is_back():
