@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -197,10 +198,17 @@ class Fleet:
     def death_of(self, role: str) -> ArchipelError:
         """Return the error that says why a process ended, by what it printed last."""
         log = self.logs / f"{role.removeprefix('site/')}.log"
-        said = [line for line in self.tail(role).splitlines() if line.strip()]
-        error = next((line.removeprefix("error: ") for line in said if line.startswith("error: ")), None)
-        hint = next((line.removeprefix("next:").strip() for line in said if line.startswith("next:")), None)
-        last = error or (said[-1] if said else "it printed nothing")
+        said = [line.strip() for line in self.tail(role).splitlines() if line.strip()]
+        hint = next(
+            (
+                line.removeprefix("next:").removeprefix("→").strip()
+                for line in reversed(said)
+                if line.startswith(("next:", "→"))
+            ),
+            None,
+        )
+        errors = [line.removeprefix("error: ") for line in said if re.match(r"(error|\w+Error):", line)]
+        last = errors[-1] if errors else said[-1] if said else "it printed nothing"
         return StateError(f"{role} ended: {last}", hint=hint or f"its output is in {log}")
 
 

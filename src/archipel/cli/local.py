@@ -26,7 +26,7 @@ from archipel.cli.client import Client
 from archipel.cli.failure import Interrupted
 from archipel.cli.fleet import Fleet, FleetState, free_ports
 from archipel.cli.planes import HOME, remember
-from archipel.cli.planning import show_plan
+from archipel.cli.planning import is_counted, show_plan
 from archipel.cli.watching import ENDED, watch
 from archipel.data.bundle import pack_bundle
 from archipel.spec import (
@@ -58,6 +58,7 @@ class LocalRun:
         self._console = console
         self._restarts: dict[str, int] = {}
         self._only_unfinished = False
+        self._plan_is_vague = False
         self.spent: dict[str, float] = {}
 
     # ---- the steps -------------------------------------------------------------------------------------------
@@ -165,7 +166,7 @@ class LocalRun:
             )
         self._refuse_new("there is no unfinished run")
         with self.phase("plan"):
-            show_plan(client.plan(self.job), self.job.name, self._console)
+            self._show_plan(client)
         run = client.start(self.job, bundle.digest)
         kept = {name: seconds for name, seconds in self.spent.items() if earlier is None}
         self.spent = kept
@@ -178,7 +179,17 @@ class LocalRun:
 
     def _watch(self, client: Client, run: RunView) -> Progress:
         with self.phase("run"):
-            return watch(client, run.id, self._console, self.supervise)
+            return watch(client, run.id, self._console, lambda progress: self._on_news(client, progress))
+
+    def _on_news(self, client: Client, progress: Progress | None) -> None:
+        self.supervise()
+        if self._plan_is_vague and progress is not None and progress.step:
+            self._show_plan(client)
+
+    def _show_plan(self, client: Client) -> None:
+        plan = client.plan(self.job)
+        show_plan(plan, self.job.name, self._console)
+        self._plan_is_vague = False if self._plan_is_vague else not is_counted(plan)
 
     def _attach(self) -> None:
         state = self.fleet.state

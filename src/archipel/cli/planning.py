@@ -18,21 +18,32 @@ def show_plan(plan: Plan, name: str, console: Console) -> None:
     table.add_column("s a round", justify="right")
     for share in plan.participants:
         labels = ", ".join(f"{label} {wording.count(rows)}" for label, rows in share.labels.items())
-        table.add_row(share.site, wording.count(share.rows), labels or "—", _interval(share.seconds_per_round))
+        rows = wording.count(share.rows) if is_counted(plan) else "not yet counted"
+        table.add_row(share.site, rows, labels or "—", _interval(share.seconds_per_round))
     for site, reason in plan.refused.items():
         table.add_row(f"[red]{site}[/]", "", f"[red]{reason}[/]", "")
     console.print(table)
-    model = wording.size(plan.model_bytes) if plan.model_bytes else "known after the first round"
     console.print(
-        f"{plan.rounds} rounds, {plan.cohort_size} of {len(plan.participants)} sites in each; model {model}; "
-        f"to move: ↓ {wording.size(plan.down_bytes)}, ↑ {wording.size(plan.up_bytes)}; "
-        f"likely time: {_time(plan.seconds)}",
+        f"{plan.rounds} rounds, {plan.cohort_size} of {len(plan.participants)} sites in each; {_effort(plan)}",
         highlight=False,
+        soft_wrap=True,
     )
 
 
+def is_counted(plan: Plan) -> bool:
+    """Has a check counted the sites' rows, and a first round made a model whose size is known?"""
+    return plan.model_bytes > 0 and all(share.rows > 0 for share in plan.participants)
+
+
+def _effort(plan: Plan) -> str:
+    if not is_counted(plan):
+        return "rows, bytes and time follow once the sites have counted"
+    down, up = wording.size(plan.down_bytes), wording.size(plan.up_bytes)
+    return f"model {wording.size(plan.model_bytes)}; to move: ↓ {down}, ↑ {up}; likely time: {_time(plan.seconds)}"
+
+
 def _interval(seconds: tuple[float, float] | None) -> str:
-    return "—" if seconds is None else f"{seconds[0]:.2g} to {seconds[1]:.2g}"
+    return "—" if not seconds or not seconds[1] else f"{seconds[0]:.2g} to {seconds[1]:.2g}"
 
 
 def _time(seconds: tuple[float, float] | None) -> str:

@@ -54,7 +54,19 @@ def start(
     if stdin is not None and child.stdin is not None:
         child.stdin.write(stdin.encode())
         child.stdin.close()
-    return psutil.Process(child.pid)
+    process = psutil.Process(child.pid)
+    _await_mark(process)
+    return process
+
+
+def _await_mark(process: psutil.Process) -> None:
+    """Wait until the mark can be read: for an instant after exec the kernel shows an empty environment."""
+    while True:
+        try:
+            if FLEET in process.environ() or process.status() == psutil.STATUS_ZOMBIE:
+                return
+        except psutil.Error:
+            return
 
 
 def members(fleet: Path) -> Iterator[tuple[str, psutil.Process]]:

@@ -39,37 +39,40 @@ _AGAIN_SECONDS = 0.2
 _LONGEST_GAP_SECONDS = 60.0
 
 
-def watch(client: Client, run: str, console: Console, on_news: Callable[[], None] = lambda: None) -> Progress:
-    """Show the run until it ends, and return how it ended; `on_news` is called between two looks."""
+Look = Callable[[Progress | None], None]
+
+
+def watch(client: Client, run: str, console: Console, on_news: Look = lambda _: None) -> Progress:
+    """Show the run until it ends, and return how it ended; `on_news` is told what each look saw, before the next."""
     progress = _look(client, run, None, on_news)
     if not console.is_terminal:
         return _watch_plainly(client, run, progress, console, on_news)
     with Live(draw(progress), console=console, refresh_per_second=8, transient=True) as live:
         while progress.run.state not in ENDED:
-            progress = _look(client, run, progress.seq, on_news)
+            progress = _look(client, run, progress, on_news)
             live.update(draw(progress))
     return progress
 
 
-def _watch_plainly(
-    client: Client, run: str, progress: Progress, console: Console, on_news: Callable[[], None]
-) -> Progress:
+def _watch_plainly(client: Client, run: str, progress: Progress, console: Console, on_news: Look) -> Progress:
     said = ""
     while True:
         line = describe(progress)
         if line != said:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            moved = f"  {wording.size(progress.up_bytes + progress.down_bytes)} moved" if progress.step else ""
+            console.print(f"{line}{moved}", highlight=False, markup=False, soft_wrap=True)
             said = line
         if progress.run.state in ENDED:
             return progress
-        progress = _look(client, run, progress.seq, on_news)
+        progress = _look(client, run, progress, on_news)
 
 
-def _look(client: Client, run: str, after: int | None, on_news: Callable[[], None]) -> Progress:
+def _look(client: Client, run: str, last: Progress | None, on_news: Look) -> Progress:
     """Ask where the run is; a control plane that is being restarted is asked again for a while."""
     since = time.monotonic()
+    after = None if last is None else last.seq
     while True:
-        on_news()
+        on_news(last)
         try:
             return client.progress(run, after)
         except LinkError:
@@ -90,8 +93,7 @@ def describe(progress: Progress) -> str:
     if progress.kind != "train":
         return f"{phase}: {len(progress.sites)} sites"
     loss = "" if progress.loss is None else f"  loss {progress.loss:.4f}"
-    moved = wording.size(progress.up_bytes + progress.down_bytes) if progress.step % 10 == 0 else ""
-    return f"{phase}: round {progress.step} of {progress.steps}{loss}" + (f"  {moved} moved" if moved else "")
+    return f"{phase}: round {progress.step} of {progress.steps}{loss}"
 
 
 def draw(progress: Progress) -> Group:

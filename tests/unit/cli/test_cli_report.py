@@ -172,7 +172,7 @@ def test_the_screen_shows_every_way_and_site() -> None:
     console = Console(width=140, record=True)
     show_report(build(site("north", 0.8, 0.9, 0.95), site("south", 0.9, 0.7, 0.7)), console)
     text = console.export_text()
-    for words in ("each site alone", "federated", "pooled in one place", "north", "gained +0.150", "lost -0.200"):
+    for words in ("each site alone", "federated", "pooled, the reference", "north", "gained +0.150", "lost -0.200"):
         assert words in text
 
 

@@ -17,6 +17,9 @@ from archipel.cli.planes import Control, Json, OperatorFile, State, connect
 from archipel.spec import ModelVersion, ServedModel, SpecError, StateError, UnknownNameError, encode
 from archipel.spec.views import SiteView
 
+COUNTS = {"examples", "smallest_class"}
+"""Figures that count rows and say nothing of the model."""
+
 
 def models(
     name: Annotated[str | None, Parameter(help="Only versions of this model, with their lineage.")] = None,
@@ -113,7 +116,7 @@ def _table(found: tuple[ModelVersion, ...]) -> Table:
         "model", "version", "run", "figures", "size", "weights", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
     for item in found:
-        figures = ", ".join(f"{key} {value:.4g}" for key, value in sorted(item.metrics.items()))
+        figures = ", ".join(f"{key} {value:.4g}" for key, value in sorted(item.metrics.items()) if key not in COUNTS)
         size = wording.size(item.weights.size_bytes)
         table.add_row(item.name, str(item.version), item.run, figures or "—", size, item.weights.digest[:19] + "…")
     return table

@@ -14,6 +14,12 @@ WAY_WORDS = {
     "personalised": "federated, then personalised",
     "pooled": "pooled in one place (reference)",
 }
+SHORT_WORDS = {
+    "alone": "each site alone",
+    "federated": "federated",
+    "personalised": "then personalised",
+    "pooled": "pooled, the reference",
+}
 VERDICT_STYLES = {"gained": "green", "lost": "red", "same": "dim"}
 METRIC_WORDS = {"accuracy": "accuracy", "auc": "AUC", "entity_f1": "entity F1"}
 
@@ -24,13 +30,26 @@ def show_report(report: Report, console: Console) -> None:
     console.print(f"[bold]{headline(report)}[/]", highlight=False)
     console.print(_comparison(report))
     console.print(_sites(report))
+    _show_answers(report, console)
+    console.print()
     moved = f"↓ {wording.size(report.bytes_down)}, ↑ {wording.size(report.bytes_up)}"
     console.print(
         f"{report.rounds} rounds; {wording.size(report.bytes_moved)} moved ({moved}); "
         f"{wording.duration(report.seconds)} in all: {phase_line(report)}",
         highlight=False,
     )
-    console.print(f"model {report.model_name} version {report.model_version}  {report.model_digest}", highlight=False)
+    named = f"model {report.model_name} version {report.model_version}, weights {report.model_digest}"
+    console.print(named, highlight=False, soft_wrap=True)
+
+
+def _show_answers(report: Report, console: Console) -> None:
+    if not report.question:
+        return
+    asked = ", ".join(f"{name} {values[0]}" for name, values in report.question.items() if values)
+    console.print(f"\n[cyan]Each site was asked:[/] {asked}", highlight=False)
+    for site in report.sites:
+        console.print(f"  {site.name}: {site.answer or 'not asked'}", highlight=False, soft_wrap=True)
+    console.print()
 
 
 def headline(report: Report) -> str:
@@ -61,41 +80,48 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 def _comparison(report: Report) -> Table:
     metric = METRIC_WORDS.get(report.metric, report.metric)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("on the same held-out rows")
-    for view in ("everyone's", "own"):
-        table.add_column(f"{metric}, {view}", justify="right")
-        table.add_column("log-loss", justify="right", style="dim")
+    table = _plain(title="Four ways to a model, on the same held-out rows")
+    table.add_column("")
+    for view in ("everyone's rows", "own rows"):
+        table.add_column(f"{metric},\n{view}", justify="right")
+        table.add_column("log-loss,\nnats a row", justify="right", style="dim")
     for way in WAYS:
         found = report.overall.get(way, Comparison())
         cells = [
             figure(values.get(key)) for values in (found.everyone, found.own) for key in (report.metric, "log_loss")
         ]
-        table.add_row(WAY_WORDS[way], *cells, style="bold" if way == "federated" else None)
+        table.add_row(SHORT_WORDS[way], *cells, style="bold" if way == "federated" else None)
     return table
 
 
 def _sites(report: Report) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("site")
-    table.add_column("rows", justify="right")
-    for way in WAYS:
-        table.add_column(way, justify="right")
-    table.add_column("alone, on everyone's", justify="right")
-    table.add_column("joining")
-    table.add_column("disclosed", justify="right")
-    if any(site.answer for site in report.sites):
-        table.add_column("its answer", overflow="fold")
+    metric = METRIC_WORDS.get(report.metric, report.metric)
+    table = _plain(title=f"The sites: {metric} on each one's own test rows (alone*: on everyone's)")
+    for name in (
+        "site",
+        "rows",
+        "alone*",
+        "alone",
+        "feder-\nated",
+        "person-\nalised",
+        "pooled",
+        "joining",
+        "disclosed",
+    ):
+        table.add_column(name, justify="left" if name in {"site", "joining"} else "right", no_wrap=name == "site")
     for site in report.sites:
         table.add_row(*_site(site, report))
     return table
 
 
+def _plain(title: str) -> Table:
+    return Table(title=f"\n{title}", title_justify="left", title_style="cyan", box=None, pad_edge=False)
+
+
 def _site(site: SiteReport, report: Report) -> list[str]:
     own = [figure(site.scores.get(way, Comparison()).own.get(report.metric)) for way in WAYS]
+    away = figure(site.scores.get("alone", Comparison()).everyone.get(report.metric))
     style = VERDICT_STYLES.get(site.verdict, "dim")
     gain = "" if site.gain is None else f" {site.gain:+.3f}"
     disclosed = wording.size(sum(item.size_bytes for item in site.disclosed))
-    away = figure(site.scores.get("alone", Comparison()).everyone.get(report.metric))
-    cells = [site.name, wording.count(site.rows), *own, away, f"[{style}]{site.verdict}{gain}[/]", disclosed]
-    return [*cells, site.answer] if any(item.answer for item in report.sites) else cells
+    return [site.name, wording.count(site.rows), away, *own, f"[{style}]{site.verdict}{gain}[/]", disclosed]
