@@ -148,6 +148,8 @@ class FakeControl:
         self.renewals = 0
         self.pending: dict[tuple[str, int], RoundTask] = {}
         self.outboxes: list[asyncio.Queue[ControlMessage | None]] = []
+        self.always: list[ControlMessage] = []
+        """Said to every site that dials in, after Welcome."""
         self.changed = asyncio.Condition()
         self.cut_put_after: int | None = None
         self.cut_get_after: int | None = None
@@ -236,6 +238,7 @@ class FakeControl:
         assert isinstance(hello, Hello)
         assert hello.site == site_of(certificate_pem)
         self.hellos.append(hello)
+        self.beats.clear()
         outbox: asyncio.Queue[ControlMessage | None] = asyncio.Queue()
         self.outboxes.append(outbox)
         listening = asyncio.create_task(self._listen(messages))
@@ -244,6 +247,8 @@ class FakeControl:
             yield Welcome(control="test")
             for task in list(self.pending.values()):
                 yield Assign(task=task)
+            for message in self.always:
+                yield message
             while (message := await outbox.get()) is not None:
                 yield message
         finally:

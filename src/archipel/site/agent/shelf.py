@@ -114,4 +114,3 @@ class Shelf:
         if self._server is None:
             self._server = await InferenceServer.start(self._models, int(self._journal.setting(_PORT) or 0))
             self._journal.remember(_PORT, str(self._server.port))
-        self._changed()
