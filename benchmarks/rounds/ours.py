@@ -32,9 +32,9 @@ def measure(workload: Workload, folder: Path) -> Cost:
             first = _cpu_seconds_of(tree, client, workload, SHORT_ROUNDS, seed=1)
             second = _cpu_seconds_of(tree, client, workload, SHORT_ROUNDS + workload.rounds, seed=2)
         peaks = {
-            "control": tree.peak_bytes(r" up "),
-            "site": tree.peak_bytes(r" join "),
-            "worker": tree.peak_bytes(r"site\.worker"),
+            "control": tree.peak_bytes(r"archipel\.control "),
+            "site": tree.peak_bytes(r"archipel\.site "),
+            "worker": tree.peak_bytes(r"archipel\.site\.worker"),
         }
         return Cost(cpu_seconds=(second - first) / workload.rounds, peak_bytes=peaks)
     finally:

@@ -10,24 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from archipel.tasks.numpy import Network, NumpyTask, Samples, Split, Sums, loop
+from archipel.tasks.numpy import Network, NumpyTask, Samples, Split, Sums
+from archipel.tasks.numpy.adapter import NumpyAdapter
+from archipel.tasks.port import LocalPlan, Progress, Trained, Weights
 
 _UPDATE: dict[int, Any] = {}
 
 
-def train_nothing(  # noqa: PLR0917 - it stands in for loop.train
-    network: Network, start: Any, inputs: Any, labels: Any, plan: Any, progress: Any
-) -> Any:
+def train_nothing(adapter: Any, weights: Weights, plan: LocalPlan, progress: Progress) -> Trained:
     """Return an update of zeros with one number that is this round's and this site's own."""
-    del network, inputs
-    delta = _UPDATE.setdefault(start.size, np.full(start.size, 0, start.dtype))
+    del adapter
+    size = weights.vector.size
+    delta = _UPDATE.setdefault(size, np.full(size, 0, weights.vector.dtype))
     delta[0] = np.random.default_rng(plan.seed).random()
     progress(1.0)
-    rows = len(labels)
-    return loop.Trained(delta=delta, examples=rows, steps=1, loss_sum=0.0, loss_examples=rows)
+    return Trained(delta=delta, examples=1, steps=1, loss_sum=0.0, loss_examples=1)
 
 
-loop.train = train_nothing
+NumpyAdapter.train = train_nothing  # type: ignore[method-assign]
 
 
 class Noop(NumpyTask):
