@@ -55,19 +55,37 @@ def draw_plan(
         model_bytes=sizes.model_bytes,
         down_bytes=sum(phase.down_bytes for phase in phases),
         up_bytes=sum(phase.up_bytes for phase in phases),
-        seconds=run_seconds(job, cohort, list(times.values())),
+        seconds=_run_seconds(job, cohort, list(times.values())),
         phases=phases,
-        assumptions=("a site fetches each blob once", *_assumed(sites, past or {})),
+        assumptions=_assumed(sizes, times, past or {}),
     )
 
 
-def _interval(job: JobSpec, manifest: DatasetManifest, sizes: Sizes, past: Sequence[float]) -> Interval:
-    return seen_seconds(past) if past else round_seconds(job, manifest.rows, sizes.model_bytes)
+def _interval(job: JobSpec, manifest: DatasetManifest, sizes: Sizes, past: Sequence[float]) -> Interval | None:
+    if past:
+        return seen_seconds(past)
+    if not sizes.model_bytes or not manifest.rows:
+        return None
+    return round_seconds(job, manifest.rows, sizes.model_bytes)
 
 
-def _share(site: str, manifest: DatasetManifest, seconds: Interval) -> SiteShare:
+def _run_seconds(job: JobSpec, cohort: int, each: Sequence[Interval | None]) -> Interval | None:
+    known = [interval for interval in each if interval is not None]
+    return run_seconds(job, cohort, known) if known and len(known) == len(each) else None
+
+
+def _share(site: str, manifest: DatasetManifest, seconds: Interval | None) -> SiteShare:
     return SiteShare(site=site, rows=manifest.rows, labels=manifest.labels, seconds_per_round=seconds)
 
 
-def _assumed(sites: Sequence[str], past: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
-    return ASSUMPTIONS if any(not past.get(site) for site in sites) else ("times as measured in past rounds",)
+def _assumed(
+    sizes: Sizes, times: Mapping[str, Interval | None], past: Mapping[str, Sequence[float]]
+) -> tuple[str, ...]:
+    said = ["a site fetches each blob once"]
+    if not sizes.model_bytes:
+        said.append("the model's size is not known before a first run: bytes leave it out")
+    unknown = [site for site, interval in times.items() if interval is None]
+    if unknown:
+        said.append(f"no time can be told for {', '.join(unknown)} before a first run")
+    guessed = any(interval is not None and not past.get(site) for site, interval in times.items())
+    return (*said, *(ASSUMPTIONS if guessed else ()))

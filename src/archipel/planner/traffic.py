@@ -18,6 +18,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes of the blobs a run moves."""
 
     model_bytes: int
+    """0: not known yet."""
     bundle_bytes: int = 0
     statistics_bytes: int = 0
     """Sums of one site; 0: the task asks for none."""

@@ -127,6 +127,15 @@ def test_measured_rounds_replace_the_guess():
     assert not any("unprobed" in sentence for sentence in plan.assumptions)
 
 
+@pytest.mark.parametrize(("rows", "model_bytes"), [(0, 1000), (5, 0)])
+def test_without_a_first_run_no_time_is_made_up(rows, model_bytes):
+    plan = draw_plan(job(), manifests(ann=rows, bob=7), Sizes(model_bytes=model_bytes))
+    assert plan.seconds is None
+    assert plan.participants[0].seconds_per_round is None
+    assert any("ann" in sentence and "first run" in sentence for sentence in plan.assumptions)
+    assert any("size" in sentence for sentence in plan.assumptions) == (model_bytes == 0)
+
+
 def test_with_cohorts_the_lower_bound_takes_the_fastest_sites():
     past = {"ann": [1.0], "bob": [2.0], "cid": [4.0], "dot": [8.0]}
     plan = draw_plan(job({"cohort": 0.5, "rounds": 3}), FOUR, SIZES, past=past)
@@ -155,10 +164,14 @@ def test_a_plan_crosses_the_wire():
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=20), st.integers(0, 10**9), st.floats(0.01, 1.0))
 def test_intervals_are_in_order_and_bytes_are_not_negative(rows, model_bytes, cohort):
     sites = manifests(**{f"s{index}": count for index, count in enumerate(rows)})
+    known = [share for share in rows if share and model_bytes]
     evaluation = {"alone": True, "personalise_epochs": 2, "every": 3}
     plan = draw_plan(job({"cohort": cohort}, evaluation), sites, Sizes(model_bytes=model_bytes))
-    assert all(0 <= share.seconds_per_round[0] <= share.seconds_per_round[1] for share in plan.participants)
-    assert 0 <= plan.seconds[0] <= plan.seconds[1]
+    intervals = [share.seconds_per_round for share in plan.participants if share.seconds_per_round]
+    assert len(intervals) == len(known)
+    assert all(0 <= low <= high for low, high in intervals)
+    assert (plan.seconds is None) == (len(known) < len(rows))
+    assert plan.seconds is None or 0 <= plan.seconds[0] <= plan.seconds[1]
     assert all(phase.down_bytes >= 0 and phase.up_bytes >= 0 for phase in plan.phases)
 
 
