@@ -52,7 +52,8 @@ class RunMemory:
         if not state:
             return
         rounds = self._states.setdefault(task.run, {})
-        for earlier in sorted(rounds)[:-1]:
+        # The newest before this round stays: the round may be done again.
+        for earlier in sorted(round_ for round_ in rounds if round_ < task.round)[:-1]:
             if set(rounds[earlier]) <= set(state):
                 del rounds[earlier]
         rounds[task.round] = dict(state)
