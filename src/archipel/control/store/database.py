@@ -24,7 +24,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from archipel.control.store.failures import named
 from archipel.control.store.tables import holder
-from archipel.spec import MissingExtraError, SpecError, StateError
+from archipel.spec import LinkError, MissingExtraError, SpecError, StateError, StorageFullError
 
 T = TypeVar("T")
 Change = Callable[[Connection], T]
@@ -135,6 +135,8 @@ class _Pending:
                 self._value = self._change(connection)
         except SQLAlchemyError as error:
             failure = named(error)
+            if isinstance(failure, StorageFullError | LinkError):
+                raise  # the transaction itself is gone, for everyone in it
             failure.__cause__ = error
             self._error = failure
         except Exception as error:  # noqa: BLE001 - raised again to the one who asked, by answer()

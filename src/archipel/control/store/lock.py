@@ -80,13 +80,13 @@ class DatabaseLock:
     def close(self) -> None:
         """Let go."""
         if self._session is not None:
-            self._session.invalidate()
             self._session.close()
 
 
 def _session(database: Database) -> Connection:
     try:
         session = database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        session.detach()  # never back to the pool: closed with the lock, or by the server when we die
         if session.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY_KEY}).scalar():
             return session
     except SQLAlchemyError as error:

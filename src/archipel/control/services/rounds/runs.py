@@ -217,18 +217,15 @@ class Runs:
 
     def missing(self, site: str, offer: Offer) -> int:
         """Return from which byte on a blob is wanted; its size where it is not wanted at all."""
-        driver = self._drivers.get(offer.run)
-        if driver is None or driver.task_for(site) is None:
+        if self.wanted(site, offer.run) is None:
             return offer.blob.size_bytes
         return _have(self._tools.spool, offer.blob)
 
-    def require_wanted(self, site: str, offer: Offer) -> tuple[Driver, RoundTask]:
-        """Return the driver and the task that wait for a blob of this site; a StaleError if none does."""
-        driver = self._drivers.get(offer.run)
+    def wanted(self, site: str, run: str) -> tuple[Driver, RoundTask] | None:
+        """Return the driver and the task that wait for blobs of this site; None: whatever it sends is not missing."""
+        driver = self._drivers.get(run)
         task = None if driver is None else driver.task_for(site)
-        if driver is None or task is None:
-            raise StaleError(f"run {offer.run} waits for nothing from {site}", hint="drop what was spooled for it")
-        return driver, task
+        return None if driver is None or task is None else (driver, task)
 
     def moved(self, working: tuple[Working, ...]) -> None:
         """A site says how far it is."""
