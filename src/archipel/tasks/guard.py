@@ -46,8 +46,13 @@ def task_error(error: BaseException, doing: str, folder: Path) -> TaskError:
         where = f"{Path(error.filename).name}:{error.lineno}"
         return TaskError(f"{where}: {kind}: {error.msg}", hint="mend that line of the task and run again")
     place = _locate(error, folder)
-    where = f"{place}, in {doing}" if place else doing
-    return TaskError(f"{where}: {kind}: {error}".rstrip(": "), hint="mend that line of the task and run again")
+    where = f"{place}, in {doing}" if place else f"in {doing}"
+    hint = (
+        "mend that line of the task and run again"
+        if place
+        else f"the task's {doing} cannot do with this model and data"
+    )
+    return TaskError(f"{where}: {kind}: {error}".rstrip(": "), hint=hint)
 
 
 def _locate(error: BaseException, folder: Path) -> str:

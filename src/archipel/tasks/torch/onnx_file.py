@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -47,17 +48,42 @@ def write_onnx(task: TorchTask, model: nn.Module, samples: Samples, target: Path
         for feature in task.features
     )
     with user_code("export", task_folder(task)), quiet(), torch.no_grad():
-        torch.onnx.export(
-            Scores(task, model).eval(),
-            features,
-            target,
-            input_names=list(task.features),
-            output_names=list(task.outputs),
-            dynamic_shapes=(shapes,),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                Scores(task, model).eval(),
+                features,
+                input_names=list(task.features),
+                output_names=list(task.outputs),
+                dynamic_shapes=(shapes,),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        except Exception as error:  # noqa: BLE001 (the exporter raises its users' errors in many wrappings)
+            # The exporter wraps what went wrong in a page of advice for its own developers.
+            raise error.__cause__ or error from None
+    assert program is not None
+    target.write_bytes(cleaned(program.model_proto, varying=bool(task.dynamic)))
+
+
+def cleaned(model: onnx.ModelProto, *, varying: bool) -> bytes:
+    """Return the model without the exporter's notes: they hold source lines and paths of the machine it ran on.
+
+    Shapes of intermediate results go too, and where axes besides the first vary also the lengths the exporter saw in
+    its example; onnxruntime works both out for itself.
+    """
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer, *model.functions):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    graph.ClearField("value_info")
+    for output in graph.output:
+        dimensions = output.type.tensor_type.shape.dim
+        for place in range(1, len(dimensions) - 1 if varying else 0):
+            dimensions[place].Clear()
+            dimensions[place].dim_param = f"{output.name}_{place}"
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 @contextlib.contextmanager

@@ -67,10 +67,12 @@ class TorchTask:
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the model's logits for a batch."""
+        require_names(batch, self.features)
         return model(*(batch[name] for name in self.features))  # type: ignore[no-any-return]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean loss of a batch: cross-entropy, or its binary form where the model gives one logit a row."""
+        require_names(batch, (self.label,))
         logits, target = self.forward(model, batch), batch[self.label]
         if is_binary(logits):
             return functional.binary_cross_entropy_with_logits(logits.reshape(-1), target.to(logits.dtype))
@@ -121,6 +123,13 @@ class TorchTask:
 
     def _family(self) -> MetricFamily:
         return Tagging(self.classes) if self.metrics == "tagging" else Classification()
+
+
+def require_names(batch: Mapping[str, Tensor], names: Iterable[str]) -> None:
+    """Raise a ShapeError where a batch lacks one of `names`."""
+    for name in names:
+        if name not in batch:
+            raise ShapeError(f"a batch has no {name!r}", hint=f"read() gives {', '.join(batch)}")
 
 
 def is_binary(logits: Tensor) -> bool:
