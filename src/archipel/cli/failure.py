@@ -47,11 +47,8 @@ def say_failure(error: Exception) -> int:
     return BUG
 
 
-def say_usage(error: CycloptsError, words: list[str]) -> int:
-    """Print what is wrong with the command line and return the exit code."""
-    from archipel.cli.main import COMMANDS
-
-    names = [name for name, _, _ in COMMANDS]
+def say_usage(error: CycloptsError, words: list[str], names: list[str]) -> int:
+    """Print what is wrong with the command line and return the exit code; `names` are the commands that exist."""
     command = words[0] if words and words[0] in names else None
     hint = f"`archipel {command} --help`" if command else "`archipel --help`"
     if command is None and words and not words[0].startswith("-"):

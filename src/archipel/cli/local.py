@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,21 @@ from archipel.spec.views import Progress, RunView
 _MOST_RESTARTS = 3
 
 
+Pooled = dict[str, Any] | None
+"""What the job's reference returned; None: it has none."""
+
+
 class LocalRun:
     """One job over local sites, from nothing to its report."""
 
-    def __init__(self, job_file: Path, presets: tuple[str, ...], data: Path | None, console: Console) -> None:
+    def __init__(
+        self,
+        job_file: Path,
+        presets: tuple[str, ...],
+        data: Path | None,
+        console: Console,
+        finish: Finish | None = None,
+    ) -> None:
         self.job: JobSpec = read_job(job_file, presets)
         self.folder = job_file.resolve().parent
         self.fleet = Fleet(HOME.resolve() / self.job.name)
@@ -56,6 +67,7 @@ class LocalRun:
         self._presets = presets
         self._data = None if data is None else data.resolve()
         self._console = console
+        self._finish = finish or _leave
         self._restarts: dict[str, int] = {}
         self._only_unfinished = False
         self._plan_is_vague = False
@@ -98,7 +110,7 @@ class LocalRun:
                 raise failure_of(ended.run)
             with self.phase("reference"):
                 pooled = self._end_reference(reference)
-            self._report(client, ended, pooled)
+            self._finish(self, client, ended, pooled)
 
     def _open(self) -> None:
         state = self.fleet.state
@@ -250,14 +262,12 @@ class LocalRun:
         sources = {path.name: path.read_text(encoding="utf-8") for path in sorted(self.folder.glob("*.py"))}
         return digest_value([self.job.digest, sources, str(self._data)])
 
-    # ---- the report ------------------------------------------------------------------------------------------
-
-    def _report(self, client: Client, ended: Progress, pooled: dict[str, Any] | None) -> None:
-        from archipel.cli.reporting import finish
-
-        finish(self, client, ended, pooled, self._console)
-
     # ---- the clock and the screen ----------------------------------------------------------------------------
+
+    @property
+    def console(self) -> Console:
+        """Where the run speaks to people."""
+        return self._console
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -272,6 +282,14 @@ class LocalRun:
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+Finish = Callable[[LocalRun, Client, Progress, Pooled], None]
+"""Makes the report: the last step."""
+
+
+def _leave(_run: LocalRun, _client: Client, _ended: Progress, _pooled: Pooled) -> None:
+    """Make no report."""
 
 
 def failure_of(run: RunView) -> ArchipelError:

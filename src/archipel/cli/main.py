@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CycloptsError as error:
         from archipel.cli.failure import say_usage
 
-        sys.exit(say_usage(error, words))
+        sys.exit(say_usage(error, words, [name for name, _, _ in COMMANDS]))
     except Exception as error:  # noqa: BLE001 - the last rim: every failure becomes a message and an exit code
         from archipel.cli.failure import say_failure
 

@@ -18,7 +18,7 @@ def show_plan(plan: Plan, name: str, console: Console) -> None:
     table.add_column("s a round", justify="right")
     for share in plan.participants:
         labels = ", ".join(f"{label} {wording.count(rows)}" for label, rows in share.labels.items())
-        rows = wording.count(share.rows) if is_counted(plan) else "not yet counted"
+        rows = wording.count(share.rows) if share.rows else "not yet counted"
         table.add_row(share.site, rows, labels or "—", _interval(share.seconds_per_round))
     for site, reason in plan.refused.items():
         table.add_row(f"[red]{site}[/]", "", f"[red]{reason}[/]", "")
@@ -37,7 +37,7 @@ def is_counted(plan: Plan) -> bool:
 
 def _effort(plan: Plan) -> str:
     if not is_counted(plan):
-        return "rows, bytes and time follow once the sites have counted"
+        return "rows, bytes and time follow with the first weights"
     down, up = wording.size(plan.down_bytes), wording.size(plan.up_bytes)
     return f"model {wording.size(plan.model_bytes)}; to move: ↓ {down}, ↑ {up}; likely time: {_time(plan.seconds)}"
 

@@ -8,13 +8,14 @@ import platform
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import psutil
 from rich.console import Console
 
 from archipel import __version__
 from archipel.cli.asking import ask, in_words
+from archipel.cli.client import Client
+from archipel.cli.local import LocalRun
 from archipel.cli.report.build import build_report
 from archipel.cli.report.page import write_page
 from archipel.cli.report.screen import show_report
@@ -22,20 +23,14 @@ from archipel.cli.report.values import Provenance, Report
 from archipel.spec import ArchipelError, ServedModel, encode
 from archipel.spec.views import Progress, RunReport, SiteView
 
-if TYPE_CHECKING:
-    from archipel.cli.client import Client
-    from archipel.cli.local import LocalRun
-
 _PACKAGES = ("numpy", "torch", "onnxruntime", "grpcio", "msgspec")
 _SERVING_SECONDS = 60.0
 _TICK_SECONDS = 0.05
 
 
-def finish(
-    local: LocalRun, client: Client, ended: Progress, pooled: Mapping[str, Any] | None, console: Console
-) -> None:
+def finish(local: LocalRun, client: Client, ended: Progress, pooled: Pooled) -> None:
     """Ask, build, write report.json and report.html in the fleet's folder, show, and name the next commands."""
-    run = ended.run
+    run, console = ended.run, local.console
     with local.phase("serve"):
         sites = _await_serving(client, run.job, run.model_version or 0, local) if _serves(local) else client.sites()
         answers = _ask_all(sites, run.job, local)
@@ -141,7 +136,7 @@ def _show_way_on(report: Report, page: Path, url: str, local: LocalRun, console:
     if local.job.deployment.question and report.sites:
         asked = encode(local.job.deployment.question).decode()
         lines.append((f"archipel predict {report.model_name} --site {report.sites[0].name} --input '{asked}'", ""))
-    lines += [(f"{url}/docs", "the API's documentation (its certificate is the fleet's own)")]
+    lines += [(f"{url}/schema", "the API's documentation (its certificate is the fleet's own)")]
     lines += [("archipel stop", "end all processes; the folder stays")]
     for command, purpose in lines:
         console.print(f"  {command}" + (f"   # {purpose}" if purpose else ""), highlight=False, soft_wrap=True)

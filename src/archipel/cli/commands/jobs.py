@@ -68,8 +68,9 @@ def run(
     wanted = read_job(job, preset)
     if wanted.control is None and state is None and control is None and operator is None:
         from archipel.cli.local import LocalRun
+        from archipel.cli.reporting import finish
 
-        LocalRun(job, preset, data, Console(soft_wrap=False)).go(detach=detach)
+        LocalRun(job, preset, data, Console(soft_wrap=False), finish).go(detach=detach)
         return
     with connect(state, _address(wanted, state, control), operator) as client:
         started = _submit(client, wanted, job.resolve().parent)
@@ -114,12 +115,13 @@ def _resume_local(state: Path, run: str | None, *, detach: bool) -> bool:
     """Go on with the run of a local fleet, if `state` belongs to one and no other run is meant."""
     from archipel.cli.fleet import Fleet
     from archipel.cli.local import LocalRun
+    from archipel.cli.reporting import finish
 
     kept = Fleet(state.parent).state
     if kept is None or (run is not None and run != kept.run):
         return False
     data = None if kept.data is None else Path(kept.data)
-    local = LocalRun(Path(kept.job_file), kept.presets, data, Console(soft_wrap=False))
+    local = LocalRun(Path(kept.job_file), kept.presets, data, Console(soft_wrap=False), finish)
     local.go(detach=detach, only_unfinished=True)
     return True
 

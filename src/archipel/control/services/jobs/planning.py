@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from archipel.control.services.sites.fleet import Fleet
+from archipel.control.store import journal, runs
 from archipel.control.store import models as rows
 from archipel.control.store.database import Database
+from archipel.federated.port import RoundFolded
 from archipel.planner.plan import draw_plan
 from archipel.planner.traffic import Sizes
 from archipel.spec import DatasetManifest, JobSpec, Plan, digest_of
@@ -22,7 +26,8 @@ class Planning:
     def plan(self, job: JobSpec) -> Plan:
         """Plan a job over the sites that hold its data set; one no run has checked yet counts with 0 rows.
 
-        The size of the model is that of the newest version under the job's name; 0 where there is none.
+        The size of the model is that of the newest version under the job's name, or of the first weights of its
+        newest run; 0 where there is neither.
         """
         dataset = job.data.dataset
         named = job.federation.sites
@@ -32,6 +37,16 @@ class Planning:
             if not named or site in named
         }
         refused = {site: f"does not hold data set {dataset!r}" for site in named if site not in held}
-        earlier = self._database.read(lambda connection: rows.list_models(connection, job.name))
-        sizes = Sizes(model_bytes=earlier[0].weights.size_bytes if earlier else 0)
+        sizes = Sizes(model_bytes=self._database.read(lambda connection: _model_bytes(connection, job.name)))
         return draw_plan(job, held, sizes, refused=refused)
+
+
+def _model_bytes(connection: Connection, name: str) -> int:
+    registered = rows.list_models(connection, name)
+    if registered:
+        return registered[0].weights.size_bytes
+    newest = next((row.id for row in runs.run_rows(connection) if row.name == name), None)
+    for _, event in () if newest is None else journal.replay(connection, newest):
+        if isinstance(event, RoundFolded) and event.model is not None:
+            return event.model.size_bytes
+    return 0
