@@ -15,7 +15,7 @@ from rich.console import Console
 from archipel import __version__
 from archipel.cli.asking import ask, in_words
 from archipel.cli.client import Client
-from archipel.cli.local import LocalRun
+from archipel.cli.local import LocalRun, Pooled
 from archipel.cli.report.build import build_report
 from archipel.cli.report.page import write_page
 from archipel.cli.report.screen import show_report
