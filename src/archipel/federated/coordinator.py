@@ -22,12 +22,14 @@ The rules it keeps:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Literal, get_args
 
 import msgspec
 
 from archipel.federated.algorithms import algorithm_of
 from archipel.federated.faults import fault_of, odd_models
+from archipel.federated.open_round import Answer, OpenRound, holds
 from archipel.federated.port import (
     Ask,
     Finish,
@@ -52,26 +54,26 @@ from archipel.federated.stages import (
     PRELUDE,
     Findings,
     Stage,
+    checked_participation,
     draw_cohort,
-    share_of,
     stages_of,
     task_of,
 )
-from archipel.spec import Blob, JobSpec, Refusal, RoundTask, SpecError, StaleError, StateError, UnknownNameError, Update
+from archipel.spec import (
+    Blob,
+    JobSpec,
+    Kind,
+    Refusal,
+    RoundTask,
+    SpecError,
+    StaleError,
+    StateError,
+    UnknownNameError,
+    Update,
+)
 
-Answer = Literal["accepted", "duplicate", "stale"]
-
-
-class _Open(msgspec.Struct, kw_only=True):
-    """The round under way."""
-
-    stage: Stage
-    cohort: frozenset[str]
-    answered: dict[str, Update] = msgspec.field(default_factory=dict)
-    refused: dict[str, Refusal] = msgspec.field(default_factory=dict)
-    waiting: set[str]
-    """Sites of the cohort whose answer the round still waits for."""
-    folding: bool = False
+SHOWN = 20
+"""Names in a progress at the most: it is read after each answer, and a cohort may have ten thousand sites."""
 
 
 class Coordinator:
@@ -97,10 +99,11 @@ class Coordinator:
         self._blank = RoundTask(run=run, round=0, site="blank", kind="check", job=job, bundle=bundle)
         self._found = Findings(sites=names)
         self._stages = stages_of(job, statistics=False)
-        self._participation = None if participation is None else _checked(participation, job, names)
+        self._participation = None if participation is None else checked_participation(participation, job, names)
         self._waits = job.federation.absent == "wait" or participation is not None
         self._folded: list[tuple[str, ...]] = []
-        self._closed: list[frozenset[str]] = []
+        self._closed: list[tuple[str, ...]] = []
+        self._members = frozenset(names)
         self._excluded: dict[str, str] = {}
         self._losses: list[RoundLoss] = []
         self._lost: set[str] = set()
@@ -111,7 +114,7 @@ class Coordinator:
                 f"{len(names)} sites, and the job asks for {job.federation.min_sites}",
                 hint="let more sites join, or lower [federation] min_sites",
             )
-        self._round: _Open | None = self._opened(self._stages[0])
+        self._round: OpenRound | None = self._opened(self._stages[0])
 
     # ---- what a driver calls ----------------------------------------------------------------------------------
 
@@ -119,6 +122,11 @@ class Coordinator:
     def number(self) -> int:
         """Number of the round under way, from 0; the count of rounds once the run is over."""
         return len(self._closed)
+
+    @property
+    def phase(self) -> Kind | Literal["finished"]:
+        """Kind of the round under way."""
+        return "finished" if self._round is None else self._round.stage.kind
 
     @property
     def finished(self) -> bool:
@@ -144,22 +152,16 @@ class Coordinator:
             return (self._finish(),)
         if self._round.folding:
             return (self._fold(self._round),)
-        return tuple(self._ask(site) for site in sorted(self._askable(self._round)))
+        return tuple(self._ask(site) for site in sorted(self._round.unanswered))
 
     def receipt(self, answer: Update | Refusal) -> Answer:
         """Say what an answer is worth, without counting it."""
-        if answer.run != self._blank.run or answer.round > self.number:
-            return "stale"
-        if answer.round < self.number:
-            return "duplicate" if answer.site in self._closed[answer.round] else "stale"
+        if answer.run == self._blank.run and answer.round < self.number:
+            return "duplicate" if holds(self._closed[answer.round], answer.site) else "stale"
         current = self._round
-        if current is None or answer.site not in current.cohort:
+        if current is None or (answer.run, answer.round) != (self._blank.run, self.number):
             return "stale"
-        if answer.site in current.answered:
-            return "duplicate"
-        if isinstance(answer, Refusal):
-            return "duplicate" if answer.site in current.refused else "accepted"
-        return "stale" if current.folding or answer.kind != current.stage.kind else "accepted"
+        return current.receipt(answer)
 
     def handle(self, event: RunEvent) -> tuple[Instruction, ...]:  # noqa: PLR0911 - one a kind of event
         """Take in one event; return what is new to do.
@@ -196,15 +198,15 @@ class Coordinator:
         """Return where the run stands, for people."""
         current = self._round
         return Progress(
-            phase="finished" if current is None else current.stage.kind,
+            phase=self.phase,
             round=self.number,
             rounds_total=len(self._stages),
             step=len(self._folded) + (1 if current is not None and current.stage.kind == "train" else 0),
             steps_total=self._job.federation.rounds,
             answered=0 if current is None else len(current.answered),
             cohort=0 if current is None else len(current.cohort),
-            waiting=() if current is None else tuple(sorted(self._askable(current))),
-            lost=tuple(sorted(self._lost & set(self._found.sites))),
+            waiting=() if current is None else tuple(islice(current.unanswered, SHOWN)),
+            lost=tuple(sorted(self._lost & self._members)),
             losses=tuple(self._losses),
             excluded=dict(self._excluded),
             paused=self._pause.message if self._pause else ("stopped" if self._stopped else ""),
@@ -231,7 +233,7 @@ class Coordinator:
             return self._take_refusal(fault)
         current.answered[update.site] = update
         current.refused.pop(update.site, None)
-        current.waiting.discard(update.site)
+        current.settle(update.site)
         return self._advance(current)
 
     def _take_refusal(self, refusal: Refusal) -> tuple[Instruction, ...]:
@@ -239,7 +241,7 @@ class Coordinator:
         if current is None:
             return ()
         current.refused[refusal.site] = refusal
-        current.waiting.discard(refusal.site)
+        current.settle(refusal.site)
         return self._advance(current)
 
     def _withdraw(self, refusal: Refusal) -> tuple[Instruction, ...]:
@@ -256,17 +258,17 @@ class Coordinator:
     def _lose(self, site: str) -> tuple[Instruction, ...]:
         self._lost.add(site)
         current = self._round
-        if current is None or self._waits:
+        if current is None or self._waits or site not in current.unanswered:
             return ()
-        current.waiting.discard(site)
+        current.away.add(site)
         return self._advance(current)
 
     def _welcome(self, site: str) -> tuple[Instruction, ...]:
         self._lost.discard(site)
         current = self._round
-        if current is None or site not in current.cohort or site in current.answered or site in current.refused:
+        if current is None or site not in current.unanswered:
             return ()
-        current.waiting.add(site)
+        current.away.discard(site)
         return () if self.paused or current.folding else (self._ask(site),)
 
     def _take_fold(self, event: RoundFolded) -> tuple[Instruction, ...]:
@@ -285,24 +287,22 @@ class Coordinator:
         if current is None or current.folding:
             return self.outstanding()
         for site in tuple(current.refused):
-            del current.refused[site]
-            if self._waits or site not in self._lost:
-                current.waiting.add(site)
+            current.ask_again(site, away=not self._waits and site in self._lost)
         self._advance(current)
         return self.outstanding()
 
     # ---- rounds -----------------------------------------------------------------------------------------------
 
-    def _advance(self, current: _Open) -> tuple[Instruction, ...]:
+    def _advance(self, current: OpenRound) -> tuple[Instruction, ...]:
         """Close the round if it can be closed, give up if it cannot become so."""
         if current.folding or self.paused:
             return ()
         prelude = current.stage.kind in PRELUDE
-        needed = self._needed(current)
+        needed = current.needed(self._job.federation, waits=self._waits)
         possible = len(current.cohort) - len(current.refused)
         if current.refused and (possible < needed or (self._waits and not prelude)):
             return self._refused(current)
-        if current.waiting or len(current.answered) < needed:
+        if current.awaited or len(current.answered) < needed:
             return ()
         if prelude and not self._exclude(current):
             return self._refused(current)
@@ -312,24 +312,13 @@ class Coordinator:
         self._keep(current, None)
         return self._next(current)
 
-    def _needed(self, current: _Open) -> int:
-        """Answers without which the round does not close."""
-        federation = self._job.federation
-        if current.stage.kind not in PRELUDE:
-            count = len(current.cohort)
-            return count if self._waits else share_of(federation.quorum, count)
-        remaining = len(current.cohort) - len(current.refused)
-        return (
-            federation.min_sites if self._waits else max(federation.min_sites, share_of(federation.quorum, remaining))
-        )
-
-    def _exclude(self, current: _Open) -> bool:
+    def _exclude(self, current: OpenRound) -> bool:
         """Take out of the run who did not answer a prelude round; False where too few would remain."""
         if current.stage.kind == "initialise":
             for refusal in odd_models(current.answered):
                 current.refused[refusal.site] = refusal
                 del current.answered[refusal.site]
-            if len(current.answered) < self._needed(current):
+            if len(current.answered) < current.needed(self._job.federation, waits=self._waits):
                 return False
         # Who is away during initialise stays: its rows are in the statistics, and its deltas' shapes are checked.
         staying = set(current.answered)
@@ -342,9 +331,10 @@ class Coordinator:
             else:
                 self._excluded[site] = reason.message if reason else f"away during {current.stage.kind}"
         self._found.sites = tuple(sorted(staying))
+        self._members = frozenset(staying)
         return True
 
-    def _refused(self, current: _Open) -> tuple[Instruction, ...]:
+    def _refused(self, current: OpenRound) -> tuple[Instruction, ...]:
         site, refusal = min(current.refused.items())
         others = len(current.refused) - 1
         more = f" (and {others} more)" if others else ""
@@ -355,7 +345,7 @@ class Coordinator:
         self._pause = GiveUp(message=message, hint=hint)
         return (self._pause,)
 
-    def _keep(self, current: _Open, folded: RoundFolded | None) -> None:
+    def _keep(self, current: OpenRound, folded: RoundFolded | None) -> None:
         """Write a closed round's results into the findings."""
         found = self._found
         match current.stage.kind:
@@ -370,7 +360,7 @@ class Coordinator:
         if folded is not None:
             self._keep_fold(current, folded)
 
-    def _keep_fold(self, current: _Open, folded: RoundFolded) -> None:
+    def _keep_fold(self, current: OpenRound, folded: RoundFolded) -> None:
         found = self._found
         match current.stage.kind:
             case "statistics":
@@ -380,25 +370,30 @@ class Coordinator:
                 found.initial = found.model = _required(folded.model, folded)
             case "train":
                 found.model, found.state = _required(folded.model, folded), folded.state
-                self._folded.append(tuple(sorted(current.answered)))
+                self._folded.append(self._names(current))
                 self._losses.append(loss_of(current.stage.step, current.answered))
             case "evaluate" if current.stage.step:
                 found.evaluations.append((current.stage.step, _required(folded.sums, folded)))
             case "evaluate":
                 found.sums = _required(folded.sums, folded)
 
-    def _next(self, current: _Open) -> tuple[Instruction, ...]:
-        self._closed.append(frozenset(current.answered))
+    def _next(self, current: OpenRound) -> tuple[Instruction, ...]:
+        self._closed.append(self._names(current))
         self._round = None
         while self._round is None and self.number < len(self._stages):
             opened = self._opened(self._stages[self.number])
             if opened.cohort:
                 self._round = opened
             else:
-                self._closed.append(frozenset())
+                self._closed.append(())
         return () if self.paused else self.outstanding()
 
-    def _opened(self, stage: Stage) -> _Open:
+    def _names(self, current: OpenRound) -> tuple[str, ...]:
+        """Return who answered, sorted; one tuple for all rounds in which everybody did."""
+        everybody = self._found.sites
+        return everybody if len(current.answered) == len(everybody) else tuple(sorted(current.answered))
+
+    def _opened(self, stage: Stage) -> OpenRound:
         sites = self._found.sites
         if stage.kind == "train" and self._participation is not None:
             sites = self._participation[stage.step - 1]
@@ -409,10 +404,10 @@ class Coordinator:
         elif stage.kind == "export":
             away = frozenset() if self._waits else self._lost
             sites = next(((site,) for site in sites if site not in away), sites[:1])
-        waiting = set(sites) if self._waits else set(sites) - self._lost
-        return _Open(stage=stage, cohort=frozenset(sites), waiting=waiting)
+        away = set() if self._waits else self._lost.intersection(sites)
+        return OpenRound(stage=stage, cohort=frozenset(sites), unanswered=dict.fromkeys(sites), away=away)
 
-    def _require_open(self, answer: Update | Refusal) -> _Open | None:
+    def _require_open(self, answer: Update | Refusal) -> OpenRound | None:
         """Return the round an answer counts in; None where it was counted before."""
         worth = self.receipt(answer)
         if worth == "stale" or self._round is None:
@@ -424,15 +419,12 @@ class Coordinator:
 
     # ---- instructions -----------------------------------------------------------------------------------------
 
-    def _askable(self, current: _Open) -> set[str]:
-        return set(current.cohort) - current.answered.keys() - current.refused.keys()
-
     def _ask(self, site: str) -> Ask:
         assert self._round is not None
         blank = msgspec.structs.replace(self._blank, round=self.number)
         return Ask(task=task_of(blank, self._round.stage, site, self._found, self._algorithm))
 
-    def _fold(self, current: _Open) -> Fold:
+    def _fold(self, current: OpenRound) -> Fold:
         training = current.stage.kind == "train"
         facts = RoundFacts(step=current.stage.step, cohort=len(current.answered), population=len(self._found.sites))
         return Fold(
@@ -460,18 +452,3 @@ def _required(blob: Blob | None, folded: RoundFolded) -> Blob:
     if blob is None:
         raise StateError(f"round {folded.round} was folded without a result", hint="report the blob the fold wrote")
     return blob
-
-
-def _checked(
-    participation: Sequence[Sequence[str]], job: JobSpec, sites: tuple[str, ...]
-) -> tuple[tuple[str, ...], ...]:
-    cohorts = tuple(tuple(sorted(set(cohort))) for cohort in participation)
-    if len(cohorts) != job.federation.rounds or not all(cohorts):
-        raise SpecError(
-            f"the participation covers {sum(map(bool, cohorts))} rounds, the job has {job.federation.rounds}",
-            hint="take the participation that this job's run recorded",
-        )
-    strangers = set().union(*cohorts) - set(sites)
-    if strangers:
-        raise UnknownNameError.of("site in the participation:", min(strangers), sites)
-    return cohorts

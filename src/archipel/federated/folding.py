@@ -126,6 +126,7 @@ def _contributions(
             if file.manifest != model:
                 message = f"part {name!r} of the update of {update.site} is laid out otherwise than the model"
                 raise ShapeUpdateError(update.site, message, hint=_SAME_MODEL)
+            file.manifest = model  # equal, and one object: memory must not grow with the sites
         contributions.append(Contribution(site=update.site, weight=update.weight, parts=FileBlocks(files)))
     return contributions
 

@@ -9,13 +9,14 @@ to the registry) and, where personalised copies are served, then of every site t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from archipel.federated.port import Algorithm
-from archipel.spec import Blob, JobSpec, Kind, NamedModel, Part, RoundTask
+from archipel.spec import Blob, JobSpec, Kind, NamedModel, Part, RoundTask, SpecError, UnknownNameError
 from archipel.spec.job import FederationSpec
 
 PRELUDE: frozenset[Kind] = frozenset({"check", "statistics", "initialise"})
@@ -105,6 +106,27 @@ def draw_cohort(federation: FederationSpec, step: int, sites: tuple[str, ...]) -
 def share_of(share: float, count: int) -> int:
     """Return ceil(share * count), at least 1, unmoved by rounding (a tenth of 30 is 3, though 0.1 * 30 > 3)."""
     return max(1, math.ceil(share * count - 1e-9))
+
+
+def checked_participation(
+    participation: Sequence[Sequence[str]], job: JobSpec, sites: tuple[str, ...]
+) -> tuple[tuple[str, ...], ...]:
+    """Return a recorded participation as sorted cohorts.
+
+    Raises:
+        SpecError: it does not cover the job's training rounds.
+        UnknownNameError: it names a site that is not of the run.
+    """
+    cohorts = tuple(tuple(sorted(set(cohort))) for cohort in participation)
+    if len(cohorts) != job.federation.rounds or not all(cohorts):
+        raise SpecError(
+            f"the participation covers {sum(map(bool, cohorts))} rounds, the job has {job.federation.rounds}",
+            hint="take the participation that this job's run recorded",
+        )
+    strangers = set().union(*cohorts) - set(sites)
+    if strangers:
+        raise UnknownNameError.of("site in the participation:", min(strangers), sites)
+    return cohorts
 
 
 def task_of(blank: RoundTask, stage: Stage, site: str, found: Findings, algorithm: Algorithm) -> RoundTask:

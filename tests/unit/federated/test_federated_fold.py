@@ -317,6 +317,22 @@ def test_memory_grows_neither_with_the_model_nor_with_the_sites(tmp_path):
     assert large < 16 * BLOCK * 4
 
 
+def test_manifests_of_many_sites_are_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("archipel.federated.folding.OPEN_FILES", 5)
+    shapes = tuple((f"layer-{index}", (2,)) for index in range(200))
+
+    def peak(sites):
+        files = Files(tmp_path / str(sites), "fedavg", sites=sites, shapes=shapes)
+        order = files.order()
+        tracemalloc.start()
+        carry_out(order, files.federation, files.spool)
+        result = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return result
+
+    assert peak(200) - peak(20) < 180 * 3_000, "a manifest of 200 tensors takes 60 kB"
+
+
 def test_no_descriptor_stays_open_after_a_failure(tmp_path):
     files = Files(tmp_path, "fedavg")
     order = files.order()
