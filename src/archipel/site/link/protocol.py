@@ -55,8 +55,8 @@ RENEW = f"/{SERVICE}/Renew"
 
 MESSAGE_BYTES = 8 * CHUNK_BYTES
 """Largest message either side sends or takes; blobs move in pieces far below it."""
-_LONGEST_TEXT = 2000
-"""Characters of an error that cross the wire: gRPC carries them in a header of limited size."""
+_HEADER_BYTES = 2800
+"""Room for each text of an error on the wire: gRPC carries them in a header of 8 KiB, percent-encoded."""
 _SHARED_OPTIONS = [
     ("grpc.max_send_message_length", MESSAGE_BYTES),
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
@@ -169,8 +169,18 @@ class Servicer(Protocol):
 
 def failure_of(error: ArchipelError) -> Failure:
     """Return `error` as it crosses the wire."""
-    text, hint = error.message[:_LONGEST_TEXT], error.hint[:_LONGEST_TEXT]
-    return Failure(error=type(error).__name__, message=text, hint=hint)
+    return Failure(error=type(error).__name__, message=_cut(error.message), hint=_cut(error.hint))
+
+
+def _cut(text: str) -> str:
+    """Return as much of `text` as has room on the wire."""
+    room = _HEADER_BYTES
+    for index, character in enumerate(text):
+        plain = character.isascii() and character.isprintable() and character not in '"\\%'
+        room -= 1 if plain else 6 + 3 * len(character.encode(errors="replace"))
+        if room < 0:
+            return text[:index] + "…"
+    return text
 
 
 def error_from(failure: Failure) -> ArchipelError:

@@ -50,6 +50,7 @@ class _Inbox:
             if isinstance(value, frames.Abandon):
                 self.unwanted.set()
             else:
+                self.unwanted.clear()  # here, in the order of the stream: it was about the task before
                 self._frames.put(value)
         os._exit(0)
 
@@ -87,7 +88,6 @@ def _execute(worker: Worker, memory: CarriedMemory, request: frames.Execute, inb
             outbox.say(frames.Moved(done=min(1.0, done)))
 
     memory.carry(request.state)
-    inbox.unwanted.clear()
     try:
         update = worker.execute(request.task, progress)
         outbox.say(frames.Done(update=update, state=memory.new))

@@ -150,21 +150,26 @@ class WorkerProcess:
             prefix = await process.stdout.readexactly(frames.PREFIX_BYTES)
             body = await process.stdout.readexactly(frames.length_of(prefix))
         except asyncio.IncompleteReadError:
-            _kill(process)  # its stdout is closed: it is dead, or of no use
             raise _DiedError(await self._reap(process)) from None
         value: frames.FromWorker = frames.value_of(body, "agent")
         return value
 
     async def _reap(self, process: Process) -> int:
-        code = await process.wait()
+        try:
+            code = await asyncio.wait_for(process.wait(), _GRACE_SECONDS)
+        except TimeoutError:
+            _kill(process)  # its pipes are closed but it lives: it is of no use
+            code = await process.wait()
         if self._process is process:
             self._process = None
         return code
 
 
 def _kill(process: Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
+    # Not process.kill(): that polls first, and takes the exit code from asyncio if the process has just died.
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
 
 
 def _died(task: RoundTask, code: int) -> TaskError:

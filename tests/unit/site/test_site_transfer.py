@@ -1,0 +1,174 @@
+"""Blobs between site and control over real TLS: resumed, verified, hashed once, refused when wrong."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from archipel.data.stores.spool import Spool
+from archipel.security import site_of
+from archipel.site.link.dial import Link, dial
+from archipel.site.link.protocol import PutStart
+from archipel.site.link.transfer import fetch, send
+from archipel.spec import Blob, DigestError, LinkError, Refusal, SpecError, StateError, TrustError, digest_of
+from archipel.spec.wire import CHUNK_BYTES, Hello, Offer, Welcome
+from unit.site.site_fakes import SITE, FakeControl, utc_now
+
+BIG = bytes(range(256)) * (5 * CHUNK_BYTES // 256) + b"tail"
+
+
+@pytest.fixture
+async def control(tmp_path: Path) -> AsyncIterator[FakeControl]:
+    async with FakeControl(tmp_path / "control") as running:
+        yield running
+
+
+@pytest.fixture
+async def link(control: FakeControl, tmp_path: Path) -> AsyncIterator[Link]:
+    place = control.enrol(tmp_path / "site", {})
+    async with dial(control.address, place.credentials()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "site" / "spool")
+
+
+async def test_a_small_blob_is_sent_without_an_offer(control: FakeControl, link: Link, spool: Spool) -> None:
+    blob = spool.put(b"small")
+    await send(link, spool, "run-1", blob)
+    assert control.spool.require(blob.digest).read_bytes() == b"small"
+    assert control.offers == 0
+
+
+async def test_an_empty_blob_travels_both_ways(control: FakeControl, link: Link, spool: Spool) -> None:
+    blob = spool.put(b"")
+    await send(link, spool, "run-1", blob)
+    assert control.spool.has(blob.digest)
+    spool.drop(blob.digest)
+    await fetch(link, spool, blob)
+    assert spool.has(blob.digest)
+
+
+async def test_a_blob_that_is_there_is_not_sent_again(control: FakeControl, link: Link, spool: Spool) -> None:
+    blob = spool.put(BIG)
+    control.spool.put(BIG)
+    await send(link, spool, "run-1", blob)
+    assert control.received_bytes == 0
+
+
+async def test_a_broken_upload_goes_on_from_the_last_byte_control_holds(
+    control: FakeControl, link: Link, spool: Spool
+) -> None:
+    blob = spool.put(BIG)
+    control.cut_put_after = 2 * CHUNK_BYTES
+    with pytest.raises(LinkError):
+        await send(link, spool, "run-1", blob)
+    await send(link, spool, "run-1", blob)
+    assert control.spool.require(blob.digest).read_bytes() == BIG
+    assert control.received_bytes == len(BIG)
+
+
+async def test_a_broken_download_goes_on_from_the_last_byte_here(
+    control: FakeControl, link: Link, spool: Spool
+) -> None:
+    blob = control.spool.put(BIG)
+    control.cut_get_after = 3 * CHUNK_BYTES
+    with pytest.raises(LinkError):
+        await fetch(link, spool, blob)
+    assert spool.have(blob) > 0
+    await fetch(link, spool, blob)
+    assert spool.require(blob.digest).read_bytes() == BIG
+    assert control.sent_bytes <= len(BIG) + 2 * CHUNK_BYTES
+
+
+async def test_wrong_bytes_are_fetched_once_more(control: FakeControl, link: Link, spool: Spool) -> None:
+    blob = control.spool.put(BIG)
+    control.corrupt_gets = 1
+    await fetch(link, spool, blob)
+    assert spool.require(blob.digest).read_bytes() == BIG
+
+
+async def test_bytes_that_stay_wrong_are_refused_by_digest_and_dropped(
+    control: FakeControl, link: Link, spool: Spool
+) -> None:
+    blob = control.spool.put(BIG)
+    control.corrupt_gets = 2
+    with pytest.raises(DigestError, match=blob.digest):
+        await fetch(link, spool, blob)
+    assert spool.have(blob) == 0
+
+
+async def test_a_blob_damaged_at_the_site_is_refused_by_control(control: FakeControl, link: Link, spool: Spool) -> None:
+    blob = spool.put(BIG)
+    spool.path(blob.digest).write_bytes(b"x" + BIG[1:])
+    with pytest.raises(DigestError, match=blob.digest):
+        await send(link, spool, "run-1", blob)
+    assert not control.spool.has(blob.digest)
+
+
+async def test_a_blob_nobody_has_is_an_error_that_names_it(link: Link, spool: Spool) -> None:
+    blob = Blob(digest=digest_of(b"never"), size_bytes=5)
+    with pytest.raises(StateError, match=blob.digest):
+        await fetch(link, spool, blob)
+    with pytest.raises(StateError, match=blob.digest):
+        await send(link, spool, "run-1", blob)
+
+
+async def test_an_error_crosses_as_the_same_class_with_its_hint(control: FakeControl, link: Link) -> None:
+    control.refuse_submit = lambda _: SpecError("nö", hint="try 再")
+    with pytest.raises(SpecError, match="nö") as caught:
+        await link.submit(Refusal(run="r", round=0, site=SITE, error="DataError", message="m"))
+    assert caught.value.hint == "try 再"
+
+
+async def test_a_very_long_error_still_crosses(control: FakeControl, link: Link) -> None:
+    control.refuse_submit = lambda _: StateError("é" * 100_000, hint="h" * 100_000)
+    with pytest.raises(StateError, match="éé"):
+        await link.submit(Refusal(run="r", round=0, site=SITE, error="DataError", message="m"))
+
+
+async def test_control_knows_the_caller_by_its_certificate(control: FakeControl, link: Link) -> None:
+    attendance = await link.attend(Hello(site=SITE, agent="test"))
+    assert isinstance(await anext(attendance), Welcome)
+    assert control.hellos[0].site == SITE
+    attendance.close()
+
+
+async def test_a_start_beyond_what_is_there_is_answered_with_what_is(control: FakeControl, link: Link) -> None:
+    offer = Offer(run="r", blob=Blob(digest=digest_of(BIG), size_bytes=len(BIG)))
+    with pytest.raises(StateError, match="0 bytes are here"):
+        await link.put(PutStart(offer=offer, offset=7), iter([b"x"]))
+
+
+async def test_nobody_there_is_a_link_error(control: FakeControl, tmp_path: Path) -> None:
+    place = control.enrol(tmp_path / "other", {})
+    async with dial("127.0.0.1:9", place.credentials()) as link:
+        with pytest.raises(LinkError, match="cannot be reached"):
+            await link.offer(Offer(run="r", blob=Blob(digest=digest_of(b""), size_bytes=0)))
+
+
+async def test_a_control_plane_of_another_ca_is_not_trusted(control: FakeControl, tmp_path: Path) -> None:
+    stranger = FakeControl(tmp_path / "stranger")
+    stranger.address = control.address
+    place = stranger.enrol(tmp_path / "other", {})
+    async with dial(control.address, place.credentials()) as link:
+        with pytest.raises(TrustError, match="not trusted") as caught:
+            await link.renew("")
+        assert "join again" in caught.value.hint
+
+
+@pytest.mark.parametrize("age", [dt.timedelta(days=3), -dt.timedelta(days=3)], ids=["expired", "not yet valid"])
+async def test_a_certificate_outside_its_time_is_rejected_by_tls(
+    control: FakeControl, tmp_path: Path, age: dt.timedelta
+) -> None:
+    place = control.enrol(tmp_path / "other", {}, now=utc_now() - age)
+    assert site_of(place.credentials().certificate_pem) == SITE
+    async with dial(control.address, place.credentials()) as link:
+        with pytest.raises((LinkError, TrustError)):
+            await link.renew("")
+    assert control.renewals == 0
