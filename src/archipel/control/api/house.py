@@ -15,7 +15,6 @@ from archipel.control.services.jobs.board import Board
 from archipel.control.services.jobs.bundles import Bundles
 from archipel.control.services.jobs.planning import Planning
 from archipel.control.services.models.registry import Registry
-from archipel.control.services.rounds.holdings import Holdings
 from archipel.control.services.rounds.notices import Notices
 from archipel.control.services.rounds.report import Reports
 from archipel.control.services.rounds.runs import Runs, Tools
@@ -25,6 +24,7 @@ from archipel.control.services.sites.fleet import Fleet
 from archipel.control.services.sites.presence import Attendances
 from archipel.control.settings import Settings
 from archipel.control.store.database import Database
+from archipel.control.store.holdings import Holdings
 from archipel.control.store.lock import DatabaseLock, FolderLock
 from archipel.control.store.schema import upgrade
 from archipel.data.stores.artefacts import Artefacts
@@ -47,6 +47,7 @@ class House:
         self.sites_port = settings.sites_port
         self.spool = Spool(settings.state / "spool")
         self.artefacts = Artefacts.open(settings.artefacts_url, **settings.artefact_options)
+        self.holdings = Holdings(self.spool, self.artefacts)
         self.log = EventLog(database, clock)
         self.notices = Notices()
         self.attendances = Attendances()
@@ -54,7 +55,7 @@ class House:
         self.enrolments = Enrolments(database, self.log, authority, clock)
         self.fleet = Fleet(database, self.attendances, clock)
         self.registry = Registry(database)
-        self.bundles = Bundles(database, self.spool, self.artefacts, clock)
+        self.bundles = Bundles(database, self.spool, self.artefacts, self.holdings, clock)
         self.board = Board(database, self.log, self.bundles, self.fleet, clock)
         self.runs = Runs(self._tools(), clock, mono)
         self.standing = Standing(self.board, self.runs, self.fleet)
@@ -121,7 +122,7 @@ class House:
             fleet=self.fleet,
             attendances=self.attendances,
             registry=self.registry,
-            holdings=Holdings(self.spool, self.artefacts),
+            holdings=self.holdings,
             notices=self.notices,
             spool=self.spool,
             artefacts=self.artefacts,

@@ -7,17 +7,24 @@ from pathlib import Path
 
 from archipel.control.store import runs as rows
 from archipel.control.store.database import Database
+from archipel.control.store.holdings import Holdings
 from archipel.data.bundle import read_bundle
 from archipel.data.stores.artefacts import Artefacts
 from archipel.data.stores.spool import Spool
-from archipel.spec import Blob, StateError, failpoint
+from archipel.spec import Blob, StateError, digest_of, failpoint
+
+HOLDER = "bundles"
+"""Name under which bundles are held; none is ever let go."""
 
 
 class Bundles:
     """Keeps bundles in the artefact store, and beside it in the spool for the sites to fetch."""
 
-    def __init__(self, database: Database, spool: Spool, artefacts: Artefacts, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, database: Database, spool: Spool, artefacts: Artefacts, holdings: Holdings, clock: Callable[[], float]
+    ) -> None:
         self._database = database
+        self._holdings = holdings
         self._spool = spool
         self._artefacts = artefacts
         self._clock = clock
@@ -30,6 +37,7 @@ class Bundles:
             StorageFullError: no space; nothing is kept.
         """
         read_bundle(data)
+        self._holdings.hold(HOLDER, [digest_of(data)])
         blob = self._spool.put(data)
         self._artefacts.put_file(self._spool.require(blob.digest), blob)
         failpoint("control.bundle.after_artefact")

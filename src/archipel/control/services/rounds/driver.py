@@ -21,7 +21,6 @@ from sqlalchemy import Connection
 
 from archipel.control.services.audit import EventLog
 from archipel.control.services.rounds import traffic
-from archipel.control.services.rounds.holdings import Holdings
 from archipel.control.services.rounds.needs import Needs
 from archipel.control.services.rounds.notices import Notices
 from archipel.control.services.rounds.record import Entry, Step, keep_within
@@ -29,6 +28,7 @@ from archipel.control.services.rounds.traffic import Traffic
 from archipel.control.services.sites.presence import Attendances
 from archipel.control.store import journal
 from archipel.control.store.database import Database
+from archipel.control.store.holdings import Holdings
 from archipel.federated.coordinator import Coordinator
 from archipel.federated.port import (
     Ask,

@@ -14,10 +14,10 @@ import msgspec
 from sqlalchemy import Connection, Row
 
 from archipel.control.services.audit import EventLog, keep_within
+from archipel.control.services.jobs.bundles import HOLDER as BUNDLES
 from archipel.control.services.models.registry import Registry
 from archipel.control.services.rounds.driver import Answer, Desk, Driver
 from archipel.control.services.rounds.finishing import Finisher, model_holder
-from archipel.control.services.rounds.holdings import Holdings
 from archipel.control.services.rounds.notices import Notices
 from archipel.control.services.rounds.verification import verify
 from archipel.control.services.rounds.workshop import After, Workshop, report_holder
@@ -26,6 +26,7 @@ from archipel.control.services.sites.presence import Attendances
 from archipel.control.store import journal
 from archipel.control.store import runs as rows
 from archipel.control.store.database import Database
+from archipel.control.store.holdings import Holdings
 from archipel.data.stores.artefacts import Artefacts
 from archipel.data.stores.spool import Spool
 from archipel.federated.coordinator import Coordinator
@@ -396,7 +397,7 @@ class Runs:
             blobs = [blob.digest for blob in (model.weights, model.onnx) if blob is not None]
             self._tools.holdings.hold(model_holder(model), blobs)
         for row in found:
-            self._tools.holdings.hold("bundles", [row.bundle])
+            self._tools.holdings.hold(BUNDLES, [row.bundle])
             self._tools.holdings.hold(report_holder(row.id), self._report_blobs(row.id))
 
     def _report_blobs(self, run: str) -> list[str]:

@@ -18,7 +18,7 @@ import structlog
 
 from archipel.control.services.rounds.driver import Driver
 from archipel.control.services.rounds.finishing import Finisher
-from archipel.control.services.rounds.holdings import Holdings
+from archipel.control.store.holdings import Holdings
 from archipel.data.stores.artefacts import Artefacts
 from archipel.data.stores.spool import Spool
 from archipel.federated.fold import UnusableUpdateError
