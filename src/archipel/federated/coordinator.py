@@ -22,7 +22,7 @@ The rules it keeps:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Literal, get_args
 
 import msgspec
@@ -313,7 +313,10 @@ class Coordinator:
         return self._next(current)
 
     def _exclude(self, current: OpenRound) -> bool:
-        """Take out of the run who did not answer a prelude round; False where too few would remain."""
+        """Take out of the run who did not answer a prelude round; False where too few would remain.
+
+        So it is where a site is missing that the participation to be replayed names.
+        """
         if current.stage.kind == "initialise":
             for refusal in odd_models(current.answered):
                 current.refused[refusal.site] = refusal
@@ -324,14 +327,16 @@ class Coordinator:
         staying = set(current.answered)
         if current.stage.kind == "initialise":
             staying = set(current.cohort) - current.refused.keys()
+        if self._participation is not None and not staying.issuperset(chain.from_iterable(self._participation)):
+            return False
+        self._found.sites = tuple(sorted(staying))
+        self._members = frozenset(staying)
         for site in sorted(current.cohort):
             reason = current.refused.get(site)
             if site in staying:
                 self._excluded.pop(site, None)
             else:
                 self._excluded[site] = reason.message if reason else f"away during {current.stage.kind}"
-        self._found.sites = tuple(sorted(staying))
-        self._members = frozenset(staying)
         return True
 
     def _refused(self, current: OpenRound) -> tuple[Instruction, ...]:
@@ -369,7 +374,8 @@ class Coordinator:
                 found.manifest = next(iter(current.answered.values())).parts["model"].manifest
                 found.initial = found.model = _required(folded.model, folded)
             case "train":
-                found.model, found.state = _required(folded.model, folded), folded.state
+                state = _required(folded.state, folded) if self._algorithm.state else None
+                found.model, found.state = _required(folded.model, folded), state
                 self._folded.append(self._names(current))
                 self._losses.append(loss_of(current.stage.step, current.answered))
             case "evaluate" if current.stage.step:

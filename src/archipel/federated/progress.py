@@ -9,13 +9,16 @@ import msgspec
 
 from archipel.spec import Kind, Update
 
+HUGE = 1e290
+"""Sums of losses from here on count as overflowed."""
+
 
 class RoundLoss(msgspec.Struct, frozen=True, kw_only=True):
     """Training loss of one closed training round."""
 
     step: int
     loss: float | None
-    """Mean over the examples of the sites' last local epoch, as they were seen; None: no site reported one."""
+    """Mean over the examples of the sites' last local epoch, as they were seen; None: none reported, or overflowed."""
     sites: int
     """Sites whose updates were folded."""
 
@@ -48,6 +51,10 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 def loss_of(step: int, answered: Mapping[str, Update]) -> RoundLoss:
     """Return the training loss over the updates of a round, from their "loss_sum" and "loss_examples"."""
-    total = math.fsum(update.metrics.get("loss_sum", 0.0) for update in answered.values())
-    count = math.fsum(update.metrics.get("loss_examples", 0.0) for update in answered.values())
-    return RoundLoss(step=step, loss=total / count if count else None, sites=len(answered))
+    metrics = [update.metrics for update in answered.values()]
+    pairs = [(one.get("loss_sum", 0.0), one.get("loss_examples", 0.0)) for one in metrics]
+    # A loss that overflowed is shown as none at all: fsum would raise on it.
+    finite = [pair for pair in pairs if abs(pair[0]) < HUGE and abs(pair[1]) < HUGE]
+    total, count = (math.fsum(column) for column in zip(*finite, strict=True)) if finite else (0.0, 0.0)
+    known = len(finite) == len(pairs) and count > 0
+    return RoundLoss(step=step, loss=total / count if known else None, sites=len(answered))

@@ -36,8 +36,9 @@ from archipel.federated.port import (
     UpdateAccepted,
     UpdateRejected,
 )
+from archipel.federated.progress import loss_of
 from archipel.federated.stages import draw_cohort, share_of
-from archipel.spec import SpecError, StaleError, StateError, UnknownNameError
+from archipel.spec import SpecError, StaleError, StateError, UnknownNameError, Update
 from archipel.spec.job import FederationSpec
 
 QUORUM = {"absent": "quorum", "quorum": 0.6}
@@ -459,6 +460,14 @@ def test_a_fold_nobody_asked_for_or_without_a_result_is_an_error_and_changes_not
     assert machine.outstanding() == (fold,)
 
 
+def test_a_fold_that_forgets_the_server_state_is_an_error():
+    machine = coordinator(job({"algorithm": "fedadam"}))
+    [fold] = drive(machine, until=lambda item: isinstance(item, Fold) and item.kind == "train")
+    with pytest.raises(StateError):
+        machine.handle(RoundFolded(round=fold.round, model=blob("model")))
+    assert machine.outstanding() == (fold,)
+
+
 def test_a_failed_fold_pauses_and_is_asked_again_on_resume():
     machine = coordinator()
     [fold] = drive(machine, until=lambda item: isinstance(item, Fold) and item.kind == "train")
@@ -519,6 +528,18 @@ def test_a_recorded_participation_is_replayed_exactly():
     assert finish.model == live.model
 
 
+def test_a_replay_stops_by_name_where_a_site_it_needs_refuses():
+    machine = coordinator(participation=[SITES, SITES[:2]])
+    for task in asks(machine.start()):
+        new = machine.handle(refused(task, message="no rows") if task.site == "cid" else accepted(task))
+    [given_up] = new
+    assert isinstance(given_up, GiveUp)
+    assert "cid" in given_up.message
+    assert machine.progress().excluded == {}
+    assert [task.site for task in asks(machine.handle(RunResumed()))] == ["cid"]
+    assert drive(machine)[0].participation == (SITES, SITES[:2])
+
+
 def test_a_participation_that_does_not_fit_the_job_is_refused():
     with pytest.raises(SpecError):
         coordinator(participation=[SITES])
@@ -551,6 +572,19 @@ def test_progress_tells_where_the_run_stands():
     drive(machine)
     assert machine.progress().phase == "finished"
     assert machine.finished
+
+
+@pytest.mark.parametrize(
+    ("sums", "loss"), [((1.0, 2.0), 0.3), ((float("inf"), 1.0), None), ((float("nan"), 1.0), None), ((), None)]
+)
+def test_a_loss_that_overflowed_is_none_and_does_not_stop_the_run(sums, loss):
+    answered = {
+        str(index): Update(
+            run="r", round=1, site=str(index), kind="train", metrics={"loss_sum": value, "loss_examples": 5.0}
+        )
+        for index, value in enumerate(sums)
+    }
+    assert loss_of(1, answered).loss == loss
 
 
 def test_a_round_of_ten_thousand_sites_takes_linear_time():
