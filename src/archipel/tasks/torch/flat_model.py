@@ -1,7 +1,7 @@
 """FlatModel: an nn.Module whose weights are views into one flat tensor, so that nothing is copied a step.
 
     vector    [ trainable parameters, in the module's order | floating-point buffers of its state ]
-    gradient  [ the same parameters ]
+    gradient  [ the same parameters ]            filled from a loss by `differentiate`, in one pass
 
 What takes no part stays outside: frozen parameters, integer buffers, buffers that are not saved. They are local, and
 are put back as the task made them before each use, so that a result does not depend on what ran before it.
@@ -65,6 +65,13 @@ class FlatModel:
         self._collect()
         return np.array(self.vector.detach().cpu().numpy())
 
+    def differentiate(self, loss: Tensor) -> None:
+        """Put the loss's gradient into `gradient`; a parameter the loss does not depend on gets zeros."""
+        leaves = tuple(self._parameters.values())
+        slopes = torch.autograd.grad(loss, leaves, allow_unused=True)
+        parts = [_dense(slope, leaf).reshape(-1) for slope, leaf in zip(slopes, leaves, strict=True)]
+        torch.cat([part.to(self.gradient.dtype) for part in parts], out=self.gradient)
+
     def multipliers(self, prefixes: dict[str, float]) -> list[tuple[slice, float]]:
         """Return runs of neighbouring parameters with the same multiplier; the longest prefix of a name wins."""
         for prefix in prefixes:
@@ -90,8 +97,6 @@ class FlatModel:
         for name, parameter in self._parameters.items():
             if parameter.data_ptr() != self._views[name].data_ptr():
                 raise TaskError(f"parameter {name!r} was replaced in training", hint="change parameters in place")
-            if parameter.grad is None or parameter.grad.data_ptr() != self._slopes[name].data_ptr():
-                raise TaskError(f"the gradient of {name!r} was replaced in training", hint="leave .grad to archipel")
 
     def _choose_parameters(self, task: TorchTask) -> dict[str, Tensor]:
         chosen: dict[str, Tensor] = {}
@@ -115,9 +120,8 @@ class FlatModel:
         }
 
     def _bind(self) -> None:
-        """Move parameters and buffers into the flat tensor, and let gradients add up in the other."""
+        """Move parameters and buffers into the flat tensor."""
         self._views: dict[str, Tensor] = {}
-        self._slopes: dict[str, Tensor] = {}
         place = 0
         for name, tensor in {**self._parameters, **self._buffers}.items():
             end = place + tensor.numel()
@@ -125,9 +129,6 @@ class FlatModel:
             view.copy_(tensor.detach())
             tensor.data = view
             self._views[name] = view
-            if name in self._parameters:
-                self._slopes[name] = self.gradient[place:end].view(tensor.shape)
-                tensor.grad = self._slopes[name]
             place = end
 
     def _collect(self) -> None:
@@ -137,3 +138,9 @@ class FlatModel:
             if current.data_ptr() != self._views[name].data_ptr():
                 self._views[name].copy_(current.detach())
                 current.data = self._views[name]
+
+
+def _dense(slope: Tensor | None, leaf: Tensor) -> Tensor:
+    if slope is None:
+        return torch.zeros_like(leaf)
+    return slope.to_dense() if slope.is_sparse else slope

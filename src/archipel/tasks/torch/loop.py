@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from archipel.spec import NonFiniteError, ShapeError, require_finite
-from archipel.tasks.examples import Teller, epoch_batches, step_count
+from archipel.spec import NonFiniteError, ShapeError, TaskError, require_finite
+from archipel.tasks.examples import Rows, Teller, epoch_batches, step_count
 from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.port import LocalPlan, Progress, Samples, Trained, Vector, row_count
-from archipel.tasks.torch.batches import collate
+from archipel.tasks.torch.batches import move
 from archipel.tasks.torch.flat_model import FlatModel
 from archipel.tasks.torch.optimizer import FlatOptimizer
 from archipel.tasks.torch.task import Batch, TorchTask
@@ -40,6 +40,8 @@ class Loop:
     def run(self, start: Vector, samples: Samples, progress: Progress) -> Trained:
         """Train from `start` on `samples`."""
         rows, plan = row_count(samples), self._plan
+        if not self._model.trained:
+            raise TaskError("the model has no parameter to train", hint="let trainable() say yes to some")
         self._model.put(start)
         begin = self._weights.detach().clone()
         with user_code("parameter_groups", self._folder):
@@ -51,7 +53,7 @@ class Loop:
         with seeded(plan.seed, self._model.device):
             for epoch, chosen in epoch_batches(rows, plan):
                 step += 1
-                loss = self._learn(collate(self._task, samples, chosen, self._model.device), step)
+                loss = self._learn(self._collate(samples, chosen), step)
                 if epoch == plan.epochs - 1:
                     loss_sum += loss * len(chosen)
                     loss_examples += len(chosen)
@@ -66,9 +68,12 @@ class Loop:
         require_finite("the update", delta)
         return Trained(delta=delta, examples=rows, steps=step, loss_sum=loss_sum, loss_examples=loss_examples)
 
+    def _collate(self, samples: Samples, rows: Rows) -> Batch:
+        with user_code("collate", self._folder):
+            return move(self._task.collate(samples, rows), self._model.device)
+
     def _learn(self, batch: Batch, step: int) -> float:
         """Put the gradient of the batch's loss into the model's gradient; return the loss."""
-        self._model.gradient.zero_()
         with user_code("loss", self._folder):
             loss: Any = self._task.loss(self._model.module, batch)
             if not isinstance(loss, Tensor) or loss.ndim != 0:
@@ -80,10 +85,9 @@ class Loop:
                     f"the loss is {value} at step {step}",
                     hint="lower the learning rate, clip gradients or check the data",
                 )
-            loss.backward()  # type: ignore[no-untyped-call]
+            self._model.differentiate(loss)
         return value
 
-    @torch.no_grad()
     def _shape_gradient(self, begin: Tensor) -> None:
         """Clip the gradient, then add the proximal term and the correction, in place."""
         gradient, plan = self._model.gradient, self._plan

@@ -20,7 +20,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class FlatOptimizer:
-    """Steps on a tensor in place; the gradient given to `step` is used up."""
+    """Steps on a tensor that asks for no gradient, in place; the gradient given to `step` is used up."""
 
     def __init__(
         self, local: LocalTraining, learning_rate: float, vector: Tensor, parts: Sequence[tuple[slice, float]] = ()
@@ -33,7 +33,6 @@ class FlatOptimizer:
         self._first = torch.zeros_like(vector) if adaptive or local.momentum else None
         self._second = torch.zeros_like(vector) if adaptive else None
 
-    @torch.no_grad()
     def step(self, gradient: Tensor) -> None:
         """Move the tensor one step."""
         self._steps += 1
