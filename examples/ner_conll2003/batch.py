@@ -13,8 +13,9 @@ from torch import Tensor
 class Batch:
     """Several windows. N words over all of them, S sentences, T words in the longest."""
 
-    pieces: Tensor  # (windows, pieces), trimmed to the longest window
-    piece_places: Tensor  # flat places in pieces of all pieces of core words
+    pieces: Tensor  # (P,) of all windows, end to end
+    piece_lengths: Tensor  # (windows,): how many are of each
+    piece_places: Tensor  # places in pieces of all pieces of core words
     piece_words: Tensor  # ... and the word, of N, that each belongs to
     letters: Tensor  # (N, letters)
     shapes: Tensor  # (N,)
@@ -23,20 +24,18 @@ class Batch:
     tags: Tensor  # (S, T)
     mask: Tensor  # (S, T), true on words
     lengths: Tensor  # (S,), on the CPU because packing wants it there
-    rows: Tensor  # (S,): the window of each sentence
 
     @classmethod
     def of(cls, rows: Mapping[str, Tensor]) -> Batch:
         """Drop all padding of rows as `encode.to_rows` lays them out."""
-        pieces = rows["pieces"].long()
-        pieces = pieces[:, : int((pieces != 0).sum(1).max())]
-        owners = rows["owners"].long()[:, : pieces.shape[1]]
+        used = rows["pieces"] != 0
+        owners = rows["owners"].long()
         numbers = rows["sentences"].long()
         real = numbers > 0
         words = real.sum(1)
         before = torch.cumsum(words, 0) - words
-        owned = owners > 0
-        global_words = owners - 1 + before.unsqueeze(1)
+        piece_words = (owners - 1 + before.unsqueeze(1))[used]
+        owned = owners[used] > 0
 
         most = int(numbers.max())
         keys = torch.arange(len(numbers), device=numbers.device).unsqueeze(1) * most + numbers - 1
@@ -49,9 +48,10 @@ class Batch:
         tags[slots] = rows["tags"].long()[real]
         steps = torch.arange(longest, device=slots.device)
         return cls(
-            pieces=pieces,
-            piece_places=owned.flatten().nonzero().squeeze(1),
-            piece_words=global_words[owned],
+            pieces=rows["pieces"][used].long(),
+            piece_lengths=used.sum(1),
+            piece_places=owned.nonzero().squeeze(1),
+            piece_words=piece_words[owned],
             letters=rows["letters"][real].long(),
             shapes=rows["shapes"][real].long(),
             places=rows["places"][real].long(),
@@ -59,18 +59,4 @@ class Batch:
             tags=tags.view(len(lengths), longest),
             mask=steps < lengths.unsqueeze(1),
             lengths=lengths.cpu(),
-            rows=(keys[real] // most)[starts],
         )
-
-
-def length_groups(lengths: Tensor, waste: float) -> list[Tensor]:
-    """Rows whose lengths differ by no more than the factor ``waste``, shortest first."""
-    order = torch.argsort(lengths, stable=True)
-    groups: list[list[int]] = []
-    bound = -1.0
-    for row, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
-        if length > bound:
-            groups.append([])
-            bound = waste * length
-        groups[-1].append(row)
-    return [torch.tensor(group, device=lengths.device) for group in groups]

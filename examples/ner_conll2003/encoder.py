@@ -1,8 +1,8 @@
 """The pretrained encoder: MiniLM-L6 (BERT's layout, 384 wide), read from safetensors.
 
-It is written out here because attention decides the speed on a CPU: plain
-products in bfloat16 take half the time of PyTorch's fused attention when it is
-trained, and windows without padding need no mask at all.
+It is written out here because a CPU's time decides what can be trained on it. Windows are laid end to end, so nothing
+is computed on padding and only attention, which keeps to its window, knows where one ends. Plain products in bfloat16
+take half the time of PyTorch's fused attention when it is trained.
 """
 
 from __future__ import annotations
@@ -55,12 +55,13 @@ class Dropout(nn.Module):
         super().__init__()
         self.share = share
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(rows, length, width) to the same shape."""
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """(places, width) of windows laid end to end, to the same shape."""
         if not self.training or not self.share:
             return x
-        kept = torch.rand(x.shape[0], 1, x.shape[2], device=x.device) >= self.share
-        return x * (kept.to(x.dtype) / (1 - self.share))
+        kept = torch.rand(len(lengths), x.shape[1], device=x.device) >= self.share
+        scale = kept.to(x.dtype) / (1 - self.share)
+        return x * torch.repeat_interleave(scale, lengths, dim=0, output_size=len(x))
 
 
 class Layer(nn.Module):
@@ -76,28 +77,26 @@ class Layer(nn.Module):
         self.norm_out = nn.LayerNorm(WIDTH, eps=1e-12)
         self.dropout = Dropout(dropout)
 
-    def attend(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """Mix places of the same window."""
-        rows, length, _ = x.shape
-        split = self.qkv(x).view(rows, length, 3, HEADS, WIDTH // HEADS)
-        q, k, v = split.permute(2, 0, 3, 1, 4)
-        scores = (q * (WIDTH // HEADS) ** -0.5) @ k.transpose(-1, -2)
-        if bias is not None:
-            scores = scores + bias.to(scores.dtype)
-        mixed = torch.softmax(scores, dim=-1, dtype=scores.dtype) @ v
-        joined: Tensor = mixed.transpose(1, 2).reshape(rows, length, WIDTH)
-        return joined
-
-    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """(rows, length, width) to the same shape."""
-        x = self.norm(x + self.dropout(self.out(self.attend(x, bias))))
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """(places, width) of windows laid end to end, to the same shape."""
+        mixed = [attend(window) for window in self.qkv(x).split(lengths.tolist())]
+        x = self.norm(x + self.dropout(self.out(torch.cat(mixed)), lengths))
         inner = nn.functional.gelu(self.rise(x))
-        normed: Tensor = self.norm_out(x + self.dropout(self.fall(inner)))
+        normed: Tensor = self.norm_out(x + self.dropout(self.fall(inner), lengths))
         return normed
 
 
+def attend(window: Tensor) -> Tensor:
+    """Mix the places of one window, (length, 3 * width) to (length, width)."""
+    q, k, v = window.view(len(window), 3, HEADS, WIDTH // HEADS).permute(1, 2, 0, 3)
+    scores = (q * (WIDTH // HEADS) ** -0.5) @ k.transpose(-1, -2)
+    mixed = torch.softmax(scores, dim=-1, dtype=scores.dtype) @ v
+    joined: Tensor = mixed.transpose(0, 1).reshape(len(window), WIDTH)
+    return joined
+
+
 class Encoder(nn.Module):
-    """Piece ids (0 is padding) to the states of every layer."""
+    """Piece ids of windows laid end to end, to the states of every layer."""
 
     def __init__(self, dropout: float = 0.1) -> None:
         super().__init__()
@@ -108,16 +107,14 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(dropout) for _ in range(LAYERS))
         self.dropout = Dropout(dropout)
 
-    def forward(self, pieces: Tensor) -> list[Tensor]:
-        """One tensor (rows, length, width) a layer."""
-        places = torch.arange(pieces.shape[1], device=pieces.device)
+    def forward(self, pieces: Tensor, lengths: Tensor) -> list[Tensor]:
+        """One tensor (places, width) a layer, for windows of the given lengths."""
+        places = torch.cat([torch.arange(length, device=pieces.device) for length in lengths.tolist()])
         x = self.table(pieces) + self.position(places) + self.kind
-        x = self.dropout(self.norm(x))
-        padding = pieces == 0
-        bias = padding[:, None, None].float() * -1e4 if bool(padding.any()) else None
+        x = self.dropout(self.norm(x), lengths)
         states = []
         for layer in self.layers:
-            x = layer(x, bias)
+            x = layer(x, lengths)
             states.append(x)
         return states
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from .batch import Batch, length_groups
+from .batch import Batch
 from .conll import TAGS
 from .crf import Crf
 from .encode import ALPHABET, PLACES, SHAPES
@@ -52,28 +52,20 @@ class Tagger(nn.Module):
         self.score = nn.Linear(2 * hidden, len(TAGS))
         self.crf = Crf(TAGS)
 
-    def pieces(self, pieces: Tensor) -> Tensor:
-        """A vector for each piece, (rows * length, width): the mix of the encoder's layers."""
-        # Without padding there is no mask, which a CPU prefers to fewer, larger products.
-        waste = 1.0 if pieces.device.type == "cpu" else 8.0
-        lengths = (pieces != 0).sum(1)
+    def pieces(self, batch: Batch) -> Tensor:
+        """A vector for each piece, (pieces, width): the mix of the encoder's layers."""
+        pieces = batch.pieces
         if self.training:
-            hidden = (torch.rand(pieces.shape, device=pieces.device) < self.hide) & (pieces != 0)
+            hidden = torch.rand(pieces.shape, device=pieces.device) < self.hide
             pieces = pieces.masked_fill(hidden, MASK_PIECE)
         weights = torch.softmax(self.mix, dim=0)
-        mixed = weights.new_zeros(pieces.numel(), WIDTH)
         with torch.autocast(pieces.device.type, torch.bfloat16, enabled=self.brief):
-            for group in length_groups(lengths, waste):
-                longest = int(lengths[group].max())
-                states = self.encoder(pieces[group, :longest])
-                mix = torch.stack([w * s for w, s in zip(weights, states, strict=True)]).sum(0)
-                places = group.unsqueeze(1) * pieces.shape[1] + torch.arange(longest).to(group)
-                mixed = mixed.index_copy(0, places.flatten(), mix.flatten(0, 1).float())
-        return mixed
+            states = self.encoder(pieces, batch.piece_lengths)
+        return torch.stack([w * s.float() for w, s in zip(weights, states, strict=True)]).sum(0)
 
     def words(self, batch: Batch) -> Tensor:
         """A vector for each word: the mean of its pieces."""
-        parts = self.pieces(batch.pieces)[batch.piece_places]
+        parts = self.pieces(batch)[batch.piece_places]
         count = len(batch.slots)
         total = parts.new_zeros(count, WIDTH).index_add_(0, batch.piece_words, parts)
         return total / torch.bincount(batch.piece_words, minlength=count).unsqueeze(1)

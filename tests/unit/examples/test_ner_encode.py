@@ -16,7 +16,6 @@ TAGS = load_object(EXAMPLE, "conll.py", "TAGS")
 parse = load_object(EXAMPLE, "conll.py", "parse")
 encode = {name: load_object(EXAMPLE, "encode.py", name) for name in ("to_rows", "shape_of", "letters_of", "Vocabulary")}
 Batch = load_object(EXAMPLE, "batch.py", "Batch")
-length_groups = load_object(EXAMPLE, "batch.py", "length_groups")
 
 TEXT = "Ada I-PER\nQuill I-PER\nsleeps O\n\nFarhaven I-LOC\n\n-DOCSTART- O\n\nNobody O\nsings O\n"
 
@@ -47,7 +46,7 @@ def test_a_batch_keeps_sentences_apart(rows):
 
 def test_every_piece_finds_its_word(rows):
     batch = Batch.of(rows)
-    pieces = batch.pieces.flatten()[batch.piece_places]
+    pieces = batch.pieces[batch.piece_places]
     words = ["" for _ in batch.slots]
     for piece, word in zip(pieces.tolist(), batch.piece_words.tolist(), strict=True):
         words[word] += chr(piece + 96)
@@ -75,8 +74,3 @@ def test_letters_of_a_long_word_keep_both_ends():
     letters = encode["letters_of"]("a" * 30 + "z")
     assert len(letters) == 20
     assert letters[-1] == encode["letters_of"]("z")[0]
-
-
-def test_groups_hold_every_row_once():
-    groups = length_groups(torch.tensor([10, 50, 11, 48, 10]), 1.25)
-    assert [group.tolist() for group in groups] == [[0, 4, 2], [3, 1]]
