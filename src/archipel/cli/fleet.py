@@ -49,6 +49,8 @@ class FleetState(Value, frozen=True, kw_only=True, tag_field="type", tag="fleet/
     """Sites that have joined."""
     run: str | None = None
     """The run under way, or the last one."""
+    reported: str | None = None
+    """The last run whose report was written."""
     spent: dict[str, float] = field(default_factory=dict)
     """Phase → wall seconds spent on the present run by the commands so far."""
 

@@ -111,6 +111,7 @@ class LocalRun:
             with self.phase("reference"):
                 pooled = self._end_reference(reference)
             self._finish(self, client, ended, pooled)
+            self.fleet.change(reported=run.id)
 
     def _open(self) -> None:
         state = self.fleet.state
@@ -167,15 +168,11 @@ class LocalRun:
         bundle = client.upload_bundle(pack_bundle(self.folder, self.job.task.include))
         state = self.fleet.state
         earlier = None if state is None or state.run is None else client.run(state.run)
-        if earlier is not None and earlier.state != "finished":
+        if earlier is not None and state is not None and state.reported != earlier.id:
             if (earlier.job_digest, earlier.bundle) == (self.job.digest, bundle.digest):
                 self._say(f"going on with run {earlier.id}")
-                return client.resume(earlier.id) if earlier.state in ENDED else earlier
-            if earlier.state not in ENDED:
-                client.stop(earlier.id)
-            self._say(
-                f"run {earlier.id} of an earlier version of the job is stopped, and goes on only by `archipel resume`"
-            )
+                return client.resume(earlier.id) if earlier.state in {"stopped", "failed"} else earlier
+            self._leave_behind(client, earlier)
         self._refuse_new("there is no unfinished run")
         with self.phase("plan"):
             self._show_plan(client)
@@ -184,6 +181,14 @@ class LocalRun:
         self.spent = kept
         self.fleet.change(run=run.id, spent=kept)
         return run
+
+    def _leave_behind(self, client: Client, earlier: RunView) -> None:
+        self._refuse_new(f"the job has changed since run {earlier.id}")
+        if earlier.state == "finished":
+            return
+        if earlier.state not in ENDED:
+            client.stop(earlier.id)
+        self._say(f"run {earlier.id} of an earlier version of the job is stopped; this is a new run")
 
     def _refuse_new(self, reason: str) -> None:
         if self._only_unfinished:
