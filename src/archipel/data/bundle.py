@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from archipel.data.stores.spool import full_disk_named
 from archipel.spec import DigestError, SpecError, TrustError
 
 LIMIT_BYTES = 64 * 1024 * 1024
@@ -58,18 +59,21 @@ def open_bundle(data: bytes, target: Path) -> None:
     Raises:
         TrustError: something about the archive is not as `pack_bundle` makes it.
         DigestError: `target` exists and differs.
+        StorageFullError: there is no room for it; nothing is left behind.
     """
     members = read_bundle(data)
     if target.exists():
         _compare(members, target)
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".bundle-", dir=target.parent))
+    with full_disk_named(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".bundle-", dir=target.parent))
     try:
-        for name, content in members.items():
-            file = scratch / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+        with full_disk_named(target.parent):
+            for name, content in members.items():
+                file = scratch / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
         try:
             os.rename(scratch, target)  # noqa: PTH104 (Path.rename hides that this is the one atomic step)
         except OSError:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import multiprocessing
 import os
 import stat
 import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from archipel.data.bundle import LIMIT_BYTES, open_bundle, pack_bundle, read_bundle
-from archipel.spec import DigestError, SpecError, TrustError
+from archipel.spec import DigestError, SpecError, StorageFullError, TrustError
 
 
 def fill(folder, files):
@@ -162,6 +164,21 @@ def test_unpacking_twice_is_fine_and_a_change_in_between_is_found(tmp_path):
     (target / "a.py").write_bytes(b"2")
     with pytest.raises(DigestError, match="was changed"):
         open_bundle(data, target)
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    data = pack_bundle(fill(tmp_path / "job", {"a.py": b"1", "b.py": b"2"}), ["*.py"])
+    write = Path.write_bytes
+
+    def full(self, content):
+        if self.name == "b.py":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageFullError):
+        open_bundle(data, tmp_path / "site" / "bundle")
+    assert not list((tmp_path / "site").iterdir())
 
 
 def test_several_processes_may_unpack_the_same_bundle(tmp_path):

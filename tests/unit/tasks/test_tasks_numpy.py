@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tasks_benches import FEATURES, LABELS, MATRIX, STATISTICS, Clouds, NumpyBench, a_job, columns_of, site_data
 
-from archipel.spec import DataError, LocalTraining, NonFiniteError, ShapeError, TaskError
+from archipel.spec import DataError, LocalTraining, NonFiniteError, ShapeError, StorageFullError, TaskError
 from archipel.tasks.conformance import moved, plan
 from archipel.tasks.examples import epoch_batches
 from archipel.tasks.labels import encode_labels
@@ -195,6 +195,12 @@ def test_the_export_has_the_same_bytes_each_time(tmp_path):
     for name in ("a", "b"):
         adapter.export(adapter.initial(0), tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_a_full_disk_is_named_as_such():
+    adapter = NumpyBench().open(np.arange(60), np.arange(60))
+    with pytest.raises(StorageFullError):
+        adapter.export(adapter.initial(0), Path("/dev/full"))
 
 
 def test_data_are_read_once_and_only_when_needed(tmp_path):

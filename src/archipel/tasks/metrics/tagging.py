@@ -1,5 +1,6 @@
 """Tagging: words and entities of sequences, from sums that add over sites.
 
+    tagging.examples    words
     tagging.confusion   (tags, tags): words by true tag (row) and predicted tag (column)
     tagging.entities    (types, 3): per entity type in alphabetical order: found rightly, predicted, true
 
@@ -47,13 +48,17 @@ class Tagging:
         count = len(self._tags)
         cells = labels[words] * count + chosen[words]
         confusion = np.bincount(cells, minlength=count * count).reshape(count, count).astype(np.float64)
-        return {"tagging.confusion": confusion, "tagging.entities": self._entities(chosen, labels)}
+        return {
+            "tagging.examples": np.array(float(words.sum())),
+            "tagging.confusion": confusion,
+            "tagging.entities": self._entities(chosen, labels),
+        }
 
     def summary(self, sums: Mapping[str, Array]) -> dict[str, float]:
         """Return examples (words), micro and macro F1 over tags, and the entities' precision, recall and F1."""
         confusion = sums["tagging.confusion"]
         right, predicted, true = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
-        words = float(confusion.sum())
+        words = float(sums["tagging.examples"])
         figures = {"examples": words}
         if words:
             present = (predicted + true) > 0

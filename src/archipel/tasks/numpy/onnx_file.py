@@ -17,6 +17,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from archipel.data.stores.spool import full_disk_named
 from archipel.spec import ShapeError
 from archipel.spec.tensors import views
 from archipel.tasks.numpy.network import Network
@@ -44,7 +45,8 @@ def write_onnx(network: Network, weights: Weights, task: NumpyTask, target: Path
             top = graph.add("Tanh" if network.activation == "tanh" else "Relu", top)
     (output,) = task.outputs
     graph.add("Softmax", top, out=output, axis=1)
-    target.write_bytes(graph.finish(output, network.outputs))
+    with full_disk_named(target.parent):
+        target.write_bytes(graph.finish(output, network.outputs))
 
 
 class _Graph:

@@ -15,6 +15,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from archipel.data.stores.spool import full_disk_named
 from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.port import Samples, row_count
 from archipel.tasks.torch.batches import collate
@@ -63,7 +64,8 @@ def write_onnx(task: TorchTask, model: nn.Module, samples: Samples, target: Path
             # The exporter wraps what went wrong in a page of advice for its own developers.
             raise error.__cause__ or error from None
     assert program is not None
-    target.write_bytes(cleaned(program.model_proto, varying=bool(task.dynamic)))
+    with full_disk_named(target.parent):
+        target.write_bytes(cleaned(program.model_proto, varying=bool(task.dynamic)))
 
 
 def cleaned(model: onnx.ModelProto, *, varying: bool) -> bytes:
