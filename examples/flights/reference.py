@@ -1,7 +1,7 @@
 """The pooled reference: one model from all airlines' flights in one place, as no one may have it in real life.
 
 Same task, contract, split and budget as the federation, taken from job.toml; the rows come from the public package,
-never from a site. It is what the federated model is measured against.
+never from a site. How rows are pooled and trained on is as in ../islands/reference.py, and taken from there.
 
     python examples/flights/reference.py          # prints the scores as JSON
 """
@@ -10,74 +10,35 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from archipel.data.contract import check_contract
 from archipel.data.readers.csv_table import Table
 from archipel.data.site_data import SiteData
-from archipel.site.worker.schedule import learning_rate, stream
 from archipel.spec import JobSpec, read_job
-from archipel.tasks.load import gather_statistics, load_object, load_task, open_adapter
-from archipel.tasks.metrics import summarise
-from archipel.tasks.port import Adapter, LocalPlan, Weights
+from archipel.tasks.load import load_object
 
 FOLDER = Path(__file__).resolve().parent
+ISLANDS = FOLDER.parent / "islands"
 
 
 def reference(data: Path | None, seed: int) -> dict[str, Any]:
     """Return the pooled model's figures on everyone's test rows and on each airline's."""
     job = read_job(FOLDER / "job.toml")
-    task = load_task(FOLDER, job.task.code, job.task.options)
-    airlines = read_sites(job, data)
-    everyone = pool(airlines)
-    statistics = gather_statistics(task, everyone)
-    adapter = open_adapter(job, task, everyone, statistics)
-    weights = train(job, adapter, seed)
-    figures = summarise(adapter.evaluate(weights))
-    by_airline = {
-        name: {"own": summarise(open_adapter(job, task, airline, statistics).evaluate(weights)), "everyone": figures}
-        for name, airline in airlines.items()
-    }
-    return {"everyone": figures, "own": figures, "sites": by_airline}
+    scores: dict[str, Any] = load_object(ISLANDS, "reference.py", "score")(job, FOLDER, read_sites(job, data), seed)
+    return scores
 
 
 def read_sites(job: JobSpec, data: Path | None) -> dict[str, SiteData]:
     """Return airline → its rows after the contract's check, as the site itself would read them."""
-    sites = {}
     header = load_object(FOLDER, "prepare.py", "HEADER")
+    sites = {}
     for name, rows in load_object(FOLDER, "prepare.py", "read_airlines")(data).items():
         texts = dict(zip(header, map(list, zip(*rows, strict=True)), strict=True))
-        table = Table(rows=len(rows), columns=texts)
-        checked = check_contract(table, job.data.contract, job.data.dataset)
+        checked = check_contract(Table(rows=len(rows), columns=texts), job.data.contract, job.data.dataset)
         sites[name] = SiteData(site=name, path=FOLDER, columns=checked.columns, row_ids=checked.row_ids)
     return sites
-
-
-def pool(sites: Mapping[str, SiteData]) -> SiteData:
-    """Lay all rows end to end; each keeps its row id, so that the same rows are held out as at its site."""
-    parts = list(sites.values())
-    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
-    return SiteData(site="pooled", path=FOLDER, columns=columns, row_ids=np.concatenate([p.row_ids for p in parts]))
-
-
-def train(job: JobSpec, adapter: Adapter, seed: int) -> Weights:
-    """Train for as many epochs as the federation, each round at that round's learning rate."""
-    federation = job.federation
-    weights = adapter.initial(seed)
-    for step in range(1, federation.rounds + 1):
-        plan = LocalPlan(
-            local=federation.local,
-            learning_rate=learning_rate(federation.local, step, federation.rounds),
-            epochs=federation.local.epochs,
-            seed=stream(seed, step, "pooled"),
-        )
-        trained = adapter.train(weights, plan, lambda _share: None)
-        weights = Weights(manifest=weights.manifest, vector=weights.vector + trained.delta)
-    return weights
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from archipel.spec import JobSpec, read_job
 from archipel.tasks.load import gather_statistics, load_object, load_task, open_adapter
 from archipel.tasks.metrics import summarise
 from archipel.tasks.port import Adapter, LocalPlan, Weights
+from archipel.tasks.threads import settle_threads
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -31,18 +32,21 @@ FOLDER = Path(__file__).resolve().parent
 def reference(data: Path | None, seed: int) -> dict[str, Any]:
     """Return the pooled model's figures on everyone's test rows and on each island's."""
     job = read_job(FOLDER / "job.toml")
-    task = load_task(FOLDER, job.task.code, job.task.options)
-    islands = read_sites(job, data)
-    everyone = pool(islands)
+    return score(job, FOLDER, read_sites(job, data), seed)
+
+
+def score(job: JobSpec, folder: Path, sites: Mapping[str, SiteData], seed: int) -> dict[str, Any]:
+    """Train the task in `folder` on all sites' rows; return its figures on them together and apart."""
+    settle_threads(job.task.framework)
+    task = load_task(folder, job.task.code, job.task.options)
+    everyone = pool(sites)
     statistics = gather_statistics(task, everyone)
     adapter = open_adapter(job, task, everyone, statistics)
     weights = train(job, adapter, seed)
     figures = summarise(adapter.evaluate(weights))
-    by_island = {
-        name: {"own": summarise(open_adapter(job, task, island, statistics).evaluate(weights)), "everyone": figures}
-        for name, island in islands.items()
-    }
-    return {"everyone": figures, "own": figures, "sites": by_island}
+    own = {name: summarise(open_adapter(job, task, data, statistics).evaluate(weights)) for name, data in sites.items()}
+    by_site = {name: {"everyone": figures, "own": found} for name, found in own.items()}
+    return {"everyone": figures, "own": figures, "sites": by_site}
 
 
 def read_sites(job: JobSpec, data: Path | None) -> dict[str, SiteData]:
