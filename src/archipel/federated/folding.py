@@ -51,6 +51,8 @@ from archipel.spec.job import FederationSpec
 
 OPEN_FILES = 256
 """More update files than this are opened for each block instead of being held open."""
+MAX_SUMS_BYTES = 256 * 1024 * 1024
+"""Sums are read whole, one site at a time: more than this from one site is refused, not read."""
 _SAME_MODEL = "the task must build the same model at every site"
 
 
@@ -175,9 +177,13 @@ def _add(order: Fold, spool: Spool) -> RoundFolded:
 
 
 def _sums(update: Update, spool: Spool) -> dict[str, npt.NDArray[Any]]:
-    data = spool.require(update.parts["sums"].blob.digest).read_bytes()
+    path = spool.require(update.parts["sums"].blob.digest)
+    size = path.stat().st_size
+    if size > MAX_SUMS_BYTES:
+        message = f"sums of {update.site} take {size} bytes, at most {MAX_SUMS_BYTES} are read"
+        raise ShapeUpdateError(update.site, message, hint="let the task return fewer or coarser sums")
     try:
-        return unpack(data)
+        return unpack(path.read_bytes())
     except SpecError as error:
         raise ShapeUpdateError(update.site, f"sums of {update.site}: {error.message}", hint=error.hint) from error
 

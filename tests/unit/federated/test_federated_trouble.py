@@ -86,3 +86,47 @@ def test_a_kill_before_the_result_is_in_place_changes_nothing(tmp_path):
     assert again.returncode == 0, again.stderr
     spool = Spool(tmp_path / "elsewhere")
     assert again.stdout.strip() == encode(carry_out(make_order(spool), FEDERATION, spool)).decode()
+
+
+BITS = """
+import hashlib
+import numpy as np
+from archipel.federated.algorithms import BUILT_IN
+from archipel.federated.fold import fold_arrays
+from archipel.federated.port import RoundFacts
+chance = np.random.default_rng(3)
+hash = hashlib.sha256()
+for name in sorted(BUILT_IN):
+    algorithm, state = BUILT_IN[name]({}), None
+    model = chance.standard_normal(5_003).astype(np.float32)
+    for step in (1, 2):
+        updates = {
+            f"s{index:02}": (index + 0.5, {
+                part: chance.standard_normal(model.size).astype(np.float32)
+                for part in (*algorithm.weighted, *algorithm.uniform)
+            })
+            for index in range(66)
+        }
+        model, state = fold_arrays(algorithm, RoundFacts(step=step, cohort=66, population=80), updates, model, state)
+        for vector in (model, *state.values()):
+            hash.update(vector.tobytes())
+print(hash.hexdigest())
+"""
+
+
+def test_bits_depend_neither_on_vector_instructions_nor_on_threads():
+    """Two machines, or an upgrade of one, must agree on a model to the last bit."""
+    features = np._core._multiarray_umath.__cpu_features__
+    present = [name for name in np._core._multiarray_umath.__cpu_dispatch__ if features.get(name)]
+    found = set()
+    for environment in (
+        {"OPENBLAS_NUM_THREADS": "1"},
+        {"OPENBLAS_NUM_THREADS": "2"},
+        {"NPY_DISABLE_CPU_FEATURES": " ".join(present)},
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", BITS], capture_output=True, text=True, env=os.environ | environment, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        found.add(done.stdout.strip())
+    assert len(found) == 1
