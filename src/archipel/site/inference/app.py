@@ -68,11 +68,11 @@ def ready(state: State) -> Answer:
 
 
 @get(["/v2/models/{name:str}", "/v2/models/{name:str}/versions/{version:str}"], sync_to_thread=False)
-def describe(state: State, name: str, version: str | None = None) -> dict[str, Any]:
+def describe(request: Asked) -> dict[str, Any]:
     """Describe a model's inputs and outputs."""
-    model: Model = state.models.find(name, version)
+    model = _model(request)
     return {
-        "name": name,
+        "name": model.served.name,
         "versions": [str(model.served.version)],
         "platform": "onnx_onnxv1",
         "inputs": msgspec.to_builtins(model.inputs),
@@ -81,10 +81,9 @@ def describe(state: State, name: str, version: str | None = None) -> dict[str, A
 
 
 @get(["/v2/models/{name:str}/ready", "/v2/models/{name:str}/versions/{version:str}/ready"], sync_to_thread=False)
-def model_ready(state: State, name: str, version: str | None = None) -> dict[str, Any]:
+def model_ready(request: Asked) -> dict[str, Any]:
     """Say that a model answers (404 if it does not)."""
-    state.models.find(name, version)
-    return {"name": name, "ready": True}
+    return {"name": _model(request).served.name, "ready": True}
 
 
 @post(
@@ -92,9 +91,9 @@ def model_ready(state: State, name: str, version: str | None = None) -> dict[str
     status_code=200,
     request_max_body_size=LIMIT_BYTES,
 )
-async def infer(request: Asked, state: State, name: str, version: str | None = None) -> dict[str, Any]:
+async def infer(request: Asked) -> dict[str, Any]:
     """Answer a question."""
-    model: Model = state.models.find(name, version)
+    model = _model(request)
     if "inference-header-content-length" in request.headers:
         raise SpecError("binary tensors are not taken here: send them as JSON (binary_data=False)")
     question = _question(await request.body())
@@ -103,7 +102,7 @@ async def infer(request: Asked, state: State, name: str, version: str | None = N
         raise SpecError("an input is given twice")
     wanted = tuple(output.name for output in question.outputs)
     results = await asyncio.to_thread(model.answer, arrays, wanted)
-    answer: dict[str, Any] = {"model_name": name, "model_version": str(model.served.version)}
+    answer: dict[str, Any] = {"model_name": model.served.name, "model_version": str(model.served.version)}
     if question.id:
         answer["id"] = question.id
     tensors = [msgspec.to_builtins(from_array(output, array)) for output, array in results.items()]
@@ -121,6 +120,12 @@ def make_app(models: Models) -> Litestar:
         openapi_config=None,
         logging_config=None,
     )
+
+
+def _model(request: Asked) -> Model:
+    """Return the model a path names."""
+    models: Models = request.app.state.models
+    return models.find(request.path_params["name"], request.path_params.get("version"))
 
 
 def _question(body: bytes) -> Question:

@@ -20,6 +20,7 @@ from archipel.site.inference.app import make_app
 from archipel.site.inference.models import Models
 
 HOST = "127.0.0.1"
+_TICK_SECONDS = 0.005
 
 
 class _Server(uvicorn.Server):
@@ -46,10 +47,13 @@ class InferenceServer:
     @classmethod
     async def start(cls, models: Models, port: int = 0) -> Self:
         """Start to answer with `models`, on `port` if it is free, else on a free one."""
-        listening = _listen(port)
         config = uvicorn.Config(make_app(models), log_config=None, access_log=False, lifespan="off", ws="none")
         server = _Server(config)
+        listening = _listen(port)
         task = asyncio.get_running_loop().create_task(server.serve(sockets=[listening]))
+        # uvicorn tells nobody when it has started; before that it cannot be stopped either.
+        while not server.started and not task.done():  # noqa: ASYNC110
+            await asyncio.sleep(_TICK_SECONDS)
         return cls(server, task, listening.getsockname()[1])
 
     async def stop(self) -> None:
