@@ -16,6 +16,7 @@ from archipel.data.site_data import SiteData
 from archipel.spec import ShapeError, TaskError
 from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.port import LocalPlan, Progress, Samples, Split, Sums, Task, row_count
+from archipel.tasks.randomness import READING, seeded_draws
 
 Rows = npt.NDArray[np.int64]
 
@@ -25,7 +26,7 @@ PROGRESS_STEP = 0.01
 
 def read_split(task: Task, data: SiteData, statistics: Sums) -> Split:
     """Let the task read its site's data, and check that what it returns can be used."""
-    with user_code("read", task_folder(task)):
+    with user_code("read", task_folder(task)), seeded_draws(READING):
         split: Any = task.read(data, dict(statistics))
     if not isinstance(split, Split):
         raise TaskError(f"read() returned {type(split).__name__}", hint="return archipel.tasks.port.Split")

@@ -27,6 +27,7 @@ from archipel.data.site_data import SiteData
 from archipel.spec import JobSpec, MissingExtraError, ShapeError, TaskError, UnknownNameError, require_finite
 from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.port import Adapter, Sums, Task
+from archipel.tasks.randomness import READING, seeded_draws
 
 
 def load_task(folder: Path, entry: str, options: Mapping[str, Any]) -> Task:
@@ -65,7 +66,7 @@ def load_object(folder: Path, file: str, name: str) -> Any:
 
 def gather_statistics(task: Task, data: SiteData) -> Sums:
     """Return the task's sums over this site's rows, as float64 arrays that can be added over sites."""
-    with user_code("statistics", task_folder(task)):
+    with user_code("statistics", task_folder(task)), seeded_draws(READING):
         raw: Any = task.statistics(data)
     if not isinstance(raw, Mapping):
         raise ShapeError("statistics() must return a mapping of name to array", hint="return {} to ask for none")

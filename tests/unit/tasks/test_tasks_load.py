@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from tasks_benches import Clouds, a_job, site_data
+from tasks_benches import STATISTICS, Clouds, a_job, site_data
 
 from archipel.spec import MissingExtraError, NonFiniteError, ShapeError, TaskError
 from archipel.tasks import load
@@ -236,6 +236,20 @@ def test_bad_statistics_are_refused(tmp_path, returned, error, message):
     task = load_task(folder_of(tmp_path, task=TASK.replace("return {}", f"return {returned}")), "task.py:Birds", {})
     with pytest.raises(error, match=message):
         gather_statistics(task, site_data())
+
+
+def test_statistics_and_reading_draw_the_same_split():
+    class Drawing(Clouds):
+        def read(self, site, statistics):
+            self.train = np.random.permutation(60)[:30]  # noqa: NPY002
+            return super().read(site, statistics)
+
+    task = Drawing()
+    gather_statistics(task, site_data())
+    drawn = task.train
+    adapter = open_adapter(a_job(), task, site_data(), STATISTICS)
+    adapter.evaluate(adapter.initial(0))
+    assert task.train.tolist() == drawn.tolist()
 
 
 def test_the_operators_interrupt_is_not_the_tasks_error(tmp_path):

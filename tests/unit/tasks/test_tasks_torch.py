@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -321,6 +322,24 @@ def test_the_callers_random_stream_goes_on_undisturbed():
     trained(adapter)
     adapter.evaluate(adapter.initial(0))
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_draws_in_reading_and_batching_are_the_same_everywhere():
+    class Drawing(Birds):
+        def read(self, site, statistics):
+            rows = torch.randperm(60).numpy()[np.random.permutation(60)[:30]]  # noqa: NPY002
+            random.shuffle(rows)
+            part = {"x": INPUTS[rows], "y": LABELS[rows]}
+            return Split(train=part, test=part)
+
+        def collate(self, samples, rows):
+            batch = super().collate(samples, rows)
+            return batch | {"x": batch["x"] + torch.tensor(np.random.normal() + random.random())}  # noqa: NPY002
+
+    before = np.random.get_state()[1].tobytes(), random.getstate()  # noqa: NPY002
+    one, two = (trained(opened(Drawing(small))).delta for _ in range(2))
+    assert one.tobytes() == two.tobytes()
+    assert (np.random.get_state()[1].tobytes(), random.getstate()) == before  # noqa: NPY002
 
 
 def test_dropout_draws_from_the_plans_seed():

@@ -14,6 +14,7 @@ from archipel.spec import JobSpec, ShapeError, TaskError, require_finite
 from archipel.tasks.examples import part_of, read_split
 from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.port import LocalPlan, Progress, Samples, Split, Sums, Task, Trained, Weights, row_count
+from archipel.tasks.randomness import READING
 from archipel.tasks.torch.batches import in_order
 from archipel.tasks.torch.flat_model import FlatModel
 from archipel.tasks.torch.loop import Loop
@@ -84,7 +85,8 @@ class TorchAdapter:
 
     @cached_property
     def _split(self) -> Split:
-        return read_split(self._task, self._data, self._statistics)
+        with seeded(READING, self._device):
+            return read_split(self._task, self._data, self._statistics)
 
     def _example(self) -> Samples:
         """Return a part with rows, from which the exporter takes shapes and dtypes."""

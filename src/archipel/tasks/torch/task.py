@@ -12,7 +12,7 @@
             ...                                              # SiteData -> Split(train={...}, test={...})
 
 That is enough: loss, scores, batches, evaluation and export have defaults, each of which may be overridden.
-Random numbers must be torch's: they are seeded for each call, others are not.
+What the code draws from torch, numpy.random or random is seeded for each call, so that it is the same everywhere.
 """
 
 from __future__ import annotations

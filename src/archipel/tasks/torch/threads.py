@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 
 from archipel.spec import StateError
+from archipel.tasks.randomness import seeded_draws
 
 
 def settle_torch() -> None:
@@ -34,9 +34,8 @@ def choose_device(wanted: str) -> torch.device:
 
 @contextmanager
 def seeded(seed: int | Sequence[int], device: torch.device) -> Iterator[None]:
-    """Draw torch's random numbers from `seed` inside the block; the caller's own stream goes on after it."""
-    state = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+    """Draw torch's, numpy's and Python's random numbers from `seed` inside the block; the streams outside go on."""
     devices = [torch.cuda.current_device()] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(state & (2**63 - 1))
+    with seeded_draws(seed) as number, torch.random.fork_rng(devices=devices):
+        torch.manual_seed(number & (2**63 - 1))
         yield
