@@ -1,6 +1,6 @@
 """The word-level and the entity-level report, computed from sums that were added over sites.
 
-    python -m examples.ner_conll2003.report report.json
+    python -m examples.ner_conll2003.report .archipel/ner-conll2003      # the folder of a finished run
 
 Words: from the table of true by predicted tags ("tagging.confusion"), in the layout of scikit-learn's
 classification_report; its accuracy is the micro F1 over all nine tags. Entities: from found, predicted and true
@@ -9,16 +9,22 @@ entities of each type ("tagging.entities"); one is found when its type and both 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from archipel.spec import ArchipelError, unpack
 
 from .conll import TAGS
 
 Counts = npt.NDArray[np.float64]
 KINDS = ("LOC", "MISC", "ORG", "PER")
+FEDERATED = "federated|"
+LARGEST_SUMS = 1 << 20  # bytes; a larger file holds weights
 
 
 @dataclass(frozen=True)
@@ -105,3 +111,34 @@ def _layout(lines: Mapping[str, Line], digits: int, middle: str | None, averages
     body = [row(name, line) for name, line in lines.items()]
     foot = [row(name, line) for name, line in averages.items()]
     return "\n".join([f"{'':>12}  {head}", "", *body, "", *([middle] if middle else []), *foot, ""])
+
+
+def main(folder: Path) -> None:
+    """Print both reports of the run or simulation kept in `folder`."""
+    sums = find_sums(folder)
+    print(word_report(sums["tagging.confusion"]))
+    print(entity_report(sums["tagging.entities"]))
+
+
+def find_sums(folder: Path) -> dict[str, Counts]:
+    """Return the federated model's sums over all sites: of the kept ones, those of the most words."""
+    found = [sums for path in folder.rglob("*") if path.is_file() and (sums := sums_in(path))]
+    if not found:
+        raise SystemExit(f"{folder} keeps no scores of a finished run")
+    return max(found, key=lambda sums: float(sums["tagging.confusion"].sum()))
+
+
+def sums_in(path: Path) -> dict[str, Counts]:
+    """Return the federated model's sums that a kept file holds; {} for any other file."""
+    if path.stat().st_size > LARGEST_SUMS:
+        return {}
+    try:
+        arrays = unpack(path.read_bytes())
+    except (ArchipelError, ValueError):
+        return {}
+    own = {name.removeprefix(FEDERATED): array for name, array in arrays.items() if name.startswith(FEDERATED)}
+    return own if {"tagging.confusion", "tagging.entities"} <= set(own) else {}
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
