@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import platform
+import signal
 import statistics
+import sys
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
@@ -46,6 +48,7 @@ def main() -> None:
     """Measure and report."""
     arguments = _arguments()
     adopt_orphans()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that contenders are ended with us
     names = [name for name in CONTENDERS if name not in arguments.without]
     if "flower" in names:
         flower.install()

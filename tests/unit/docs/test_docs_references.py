@@ -124,6 +124,13 @@ def test_every_method_and_message_of_the_wire_is_on_its_page() -> None:
     assert missing <= {"certificate/1"} or not missing
 
 
+def test_every_address_of_the_rest_api_is_on_its_page() -> None:
+    source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "src/archipel/control/api").glob("*.py"))
+    routes = re.findall(r'@(get|post|put|patch|delete)\(\s*"([^"]+)"', source)
+    real = {(method.upper(), re.sub(r":\w+}", "}", path)) for method, path in routes}
+    assert real == {(row[0], name(row[1])) for row in table("reference/rest-api.md", "^(GET|POST|PUT|PATCH|DELETE)$")}
+
+
 def test_every_word_of_the_glossary_is_in_the_code_and_in_order() -> None:
     rows = table("glossary.md")[1:]
     words = [row[0] for row in rows if not row[0].startswith("-")]
