@@ -144,6 +144,14 @@ class Client:
                 after = item.id
                 yield item.id, item.event
 
+    def refusals(self, run: str) -> dict[str, str]:
+        """Return site → why its work was last refused in the run."""
+        return {
+            event.site: str(event.detail.get("reason", ""))
+            for _, event in self.all_events()
+            if event.what == "update.refused" and event.run == run and event.site is not None
+        }
+
     # ---- the wire --------------------------------------------------------------------------------------------
 
     def _get(self, path: str, kind: type[T], query: dict[str, str | int] | None = None) -> T:

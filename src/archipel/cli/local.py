@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from msgspec import ValidationError, convert
 from rich.console import Console
 
 from archipel.cli import entries, processes
@@ -71,6 +72,7 @@ class LocalRun:
         self._restarts: dict[str, int] = {}
         self._only_unfinished = False
         self._plan_is_vague = False
+        self._refused: set[str] = set()
         self.spent: dict[str, float] = {}
 
     # ---- the steps -------------------------------------------------------------------------------------------
@@ -200,8 +202,16 @@ class LocalRun:
 
     def _on_news(self, client: Client, progress: Progress | None) -> None:
         self.supervise()
-        if self._plan_is_vague and progress is not None and progress.step:
+        if progress is None:
+            return
+        if self._plan_is_vague and progress.step:
             self._show_plan(client)
+        refused = {site.site for site in progress.sites if site.status == "refused"} - self._refused
+        if refused:
+            self._refused |= refused
+            reasons = client.refusals(progress.run.id)
+            for site in sorted(refused):
+                self._say(f"{site} takes no part: {reasons.get(site, 'no reason was given')}")
 
     def _show_plan(self, client: Client) -> None:
         plan = client.plan(self.job)
@@ -309,4 +319,10 @@ def _folders(root: Path, complaint: str) -> dict[str, Path]:
     found = {path.name: path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")}
     if not found:
         raise DataError(complaint, hint="one folder per site is expected, named as the site")
+    for name in found:
+        try:
+            convert(name, Name)
+        except ValidationError as error:
+            hint = "a site's name has lower-case letters, digits, '.', '_' and '-'; rename the folder"
+            raise DataError(f"{name!r} in {root} is no name for a site", hint=hint) from error
     return found

@@ -43,6 +43,7 @@ def finish(local: LocalRun, client: Client, ended: Progress, pooled: Pooled) -> 
         _provenance(found),
         finished_at=time.time(),
         answers=answers,
+        refusals=client.refusals(run.id),
         question={name: list(values) for name, values in local.job.deployment.question.items()},
     )
     page = write_report(report, local.fleet.folder)

@@ -195,3 +195,15 @@ def test_a_bar_is_as_long_as_its_value_above_the_floor(value: float, floor: floa
     picture = charts.bars([("a", {"own": value})], title="t", floor=floor)
     width = float(re.search(r'class="bar own" [^>]*?width="([\d.]+)"', picture)[1])
     assert width == pytest.approx(max((value - floor) / (1 - floor), 0) * 390, abs=0.06)
+
+
+def test_a_site_that_took_no_part_is_listed_with_the_reason() -> None:
+    away = SiteReport(name="x", rows=0, test_rows=0, scores={"federated": Scores(everyone=figures(0.9))})
+    report = build_report(
+        run_report(away), None, {"start": 1.0}, MADE, finished_at=0.0, refusals={"x": "DataError: 0 rows [of] 4"}
+    )
+    assert report.sites[0].verdict == "took no part"
+    console = Console(width=100, record=True)
+    show_report(report, console)
+    assert "x took no part: DataError: 0 rows [of] 4" in console.export_text()
+    assert "took no part: DataError: 0 rows [of] 4" in render(report)

@@ -53,10 +53,14 @@ def build_report(
     finished_at: float,
     answers: Mapping[str, str] | None = None,
     question: Mapping[str, list[object]] | None = None,
+    refusals: Mapping[str, str] | None = None,
 ) -> Report:
-    """Lay everything side by side; `phases` are the fleet's own (prepare, start, …) and count towards `seconds`."""
+    """Lay everything side by side; `phases` are the fleet's own (prepare, start, …) and count towards `seconds`.
+
+    `refusals` names why a site's work was not taken; it is shown for sites that scored nothing.
+    """
     overall = {way: _comparison(run.overall.get(way)) for way in WAYS}
-    sites = [_site(site, run) for site in run.sites]
+    sites = [_site(site, run, refusals or {}) for site in run.sites]
     if reference is not None:
         overall["pooled"] = read_reference(reference)
         pooled = reference.get("sites", {})
@@ -91,6 +95,7 @@ def build_report(
 
 
 TOO_SMALL = "too small to tell"
+NO_PART = "took no part"
 
 
 def read_reference(reference: Mapping[str, Any]) -> Comparison:
@@ -128,7 +133,7 @@ def _metric(overall: Mapping[str, Comparison], labels: set[str]) -> str:
     return next((name for name in found if name not in {"examples", "log_loss"}), "accuracy")
 
 
-def _site(site: SiteScores, run: RunReport) -> SiteReport:
+def _site(site: SiteScores, run: RunReport, refusals: Mapping[str, str]) -> SiteReport:
     scores = {way: _comparison(found) for way, found in site.scores.items()}
     own = scores.get("federated", Comparison()).own
     smallest = own.get("smallest_class")
@@ -140,6 +145,7 @@ def _site(site: SiteScores, run: RunReport) -> SiteReport:
         quarantined=sum(site.quarantined.values()),
         scores=scores,
         smallest_class=None if smallest is None else int(smallest),
+        absent="" if site.test_rows else refusals.get(site.name, ""),
         disclosed=tuple(_disclosed(item for item in run.disclosures if item.site == site.name)),
     )
 
@@ -170,6 +176,8 @@ def _judge(site: SiteReport, metric: str, answer: str) -> SiteReport:
         for way in ("federated", "personalised")
         if (value := site.scores.get(way, Comparison()).own.get(metric)) is not None
     ]
+    if site.absent:
+        return structs.replace(site, verdict=NO_PART)
     if metric == "auc" and site.smallest_class is not None and site.smallest_class < SMALLEST_CLASS:
         return structs.replace(site, verdict=TOO_SMALL, answer=answer)
     if alone is None or not together:

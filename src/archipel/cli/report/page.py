@@ -112,12 +112,17 @@ def _sites(report: Report) -> str:
             f"{site.verdict}{gain}",
         ]
         rows.append(([*cells, *([site.answer] if asked else [])], kind))
+    absent = "".join(
+        f'<p class="note"><b>{escape(site.name)}</b> took no part: {escape(site.absent)}</p>'
+        for site in report.sites
+        if site.absent
+    )
     words = f'<p class="note">{escape(metric)} on each site\'s own test rows. {escape(_whom(report))}</p>'
     question = ""
     if report.question:
         inputs = ", ".join(f"{name} = {values[0]}" for name, values in report.question.items() if values)
         question = f'<p class="note">Every site\'s endpoint was asked the same question: {escape(inputs)}.</p>'
-    return _table(head, rows) + words + question
+    return _table(head, rows) + absent + words + question
 
 
 def _name(site: SiteReport) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from archipel.cli import wording
@@ -30,6 +31,11 @@ def show_report(report: Report, console: Console) -> None:
     console.print(f"[bold]{headline(report)}[/]", highlight=False)
     console.print(_comparison(report))
     console.print(_sites(report))
+    for site in report.sites:
+        if site.absent:
+            console.print(
+                f"[yellow]{site.name} took no part:[/] {escape(site.absent)}", highlight=False, soft_wrap=True
+            )
     _show_answers(report, console)
     console.print()
     moved = f"↓ {wording.size(report.bytes_down)}, ↑ {wording.size(report.bytes_up)}"

@@ -63,6 +63,8 @@ class SiteReport(Value, frozen=True, kw_only=True):
     """Best of federated and personalised minus alone, on the site's own rows, in the metric; None: not measured."""
     verdict: str = ""
     """"gained", "same", "lost", or why nothing can be said."""
+    absent: str = ""
+    """Why it took no part, in control's words; empty: it took part."""
     disclosed: tuple[Disclosure, ...] = ()
     seconds: float = 0.0
     """Wall time of the work at the site."""

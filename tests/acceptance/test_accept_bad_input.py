@@ -1,0 +1,172 @@
+"""Bad input, as a table: each gives an error (or a word on the screen) that names the thing and the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from acceptance.workspace import JOB, TASK, Workspace
+from archipel.cli.planes import operator_of
+
+SITES = ("north", "south")
+
+
+def nothing(_: Workspace) -> None:
+    """Change nothing."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A run that must not even start."""
+
+    name: str
+    code: int
+    says: tuple[str, ...]
+    toml: str = JOB
+    words: tuple[str, ...] = ()
+    prepare: Callable[[Workspace], None] = nothing
+
+
+def no_data(place: Workspace) -> None:
+    for path in sorted((place.folder / "data").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+REFUSED = [
+    Refused("wrong type", 2, ("rounds", "archipel schema"), toml=JOB.replace("rounds = 3", 'rounds = "three"')),
+    Refused("out of range", 2, ("rounds",), toml=JOB.replace("rounds = 3", "rounds = 0")),
+    Refused("unknown key", 2, ("'round'", "did you mean 'rounds'?"), toml=JOB.replace("rounds = 3", "round = 3")),
+    Refused("unknown section", 2, ("'federaton'", "'federation'"), toml=JOB.replace("[federation]", "[federaton]")),
+    Refused("unknown algorithm", 2, ("fedavg",), toml=JOB.replace("rounds = 3", 'rounds = 3\nalgorithm = "fedavgg"')),
+    Refused("not TOML", 2, ("not valid TOML", "mend the line"), toml=JOB.replace("rounds = 3", "rounds = = 3")),
+    Refused("unknown preset", 2, ("preset", "quick"), words=("--preset", "quick")),
+    Refused("no site folders", 3, ("holds no folder", "one folder per site"), prepare=no_data),
+    Refused("a name no site may have", 3, ("North!", "rename the folder"), prepare=lambda place: place.birds("North!")),
+]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.name)
+def test_what_cannot_run_is_refused_before_anything_starts(workspace: Workspace, case: Refused) -> None:
+    workspace.job(case.toml)
+    for site in SITES:
+        workspace.birds(site)
+    case.prepare(workspace)
+    said = workspace.run(*case.words, code=case.code)
+    for words in ("error: ", "next: ", *case.says):
+        assert words in said
+    assert workspace.processes() == []
+
+
+def test_missing_data_names_the_option(workspace: Workspace) -> None:
+    workspace.job()
+    said = workspace.cli("run", "job/job.toml", code=3)
+    assert "--data FOLDER" in said
+    assert "no data folder at" in workspace.cli("run", "job/job.toml", "--data", "nowhere", code=3)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A third site that has something wrong, beside two that are well."""
+
+    name: str
+    kinds: str = "at" * 12
+    extra: str = ""
+    says: tuple[str, ...] = ()
+
+
+BAD_SITES = [
+    Site("empty", kinds="", says=("empty takes no part", "rows")),
+    Site("mostly-broken", extra="auk,heavy,20,\n" * 20, says=("mostly-broken takes no part", "weight")),
+    Site("one-class", kinds="a" * 24),
+    Site("one-bad-row", extra="auk,heavy,20,\n"),
+]
+
+
+def test_sites_with_bad_data_are_named_and_the_others_go_on(workspace: Workspace) -> None:
+    workspace.job()
+    for name in SITES:
+        workspace.birds(name)
+    for site in BAD_SITES:
+        workspace.birds(site.name, site.kinds, site.extra)
+    workspace.birds("no-column")
+    file = workspace.folder / "data" / "no-column" / "birds.csv"
+    file.write_text(file.read_text().replace("wing", "wng"))
+    said = workspace.run()
+    for site in BAD_SITES:
+        for words in site.says:
+            assert words in said
+    assert "no-column takes no part" in said
+    assert "wing" in said
+    sites = {site["name"]: site for site in workspace.report()["sites"]}
+    assert {name for name, site in sites.items() if site["absent"]} == {"empty", "mostly-broken", "no-column"}
+    assert sites["one-class"]["scores"]["federated"]["own"]["accuracy"] >= 0
+    assert sites["one-bad-row"]["quarantined"] == 1
+
+
+@dataclass(frozen=True)
+class Failing:
+    """A task or setting that fails at every site; after it is mended, the same command ends well."""
+
+    name: str
+    task: str
+    says: tuple[str, ...]
+    toml: str = JOB
+    hidden: tuple[str, ...] = field(default=())
+
+
+FAILING = [
+    Failing(
+        "a task that raises",
+        TASK.replace("samples = self", "raise ValueError('row 4711')\n        samples = self"),
+        ("ValueError", "task.py"),
+        hidden=("4711",),
+    ),
+    Failing(
+        "updates that are not finite", TASK, ("NonFiniteError", "learning rate"), JOB.replace("0.2\n", "1e300\n", 2)
+    ),
+]
+
+
+@pytest.mark.parametrize("case", FAILING, ids=lambda case: case.name)
+def test_a_failing_job_says_why_and_the_mended_job_ends_well(workspace: Workspace, case: Failing) -> None:
+    workspace.job(case.toml.replace("max_quarantined = 1e300", "max_quarantined = 0.2"), case.task)
+    for name in SITES:
+        workspace.birds(name)
+    said = workspace.run(code=1)
+    for words in ("error: ", "next: ", *case.says):
+        assert words in said
+    assert not any(words in said for words in case.hidden), "what a task's error says may hold data"
+    workspace.job()
+    workspace.run()
+    assert workspace.report()["state"] == "finished"
+
+
+def test_a_control_plane_with_sites_that_join_by_hand(workspace: Workspace) -> None:
+    """Tokens work once, a damaged one is refused, a second control plane on the same state is refused."""
+    workspace.birds("north")
+    workspace.job()
+    state = workspace.folder / ".archipel" / "control"
+    assert "in the background" in workspace.cli("up", "--detach", "--http-port", "0", "--sites-port", "0")
+    assert "runs already" in workspace.cli("up", "--detach", code=6)
+    assert "held by another control plane" in workspace.cli("up", "--http-port", "0", "--sites-port", "0", code=6)
+    token = workspace.json("invite", "north")["token"]
+    join = ("--data", "birds=data/north", "--folder", "site", "--detach")
+    assert "secret is wrong" in workspace.cli("join", _with_other_secret(token), *join, code=5)
+    assert "in the background" in workspace.cli("join", token, *join)
+    used = workspace.cli("join", token, "--data", "birds=data/north", "--folder", "other", "--detach", code=5)
+    assert "has been used" in used
+    assert "archipel invite north" in used
+    plan = workspace.json("plan", "job/job.toml", "--state", str(state))
+    assert plan["cohort_size"] <= 1
+    workspace.cli("run", "job/job.toml", "--state", str(state))
+    assert operator_of(state).url in workspace.cli("status")
+    assert "ended control" in workspace.cli("stop")
+
+
+def _with_other_secret(token: str) -> str:
+    from archipel.security.tokens import issue, read_token
+
+    held = read_token(token)
+    return issue(held.site, held.control, held.ca, secret=bytes(16), now=0.0)[0]
