@@ -34,6 +34,7 @@ from archipel.spec import (
     ArchipelError,
     DataError,
     JobSpec,
+    Name,
     SpecError,
     StateError,
     decode,
