@@ -16,7 +16,6 @@ from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.metrics import Classification
 from archipel.tasks.numpy import loop
 from archipel.tasks.numpy.network import Network, Pass
-from archipel.tasks.numpy.onnx_file import write_onnx
 from archipel.tasks.numpy.task import NumpyTask, feature_matrix
 from archipel.tasks.port import LocalPlan, Progress, Samples, Split, Sums, Task, Trained, Weights
 from archipel.tasks.weights import require_manifest, require_vector
@@ -59,6 +58,8 @@ class NumpyAdapter:
 
     def export(self, weights: Weights, target: Path) -> None:
         """Write ONNX that takes raw features and answers class probabilities."""
+        from archipel.tasks.numpy.onnx_file import write_onnx  # noqa: PLC0415 (most sites never export)
+
         require_manifest(weights, self._manifest)
         write_onnx(self._network, weights, self._task, target)
 
