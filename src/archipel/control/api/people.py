@@ -13,7 +13,7 @@ from litestar import Litestar, MediaType, Response, Router, get, post
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
-from litestar.params import Body, Parameter
+from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from archipel import __version__
 from archipel.control.api.metrics import figures
@@ -50,16 +50,14 @@ def certificate_authority(request: AnyRequest) -> str:
 
 
 @post("/v1/enrolments", opt={PUBLIC: True}, sync_to_thread=True, tags=["sites"])
-def enrol(
-    request: AnyRequest, data: Annotated[Enrolment, Body(description="Token secret and signing request")]
-) -> Certificate:
+def enrol(request: AnyRequest, data: JSONBody[Enrolment]) -> Certificate:
     """Spend a join token: certify the key of the site it was made for."""
     office = office_of(request)
     return office.enrolments.enrol(data, office.sites_address())
 
 
 @post("/v1/invitations", sync_to_thread=True, tags=["sites"])
-def invite(request: AnyRequest, data: InvitationRequest) -> InvitationView:
+def invite(request: AnyRequest, data: JSONBody[InvitationRequest]) -> InvitationView:
     """Make a join token for a site: one use, one hour. It is shown once."""
     office = office_of(request)
     return office.enrolments.invite(data.site, office.url(), operator_of(request), office.random)
@@ -72,7 +70,7 @@ def sites(request: AnyRequest) -> SitesPage:
 
 
 @get("/v1/sites/{name:str}", sync_to_thread=True, tags=["sites"])
-def site(request: AnyRequest, name: str) -> SiteView:
+def site(request: AnyRequest, name: FromPath[str]) -> SiteView:
     """Return one site."""
     return office_of(request).fleet.show(name)
 
@@ -80,10 +78,10 @@ def site(request: AnyRequest, name: str) -> SiteView:
 @get("/v1/events", sync_to_thread=True, tags=["events"])
 def events(
     request: AnyRequest,
-    after: Annotated[int, Parameter(ge=0, description="Last id seen")] = 0,
-    run: str | None = None,
-    site: str | None = None,
-    level: Level = "info",
+    after: Annotated[int, QueryParameter(ge=0, description="Last id seen")] = 0,
+    run: FromQuery[str | None] = None,
+    site: FromQuery[str | None] = None,
+    level: FromQuery[Level] = "info",
 ) -> EventsPage:
     """Return the next page of events, of at least this level."""
     return office_of(request).log.read(after=after, run=run, site=site, level=level)

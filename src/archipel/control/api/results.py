@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from litestar import get
+from litestar.params import FromPath
 from litestar.response import Stream
 
 from archipel.control.api.office import AnyRequest, Office, office_of
@@ -23,26 +24,26 @@ def models(request: AnyRequest) -> ModelsPage:
 
 
 @get("/v1/models/{name:str}", sync_to_thread=True, tags=["models"])
-def versions(request: AnyRequest, name: str) -> ModelsPage:
+def versions(request: AnyRequest, name: FromPath[str]) -> ModelsPage:
     """Return the versions of one model, newest first."""
     return office_of(request).registry.list(name)
 
 
 @get("/v1/models/{name:str}/{version:int}", sync_to_thread=True, tags=["models"])
-def version(request: AnyRequest, name: str, version: int) -> ModelVersion:
+def version(request: AnyRequest, name: FromPath[str], version: FromPath[int]) -> ModelVersion:
     """Return one version with its lineage."""
     return office_of(request).registry.show(name, version)
 
 
 @get("/v1/models/{name:str}/{version:int}/weights", sync_to_thread=True, tags=["models"])
-def weights(request: AnyRequest, name: str, version: int) -> Stream:
+def weights(request: AnyRequest, name: FromPath[str], version: FromPath[int]) -> Stream:
     """Return the weights, as safetensors bytes."""
     office = office_of(request)
     return _file(office, office.registry.show(name, version).weights)
 
 
 @get("/v1/models/{name:str}/{version:int}/onnx", sync_to_thread=True, tags=["models"])
-def onnx(request: AnyRequest, name: str, version: int) -> Stream:
+def onnx(request: AnyRequest, name: FromPath[str], version: FromPath[int]) -> Stream:
     """Return the model as ONNX."""
     office = office_of(request)
     blob = office.registry.show(name, version).onnx

@@ -6,7 +6,7 @@ import asyncio
 from typing import Annotated, Any
 
 from litestar import get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 
 from archipel.control.api.office import AnyRequest, office_of, operator_of
 from archipel.spec import Blob, Plan
@@ -17,13 +17,13 @@ POLL_SECONDS = 25.0
 
 
 @post("/v1/plans", sync_to_thread=True, status_code=200, tags=["runs"])
-def plan(request: AnyRequest, data: PlanRequest) -> Plan:
+def plan(request: AnyRequest, data: JSONBody[PlanRequest]) -> Plan:
     """Say what a job would take; nothing is started."""
     return office_of(request).planning.plan(data.job)
 
 
 @post("/v1/runs", sync_to_thread=True, tags=["runs"])
-def start(request: AnyRequest, data: RunRequest) -> RunView:
+def start(request: AnyRequest, data: JSONBody[RunRequest]) -> RunView:
     """Start a run of a job whose bundle was uploaded."""
     office = office_of(request)
     run = office.board.submit(data.job, data.bundle, operator_of(request), office.random)
@@ -38,7 +38,7 @@ def runs(request: AnyRequest) -> RunsPage:
 
 
 @get("/v1/runs/{run:str}", sync_to_thread=True, tags=["runs"])
-def show(request: AnyRequest, run: str) -> RunView:
+def show(request: AnyRequest, run: FromPath[str]) -> RunView:
     """Return one run."""
     return office_of(request).standing.show(run)
 
@@ -46,8 +46,8 @@ def show(request: AnyRequest, run: str) -> RunView:
 @get("/v1/runs/{run:str}/progress", tags=["runs"])
 async def progress(
     request: AnyRequest,
-    run: str,
-    after: Annotated[int | None, Parameter(description="`seq` of the last answer: wait for news")] = None,
+    run: FromPath[str],
+    after: Annotated[int | None, QueryParameter(description="`seq` of the last answer: wait for news")] = None,
 ) -> Progress:
     """Say where a run stands; with `after`, as soon as that has changed."""
     office = office_of(request)
@@ -69,13 +69,13 @@ async def progress(
 
 
 @get("/v1/runs/{run:str}/report", sync_to_thread=True, tags=["runs"])
-def report(request: AnyRequest, run: str) -> RunReport:
+def report(request: AnyRequest, run: FromPath[str]) -> RunReport:
     """Return what came out of a run, what it cost, and what each site disclosed."""
     return office_of(request).reports.report(run)
 
 
 @post("/v1/runs/{run:str}/stop", sync_to_thread=True, status_code=200, tags=["runs"])
-def stop(request: AnyRequest, run: str) -> RunView:
+def stop(request: AnyRequest, run: FromPath[str]) -> RunView:
     """Stop a run; `resume` goes on from there."""
     office = office_of(request)
     office.runs.stop(run, operator_of(request))
@@ -83,7 +83,7 @@ def stop(request: AnyRequest, run: str) -> RunView:
 
 
 @post("/v1/runs/{run:str}/resume", sync_to_thread=True, status_code=200, tags=["runs"])
-def resume(request: AnyRequest, run: str) -> RunView:
+def resume(request: AnyRequest, run: FromPath[str]) -> RunView:
     """Let a stopped or failed run go on."""
     office = office_of(request)
     office.runs.resume(run, operator_of(request))

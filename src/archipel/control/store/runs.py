@@ -79,6 +79,11 @@ def end_run(connection: Connection, run: str, now: float) -> None:
     connection.execute(update(runs).where(runs.c.id == run, runs.c.ended_at.is_(None)).values(**values))
 
 
+def tidy_run(connection: Connection, run: str, now: float) -> None:
+    """Note that what only the run itself needed is dropped."""
+    connection.execute(update(runs).where(runs.c.id == run).values(tidied_at=now))
+
+
 def add_round(connection: Connection, **values: Any) -> None:
     """Remember a closed round; repeating it is harmless."""
     same = (rounds.c.run == values["run"]) & (rounds.c.round == values["round"])

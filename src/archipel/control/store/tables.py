@@ -101,6 +101,7 @@ runs = Table(
     Column("submitted_at", Float, nullable=False),
     Column("started_at", Float),
     Column("ended_at", Float),
+    Column("tidied_at", Float),  # what only the run itself needed is dropped
     Column("message", Text, nullable=False),
     Column("hint", Text, nullable=False),
     Index("runs_state", "state"),

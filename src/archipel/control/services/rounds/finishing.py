@@ -41,7 +41,7 @@ class Finisher:
         model = self._register(driver, self._draft(driver, finish))
         failpoint("control.finish.after_register")
         self._desk.holdings.hold(model_holder(model), [blob.digest for blob in (model.weights, model.onnx) if blob])
-        self._desk.holdings.let_go(driver.holder, self._desk.holdings.held_by(driver.holder))
+        self.tidy(driver)
         for site in orders_of(driver):
             for serve in self._registry.serves(site):
                 self._desk.attendances.push(site, serve)
@@ -49,6 +49,11 @@ class Finisher:
             self._desk.attendances.cancel(driver.sites, driver.run, forget=False)
         self._desk.notices.changed(driver.run)
         return model
+
+    def tidy(self, driver: Driver) -> None:
+        """Drop what only the run itself needed."""
+        self._desk.holdings.let_go(driver.holder, self._desk.holdings.held_by(driver.holder))
+        self._desk.database.write(lambda connection: rows.tidy_run(connection, driver.run, self._desk.clock()))
 
     def _keep(self, driver: Driver, blob: Blob) -> None:
         self._desk.holdings.hold(driver.holder, [blob.digest])

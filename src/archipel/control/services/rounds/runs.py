@@ -48,6 +48,7 @@ from archipel.spec import (
     Kind,
     Refusal,
     RoundTask,
+    SpecError,
     StaleError,
     StateError,
     TaskError,
@@ -105,9 +106,9 @@ class Runs:
             monotonic=monotonic,
             work=self._work,
         )
-        finisher = Finisher(self._desk, tools.registry, tools.spool, tools.artefacts)
+        self._finisher = Finisher(self._desk, tools.registry, tools.spool, tools.artefacts)
         after = After(delay=self._delay, done=self._done)
-        self._workshop = Workshop(tools.spool, tools.artefacts, tools.holdings, finisher, after)
+        self._workshop = Workshop(tools.spool, tools.artefacts, tools.holdings, self._finisher, after)
 
     # ---- start and end of the process ---------------------------------------------------------------------------
 
@@ -120,7 +121,10 @@ class Runs:
                 driver = self._open(row)
                 self._tools.attendances.expect(driver.sites, self._monotonic())
                 driver.carry_out_outstanding()
-        if not any(row.state in rows.UNFINISHED for row in found):
+            elif row.state == "finished" and row.tidied_at is None:
+                self._finisher.tidy(self._open(row))
+                self._drivers.pop(row.id)
+        if not self._drivers:
             self._tools.holdings.sweep()
 
     def close(self) -> None:
@@ -343,7 +347,7 @@ class Runs:
             return SiteRefused(answer), ""
         try:
             verify(answer, self._tools.spool)
-        except TaskError as error:
+        except (TaskError, SpecError) as error:
             refusal = Refusal(
                 run=answer.run,
                 round=answer.round,

@@ -94,6 +94,7 @@ def _work() -> None:
         sa.Column("submitted_at", sa.Float, nullable=False),
         sa.Column("started_at", sa.Float),
         sa.Column("ended_at", sa.Float),
+        sa.Column("tidied_at", sa.Float),
         sa.Column("message", sa.Text, nullable=False),
         sa.Column("hint", sa.Text, nullable=False),
     )
