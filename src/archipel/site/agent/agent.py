@@ -58,9 +58,9 @@ class Agent:
     def __init__(
         self, folder: SiteFolder, *, clock: Callable[[], float] = time.time, chance: Callable[[], float] = random.random
     ) -> None:
-        require_key(folder)
         self._folder = folder
         self._identity = folder.require_identity()
+        require_key(folder)
         self._clock = clock
         self._chance = chance
         self._journal = Journal(folder.journal)

@@ -121,7 +121,16 @@ class Desk:
         self._changed()
 
     async def cancel(self, run: str, *, forget: bool) -> None:
-        """Stop working on a run; drop its tasks, and with `forget` all that is kept of it."""
+        """Stop working on a run; drop its tasks, and with `forget` all that is kept of it.
+
+        Once begun it is carried through, also when the link breaks or the agent ends meanwhile.
+        """
+        cancelling = asyncio.get_running_loop().create_task(self._cancel(run, forget=forget))
+        self._closing.add(cancelling)
+        cancelling.add_done_callback(self._closing.discard)
+        await asyncio.shield(cancelling)
+
+    async def _cancel(self, run: str, *, forget: bool) -> None:
         pieces = [piece for (name, _), piece in self._pieces.items() if name == run]
         for piece in pieces:
             piece.doing.cancel()
@@ -135,6 +144,7 @@ class Desk:
 
     async def close(self) -> None:
         """Stop everything, with the worker processes; the journal knows what to go on with."""
+        await asyncio.gather(*self._closing, return_exceptions=True)
         pieces = list(self._pieces.values())
         for piece in pieces:
             piece.doing.cancel()
