@@ -300,7 +300,7 @@ class Coordinator:
         prelude = current.stage.kind in PRELUDE
         needed = current.needed(self._job.federation, waits=self._waits)
         possible = len(current.cohort) - len(current.refused)
-        if current.refused and (possible < needed or (self._waits and not prelude)):
+        if current.refused and possible < needed:
             return self._refused(current)
         if current.awaited or len(current.answered) < needed:
             return ()

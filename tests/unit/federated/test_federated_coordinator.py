@@ -388,6 +388,38 @@ def test_losing_or_meeting_a_stranger_changes_nothing():
     assert machine.outstanding() == before
 
 
+def test_a_lost_site_whose_refusal_is_forgotten_is_not_waited_for():
+    machine = coordinator(job(QUORUM))
+    tasks = {task.site: task for task in drive_to(machine, "train", 1)}
+    machine.handle(refused(tasks["ann"]))
+    machine.handle(SiteLost(site="ann"))
+    machine.handle(refused(tasks["bob"]))
+    machine.handle(refused(tasks["cid"]))
+    assert machine.paused
+    machine.handle(RunResumed())
+    for site in ("bob", "cid", "dot"):
+        machine.handle(accepted(tasks[site]))
+    [fold] = machine.handle(accepted(tasks["eve"]))
+    assert [update.site for update in fold.updates] == ["bob", "cid", "dot", "eve"]
+
+
+def test_a_site_asked_again_after_its_exclusion_was_undone_is_a_member_again():
+    machine = coordinator(job({"min_sites": 4}))
+    tasks = {task.site: task for task in drive_to(machine, "statistics", statistics=True)}
+    for site, task in tasks.items():
+        new = machine.handle(refused(task) if site == "ann" else accepted(task))
+    [fold] = new
+    assert set(machine.progress().excluded) == {"ann"}
+    [given_up] = machine.handle(UpdateRejected(refusal=refusal_for(tasks["bob"], error="NonFiniteError")))
+    assert isinstance(given_up, GiveUp)
+    assert {task.site for task in asks(machine.handle(RunResumed()))} == {"ann", "bob"}
+    machine.handle(accepted(tasks["ann"]))
+    [fold] = machine.handle(accepted(tasks["bob"]))
+    assert len(fold.updates) == 5
+    assert machine.progress().excluded == {}
+    assert drive(machine)[0].participation[0] == SITES
+
+
 # ---- counting once ----------------------------------------------------------------------------------------------
 
 
@@ -474,6 +506,15 @@ def test_a_failed_fold_pauses_and_is_asked_again_on_resume():
     [given_up] = machine.handle(RunFailed(error="StorageFullError", message="disk full", hint="free some"))
     assert (given_up.message, given_up.hint) == ("disk full", "free some")
     assert machine.handle(RunResumed()) == (fold,)
+
+
+@pytest.mark.parametrize("pause", [RunStopped(), RunFailed(error="LinkError", message="store away", hint="wait")])
+def test_a_fold_that_ends_while_the_run_is_paused_counts_and_asks_for_nothing_yet(pause):
+    machine = coordinator()
+    [fold] = drive(machine, until=lambda item: isinstance(item, Fold) and item.kind == "train")
+    machine.handle(pause)
+    assert machine.handle(folded_for(fold)) == ()
+    assert {(task.kind, task.step) for task in asks(machine.handle(RunResumed()))} == {("train", 2)}
 
 
 def test_a_stopped_run_asks_for_nothing_and_goes_on_where_it_was():
@@ -591,7 +632,12 @@ def test_a_round_of_ten_thousand_sites_takes_linear_time():
     def seconds(count):
         machine = coordinator(job({"rounds": 1}), sites=[f"site-{index:05}" for index in range(count)])
         started = time.process_time()
-        drive_to(machine, "evaluate")
+
+        def answer(task):
+            machine.progress()  # as a driver does after each answer
+            return accepted(task)
+
+        drive_to(machine, "evaluate", answer=answer)
         return time.process_time() - started
 
     seconds(100)
