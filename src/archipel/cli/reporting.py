@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import shutil
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -133,14 +135,24 @@ def _show_way_on(report: Report, page: Path, url: str, local: LocalRun, console:
     shown = _near(page)
     console.print(f"\nreport: {shown}   {shown.with_suffix('.json')}", highlight=False, soft_wrap=True)
     console.print("the sites keep serving; next:", style="bold")
-    lines = [("archipel status", "sites, runs and what is served")]
+    door = _door()
+    lines = [(f"{door} status", "sites, runs and what is served")]
     if local.job.deployment.question and report.sites:
         asked = encode(local.job.deployment.question).decode()
-        lines.append((f"archipel predict {report.model_name} --site {report.sites[0].name} --input '{asked}'", ""))
+        lines.append((f"{door} predict {report.model_name} --site {report.sites[0].name} --input '{asked}'", ""))
     lines += [(f"{url}/schema", "the API's documentation (its certificate is the fleet's own)")]
-    lines += [("archipel stop", "end all processes; the folder stays")]
+    lines += [(f"{door} stop", "end all processes; the folder stays")]
     for command, purpose in lines:
         console.print(f"  {command}" + (f"   # {purpose}" if purpose else ""), highlight=False, soft_wrap=True)
+
+
+def _door() -> str:
+    """Return how to call this program again from here: it need not be on the path, as after `make demo`."""
+    called = Path(sys.argv[0])
+    if called.name != "archipel":
+        return f"{sys.executable} -m archipel.cli.main"
+    found = shutil.which("archipel")
+    return "archipel" if found and Path(found).resolve() == called.resolve() else str(_near(called.absolute()))
 
 
 def _near(path: Path) -> Path:
