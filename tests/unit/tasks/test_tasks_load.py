@@ -169,8 +169,8 @@ USE_MISTAKES = [
     ),
     Mistake(
         "feature text",
-        read_line("return Split(train={'x': np.array(['a'] * 4), 'y': samples['y']}, test=samples)"),
-        "could not convert",
+        read_line("return Split(train={'x': np.array(['SECRET'] * 4), 'y': samples['y']}, test=samples)"),
+        "feature 'x' is <U6",
     ),
     Mistake("model raises", with_line("def model(self, s): return 1 / 0"), "task.py:9, in model: ZeroDivisionError"),
     Mistake("model returns", with_line("def model(self, s): return None"), "model() returned NoneType"),
@@ -196,6 +196,7 @@ def test_a_mistake_in_use_is_told_by_place(tmp_path, mistake):
     with pytest.raises(TaskError) as caught:
         adapter.train(adapter.initial(0), plan(), lambda _: None)
     assert mistake.message in caught.value.message
+    assert "SECRET" not in caught.value.message
     assert caught.value.hint
 
 

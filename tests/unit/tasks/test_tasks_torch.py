@@ -363,7 +363,7 @@ def test_another_process_gives_the_same_bytes():
         "print(hashlib.sha256(process_result().tobytes()).hexdigest())"
     )
     here = str(Path(__file__).parent)
-    out = subprocess.run([sys.executable, "-c", code, here], capture_output=True, text=True, check=True, timeout=200)
+    out = subprocess.run([sys.executable, "-c", code, here], capture_output=True, text=True, check=True)
     before = torch.get_num_threads()
     try:
         assert out.stdout.strip() == hashlib.sha256(process_result().tobytes()).hexdigest()
@@ -613,7 +613,7 @@ def test_settling_leaves_one_thread_and_deterministic_algorithms():
         "assert torch.get_num_threads() == 1 and torch.are_deterministic_algorithms_enabled()\n"
         "assert all(pool['num_threads'] == 1 for pool in threadpoolctl.threadpool_info())\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_neither_the_room_nor_the_numpy_adapter_imports_torch():
@@ -621,7 +621,7 @@ def test_neither_the_room_nor_the_numpy_adapter_imports_torch():
         "import sys, archipel.tasks.load, archipel.tasks.numpy.adapter, archipel.tasks.metrics\n"
         "assert not {'torch', 'onnx', 'onnxruntime'} & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_training_does_not_import_torchs_optimizers():
@@ -633,4 +633,4 @@ def test_training_does_not_import_torchs_optimizers():
         "t.process_result()\n"
         "assert 'torch._dynamo' not in set(sys.modules) - before\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], check=True)

@@ -67,9 +67,13 @@ def feature_matrix(samples: Samples, features: Sequence[str]) -> npt.NDArray[np.
     for name in features:
         if name not in samples:
             raise ShapeError(f"read() gives no {name!r}", hint=f"it gives {', '.join(samples)}")
-        array = np.asarray(samples[name], dtype=np.float64)
-        if array.ndim > 2:
-            raise ShapeError(f"feature {name!r} has shape {array.shape}", hint="use (rows,) or (rows, width)")
+        # Checked here, for numpy's own error would repeat a cell's content, and errors may leave the site.
+        if samples[name].dtype.kind not in "fiub" or samples[name].ndim > 2:
+            raise ShapeError(
+                f"feature {name!r} is {samples[name].dtype} of shape {samples[name].shape}",
+                hint="give numbers of shape (rows,) or (rows, width)",
+            )
+        array = samples[name].astype(np.float64)
         columns.append(array.reshape(len(array), -1) if len(array) else array.reshape(0, *(array.shape[1:] or (1,))))
     if not columns:
         raise ShapeError("the task names no features", hint='set features = ("…",) on the task')
