@@ -28,7 +28,7 @@ from archipel.spec.errors import SpecError, UnknownNameError
 Positive = Annotated[int, Meta(ge=1)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
 Rate = Annotated[float, Meta(gt=0)]
-Entry = Annotated[str, Meta(pattern=r"^[\w./-]+\.py:\w+$", description="file.py:Name, relative to the job file")]
+Entry = Annotated[str, Meta(pattern=r"^[\w./-]+\.py:\w+$(?!\n)", description="file.py:Name, relative to the job file")]
 Scalar = bool | int | float | str
 
 
