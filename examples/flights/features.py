@@ -5,7 +5,8 @@ Nothing here is known later than an hour before the scheduled departure. There a
     numbers   NUMBERS in order; NaN where the weather station did not report
     codes     CODES in order, each a position in one list of WORDS words, for one table of learnt vectors
 
-No list of airports has to be agreed on between the sites: a destination is its public coordinates and time zone.
+No list of airports has to be agreed on between the sites: a route is its distance and how generous its timetable is.
+Which airport it leads to, or where that lies, would mostly tell which airline it is.
 
     number_columns(columns).shape    # (rows, len(NUMBERS))
 """
@@ -114,9 +115,6 @@ NUMBERS: Mapping[str, Callable[[Columns], Array]] = MappingProxyType(
         "distance": lambda c: np.log(c["distance"]),
         "elapsed": elapsed,
         "slack": slack,
-        "latitude": lambda c: c["dest_lat"],
-        "longitude": lambda c: c["dest_lon"],
-        "time_zone": lambda c: c["dest_tz"],
         "temperature": lambda c: c["temp"],
         "dew_point": lambda c: c["dewp"],
         "humidity": lambda c: c["humid"],

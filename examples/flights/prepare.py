@@ -22,16 +22,10 @@ Row = dict[str, str]
 
 LATE_MINUTES = 15
 TIMETABLE = ("month", "day", "sched_dep_time", "sched_arr_time", "origin", "dest", "distance")
-PLACE = {"dest_lat": "lat", "dest_lon": "lon", "dest_tz": "tz"}
 WEATHER = ("temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib")
-HEADER = (*TIMETABLE, *PLACE, *WEATHER, "outcome")
-CARIBBEAN = {
-    "BQN": {"lat": "18.49", "lon": "-67.13", "tz": "-4"},
-    "PSE": {"lat": "18.01", "lon": "-66.56", "tz": "-4"},
-    "SJU": {"lat": "18.44", "lon": "-66.00", "tz": "-4"},
-    "STT": {"lat": "18.34", "lon": "-64.97", "tz": "-4"},
-}
-"""Four destinations that the package's list of airports leaves out."""
+HEADER = (*TIMETABLE, "dest_tz", *WEATHER, "outcome")
+CARIBBEAN = dict.fromkeys(("BQN", "PSE", "SJU", "STT"), "-4")
+"""Time zones of four destinations that the package's list of airports leaves out."""
 HOUR = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -50,21 +44,20 @@ def prepare(target: Path, data: Path | None) -> None:
 def read_airlines(data: Path | None) -> dict[str, list[tuple[str, ...]]]:
     """Return airline → its rows in HEADER's order; `data` is a folder with the files, None: the package's."""
     folder = find_folder(data)
-    airports = CARIBBEAN | {row["faa"]: row for row in read_csv(folder / "airports.csv")}
+    zones = CARIBBEAN | {row["faa"]: row["tz"] for row in read_csv(folder / "airports.csv")}
     weather = {(row["origin"], row["time_hour"]): row for row in read_csv(folder / "weather.csv")}
     airlines: dict[str, list[tuple[str, ...]]] = {}
     for flight in read_csv(folder / "flights.csv.zip"):
         seen = weather.get((flight["origin"], hour_before(flight["time_hour"])), {})
-        row = join(flight, airports[flight["dest"]], seen)
+        row = join(flight, zones[flight["dest"]], seen)
         airlines.setdefault(flight["carrier"].lower(), []).append(row)
     return airlines
 
 
-def join(flight: Row, airport: Mapping[str, str], weather: Mapping[str, str]) -> tuple[str, ...]:
+def join(flight: Row, zone: str, weather: Mapping[str, str]) -> tuple[str, ...]:
     """Return one row in HEADER's order; weather that was not observed is "NA"."""
     timetable = (flight[name] for name in TIMETABLE)
-    place = (airport[name] for name in PLACE.values())
-    return (*timetable, *place, *(weather.get(name, "NA") for name in WEATHER), outcome(flight["arr_delay"]))
+    return (*timetable, zone, *(weather.get(name, "NA") for name in WEATHER), outcome(flight["arr_delay"]))
 
 
 def outcome(arrival_delay: str) -> str:

@@ -28,8 +28,6 @@ def flights(**given: list[Any]) -> dict[str, Any]:
         "sched_arr_time": [900, 130],
         "origin": ["EWR", "LGA"],
         "distance": [760.0, 2280.0],
-        "dest_lat": [30.0, 34.0],
-        "dest_lon": [-95.0, -118.0],
         "dest_tz": [-6.0, -8.0],
         "temp": [40.0, np.nan],
         "dewp": [28.0, np.nan],

@@ -57,14 +57,14 @@ def sites(tmp_path: Path) -> Path:
     return tmp_path / "sites"
 
 
-def test_each_airline_gets_its_own_flights_joined_with_place_and_weather(sites: Path) -> None:
+def test_each_airline_gets_its_own_flights_joined_with_zone_and_weather(sites: Path) -> None:
     assert sorted(path.name for path in sites.iterdir()) == ["b6", "ua"]
     assert (sites / "b6/flights.csv").read_text().splitlines() == [
         ",".join(HEADER),
-        "1,1,545,1022,JFK,BQN,1576,18.49,-67.13,-4,NA,NA,NA,NA,NA,NA,NA,NA,NA,on time",
+        "1,1,545,1022,JFK,BQN,1576,-4,NA,NA,NA,NA,NA,NA,NA,NA,NA,on time",
     ]
     first, second = (sites / "ua/flights.csv").read_text().splitlines()[1:]
-    assert first == "1,1,515,819,EWR,IAH,1400,29.98,-95.34,-6,39.92,28.04,62.21,250,12.7,NA,0,1012.2,10,late"
+    assert first == "1,1,515,819,EWR,IAH,1400,-6,39.92,28.04,62.21,250,12.7,NA,0,1012.2,10,late"
     assert second.endswith(",99,99,99,99,99,99,9,999,9,")
 
 
