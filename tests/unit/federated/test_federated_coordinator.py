@@ -117,6 +117,17 @@ def test_one_site_exports_the_global_model_and_each_its_personalised_copy():
     assert [(task.site, task.share) for task in exports] == [("ann", True)]
 
 
+@pytest.mark.parametrize(("federation", "sharer"), [({}, "ann"), (QUORUM, "bob")])
+def test_the_first_site_exports_even_if_lost_where_the_job_waits(federation, sharer):
+    machine = coordinator(job(federation, serve="global"))
+    for task in drive_to(machine, "evaluate"):
+        machine.handle(accepted(task))
+    machine.handle(SiteLost(site="ann"))
+    [fold] = machine.outstanding()
+    [ask] = machine.handle(folded_for(fold))
+    assert (ask.task.kind, ask.task.site, ask.task.share) == ("export", sharer, True)
+
+
 def test_models_of_single_sites_are_scored_at_home_unless_the_job_says_cross():
     evaluation = {"alone": True, "personalise_epochs": 1}
     final = [task for task in kinds_of(coordinator(job(evaluation=evaluation)))[0] if task.kind == "evaluate"]
