@@ -8,12 +8,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from servers import S3, Postgres
-from unit.control.control_plane import Plane, make_bundle, make_job
-from unit.control.control_sites import ScriptedSite, rows_of
 
 from archipel.spec import decode
 from archipel.spec.views import ModelsPage
+from unit.control.control_plane import Plane, make_bundle, make_job
+from unit.control.control_sites import ScriptedSite, rows_of
 
 NAMES = ("coral", "lagoon", "reef")
 
@@ -44,13 +43,11 @@ async def test_a_run_ends_with_a_model_a_report_and_serving_sites(tmp_path: Path
         assert report.overall["alone"].own is not None
         assert report.overall["personalised"].own["accuracy"] == 1.0
         assert report.rounds == 3
-        print(report)
         models = decode((await plane.insist("GET", "/v1/models")).content, ModelsPage).models
         assert [(model.name, model.version, model.run) for model in models] == [("birds", 1, run)]
         assert models[0].weights.digest == report.model_digest
-        while not all(site.serving for site in sites):
-            await asyncio.sleep(0.02)
+        for site in sites:
+            await site.until(lambda site=site: "birds" in site.serving)
         weights = await plane.insist("GET", "/v1/models/birds/1/weights")
         assert len(weights.content) == models[0].weights.size_bytes
         assert await plane.end() == 0
-    print(plane.log())

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from integration.test_control_runs import attended
-from unit.control.control_plane import Plane, make_bundle, make_job
 
 import archipel
 from archipel.spec import decode
 from archipel.spec.views import ModelsPage
+from integration.test_control_runs import attended
+from unit.control.control_plane import Plane, make_bundle, make_job
 
 SOURCE = Path(archipel.__file__).parent
 
@@ -71,9 +71,8 @@ async def outcome_of(folder: Path, failpoint: str | None) -> tuple[dict[str, Any
         await plane.until(run, "finished")
         report = await plane.report(run)
         [model] = decode((await plane.insist("GET", "/v1/models")).content, ModelsPage).models
-        async with asyncio.timeout(30):
-            while not all("birds" in site.serving for site in sites):
-                await asyncio.sleep(0.02)
+        for site in sites:
+            await site.until(lambda site=site: "birds" in site.serving)
         weights = (await plane.insist("GET", "/v1/models/birds/1/weights")).content
         await plane.end()
     found = {

@@ -9,18 +9,18 @@ import signal
 import ssl
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import msgspec
-from servers import free_ports
 
 from archipel.data.bundle import pack_bundle
+from archipel.security import read_token
 from archipel.spec import JobSpec, decode, encode
 from archipel.spec.job import job_from
 from archipel.spec.views import InvitationView, Operator, Progress, RunReport, RunRequest, RunView
 from archipel.spec.wire import Certificate, Enrolment
-from archipel.security import read_token
+from servers import free_ports
 from unit.control.control_sites import ScriptedSite, new_credentials
 
 START_SECONDS = 60.0
@@ -38,7 +38,7 @@ class Plane:
         self.exit_code: int | None = None
         self._keeping: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Plane:
+    async def __aenter__(self) -> Self:
         self.state.mkdir(parents=True, exist_ok=True)
         self._keeping = asyncio.create_task(self._keep())
         await self.until_up()
@@ -76,7 +76,7 @@ class Plane:
         before = self.deaths
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
-        while self.deaths == before:
+        while self.deaths == before:  # noqa: ASYNC110 - counted by the task that starts it again
             await asyncio.sleep(0.01)
 
     async def end(self) -> int:

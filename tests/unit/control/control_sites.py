@@ -70,6 +70,13 @@ class ScriptedSite:
             self._link = None
             await asyncio.sleep(RETRY_SECONDS)
 
+    async def until(self, true: Callable[[], bool]) -> None:
+        """Wait until something is so, looking again at every message of control."""
+        async with asyncio.timeout(60):
+            while not true():
+                self.heard.clear()
+                await self.heard.wait()
+
     async def _attend(self, link: Link) -> None:
         attendance = await link.attend(Hello(site=self.name, agent="scripted", datasets=(self.dataset,)))
         beating = asyncio.create_task(self._beat(attendance))

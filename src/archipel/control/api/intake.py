@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from typing import ParamSpec, TypeVar
 
 from archipel.data.stores.spool import Incoming, Spool
@@ -28,7 +28,7 @@ class Intake:
     def __init__(self, spool: Spool, max_bytes: int) -> None:
         self._spool = spool
         self._max_bytes = max_bytes
-        self._writing: dict[str, asyncio.Lock] = {}
+        self._writing: dict[str, tuple[asyncio.Lock, int]] = {}
 
     async def take(self, blob: Blob, offset: int, pieces: AsyncIterator[bytes], came: Callable[[int], None]) -> int:
         """Write `pieces` from `offset` on; return how many bytes of the blob are here then.
@@ -44,19 +44,25 @@ class Intake:
         if blob.size_bytes > self._max_bytes:
             hint = f"control takes blobs of at most {self._max_bytes} bytes"
             raise SpecError(f"a blob of {blob.size_bytes} bytes is too large", hint=hint)
-        lock = self._writing.setdefault(blob.digest, asyncio.Lock())
+        async with self._turn(blob.digest):
+            have = await asyncio.to_thread(self._spool.have, blob)
+            if have != offset or (have == blob.size_bytes and self._spool.has(blob.digest)):
+                return have
+            await self._write(blob, pieces, came)
+            return await asyncio.to_thread(self._spool.have, blob)
+
+    @asynccontextmanager
+    async def _turn(self, digest: str) -> AsyncIterator[None]:
+        """Wait until nobody else writes this blob."""
+        lock, users = self._writing.get(digest, (asyncio.Lock(), 0))
+        self._writing[digest] = (lock, users + 1)
         try:
             async with lock:
-                have = await asyncio.to_thread(self._spool.have, blob)
-                if have == blob.size_bytes and self._spool.has(blob.digest):
-                    return have
-                if have != offset:
-                    return have
-                await self._write(blob, pieces, came)
-                return await asyncio.to_thread(self._spool.have, blob)
+                yield
         finally:
-            if not lock.locked():
-                self._writing.pop(blob.digest, None)
+            _, users = self._writing.pop(digest)
+            if users > 1:
+                self._writing[digest] = (lock, users - 1)
 
     async def _write(self, blob: Blob, pieces: AsyncIterator[bytes], came: Callable[[int], None]) -> None:
         with ExitStack() as stack:

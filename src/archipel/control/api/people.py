@@ -18,7 +18,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from archipel import __version__
 from archipel.control.api.metrics import figures
 from archipel.control.api.office import PUBLIC, AnyRequest, Office, guard, office_of, operator_of
-from archipel.control.api.refusals import answer_bug, answer_failure, answer_http
+from archipel.control.api.refusals import answer_bug, answer_excess, answer_failure, answer_http
 from archipel.control.api.results import RESULTS
 from archipel.control.api.work import work_handlers
 from archipel.spec import ArchipelError
@@ -78,7 +78,7 @@ def site(request: AnyRequest, name: FromPath[str]) -> SiteView:
 @get("/v1/events", sync_to_thread=True, tags=["events"])
 def events(
     request: AnyRequest,
-    after: Annotated[int, QueryParameter(ge=0, description="Last id seen")] = 0,
+    after: Annotated[int, QueryParameter(ge=0, le=2**53, description="Last id seen")] = 0,
     run: FromQuery[str | None] = None,
     site: FromQuery[str | None] = None,
     level: FromQuery[Level] = "info",
@@ -95,7 +95,13 @@ def build(office: Office, max_bundle_bytes: int) -> Litestar:
         route_handlers=[router],
         state=State({"office": office}),
         request_max_body_size=MAX_BODY_BYTES,
-        exception_handlers={ArchipelError: answer_failure, HTTPException: answer_http, Exception: answer_bug},
+        exception_handlers={
+            ArchipelError: answer_failure,
+            HTTPException: answer_http,
+            RecursionError: answer_excess,
+            OverflowError: answer_excess,
+            Exception: answer_bug,
+        },
         openapi_config=OpenAPIConfig(title="Archipel control plane", version=__version__, path="/schema"),
         logging_config=None,
     )

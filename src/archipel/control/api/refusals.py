@@ -68,6 +68,13 @@ def answer_http(_: AnyRequest, error: HTTPException) -> Response[bytes]:
     return _answer(status, Failure(error=name, message=message, hint=hint))
 
 
+def answer_excess(_: AnyRequest, error: RecursionError | OverflowError) -> Response[bytes]:
+    """Answer a body nested too deeply, or a number beyond what a database holds."""
+    what = "nested too deeply" if isinstance(error, RecursionError) else "a number too large"
+    hint = "GET /schema/openapi.json says what each address takes"
+    return _answer(400, Failure(error="SpecError", message=f"the request holds something {what}", hint=hint))
+
+
 def answer_bug(request: AnyRequest, error: Exception) -> Response[bytes]:
     """Answer what nobody foresaw, without its details, which go to the log."""
     structlog.get_logger().error("rest.failed", path=request.url.path, exc_info=error)

@@ -149,6 +149,8 @@ class SitesDoor:
             await asyncio.to_thread(self._back.fleet.note_seen, attendance.site, beat.serving)
         if moved:
             self._back.runs.moved(beat.working)
+        if attendance.assigned:
+            await asyncio.to_thread(self._back.runs.remind, attendance.site, beat.working)
 
     def _note(self, site: str, note: Note) -> None:
         if len(encode(note)) > LONGEST_NOTE_BYTES:

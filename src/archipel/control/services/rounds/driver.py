@@ -78,6 +78,8 @@ class Driver:
         self.trouble: ArchipelError | None = None
         """Why it stands still for a while (a full disk); it is tried again."""
         self._queue: deque[_Waiting] = deque()
+        self._pushed: dict[str, float] = {}
+        """Site → when it was last pushed its task, by the monotonic clock."""
         self._lock = threading.RLock()
         self._doubtful = True
         """What is in memory may be ahead of the journal."""
@@ -116,6 +118,18 @@ class Driver:
         with self._lock:
             if not self.coordinator.paused and site in self.tasks:
                 self._push(self.tasks[site])
+
+    def remind(self, site: str, rounds: frozenset[int]) -> None:
+        """Push again what is asked of a site that has not been working on it for a lease, as its beat shows.
+
+        A message may cross another: an Assign that comes while the site still hands in an earlier answer to it.
+        """
+        with self._lock:
+            task = self.tasks.get(site)
+            if task is None or task.round in rounds or self.coordinator.paused:
+                return
+            if self._desk.monotonic() - self._pushed.get(site, 0.0) > self._desk.attendances.busy_seconds:
+                self._push(task)
 
     def task_for(self, site: str) -> RoundTask | None:
         """Return what is asked of a site now."""
@@ -252,6 +266,7 @@ class Driver:
                     pass  # written with the event that led to it
 
     def _push(self, task: RoundTask) -> None:
+        self._pushed[task.site] = self._desk.monotonic()
         self._desk.attendances.assign(task.site, self.run, Assign(task=task), self._desk.monotonic())
 
     def _drop_unneeded(self) -> None:

@@ -237,6 +237,12 @@ class Runs:
         for run in {work.run for work in working}:
             self._tools.notices.changed(run)
 
+    def remind(self, site: str, working: tuple[Working, ...]) -> None:
+        """Push work again that a site should have and, by its own word, does not do."""
+        for driver in self._active():
+            if driver.task_for(site) is not None:
+                driver.remind(site, frozenset(work.round for work in working if work.run == driver.run))
+
     def readable(self, site: str, digest: str) -> Readable:
         """Return a blob this site needs for its work or its serving; a StaleError for any other."""
         for driver in self._active():
