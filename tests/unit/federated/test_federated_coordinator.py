@@ -335,6 +335,30 @@ def test_an_update_of_a_site_thought_lost_counts_while_the_round_is_open():
     assert machine.progress().answered == 1
 
 
+def test_answers_of_sites_thought_lost_do_not_close_the_round_on_those_at_work():
+    machine = coordinator(job(QUORUM))
+    tasks = {task.site: task for task in drive_to(machine, "train", 1)}
+    for site in ("ann", "bob"):
+        machine.handle(SiteLost(site=site))
+    for site in ("ann", "bob", "cid"):
+        assert machine.handle(accepted(tasks[site])) == ()
+    assert machine.progress().waiting == ("dot", "eve")
+
+
+def test_a_site_lost_in_an_earlier_round_is_not_waited_for():
+    machine = coordinator(job(QUORUM))
+    drive_to(machine, "train", 1)
+    machine.handle(SiteLost(site="eve"))
+    for step in (1, 2):
+        tasks = [task for task in asks(machine.outstanding()) if task.site != "eve"]
+        assert {task.step for task in tasks} == {step}
+        for task in tasks:
+            new = machine.handle(accepted(task))
+        [fold] = new
+        assert [update.site for update in fold.updates] == ["ann", "bob", "cid", "dot"]
+        machine.handle(folded_for(fold))
+
+
 def test_fewer_than_the_quorum_wait_for_a_lost_site_to_return():
     machine = coordinator(job(QUORUM))
     tasks = {task.site: task for task in drive_to(machine, "train", 1)}
