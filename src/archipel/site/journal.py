@@ -83,8 +83,9 @@ class Journal:
             self._prepare()
 
     def close(self) -> None:
-        """Close the file; nothing is lost either way."""
-        self._db.close()
+        """Close the file once no other thread is at it; nothing is lost either way."""
+        with self._lock:
+            self._db.close()
 
     # ---- who and what ---------------------------------------------------------------------------------------
 

@@ -48,6 +48,7 @@ _BEATS_PER_LEASE = 3
 _RENEWED_AFTER = 2 / 3
 """Share of a certificate's life after which it is renewed."""
 _RENEWAL_CHECK_SECONDS = 60.0
+_STATUS_SECONDS = 0.2
 _NOTES_KEPT = 100
 _LOG = logging.getLogger("archipel.site")
 
@@ -72,6 +73,7 @@ class Agent:
         self._state: Literal["connecting", "connected", "stopped"] = "connecting"
         self._since = clock()
         self._trouble: ArchipelError | None = None
+        self._saying: asyncio.TimerHandle | None = None
         shared = {
             "journal": self._journal,
             "spool": self._spool,
@@ -155,17 +157,22 @@ class Agent:
                 self._shelf.take(message)
 
     async def _speak(self, attendance: Attendance) -> None:
-        """Say notes and beats: at once when something changed, else three times a lease."""
+        """Say notes and what is served at once, and beat three times a lease."""
+        clock = asyncio.get_running_loop().time
+        due, said = 0.0, self._shelf.serving()
         while True:
             self._stirred.clear()
             while self._notes:
                 await attendance.send(self._notes[0])
                 self._notes.pop(0)
-            working = self._desk.working()
-            await attendance.send(Beat(working=working, serving=self._shelf.serving()))
-            lease = self._leases[0 if working else 1]
+            working, serving = self._desk.working(), self._shelf.serving()
+            pause = self._leases[0 if working else 1] / _BEATS_PER_LEASE
+            due = min(due, clock() + pause)
+            if clock() >= due or serving != said:
+                await attendance.send(Beat(working=working, serving=serving))
+                due, said = clock() + pause, serving
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stirred.wait(), lease / _BEATS_PER_LEASE)
+                await asyncio.wait_for(self._stirred.wait(), due - clock())
 
     def _hello(self) -> Hello:
         return Hello(
@@ -225,8 +232,10 @@ class Agent:
         self._changed()
 
     def _changed(self) -> None:
+        """Something is to be said soon: to control, and in the status, where many changes are one."""
         self._stirred.set()
-        self._say()
+        if self._saying is None:
+            self._saying = asyncio.get_running_loop().call_later(_STATUS_SECONDS, self._say)
 
     def _enter(self, state: Literal["connecting", "connected", "stopped"]) -> None:
         if state != self._state:
@@ -235,6 +244,9 @@ class Agent:
         self._say()
 
     def _say(self) -> None:
+        if self._saying is not None:
+            self._saying.cancel()
+            self._saying = None
         trouble = self._trouble
         self._folder.say(
             AgentStatus(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -41,6 +42,7 @@ from archipel.spec import (
     StaleError,
     StateError,
     StorageFullError,
+    TaskError,
     TrustError,
     Update,
     failpoint,
@@ -49,6 +51,7 @@ from archipel.spec.wire import Note, Working
 
 IDLE_SECONDS = 300.0
 """A worker without work for so long ends; the next task of its run starts another."""
+_LOG = logging.getLogger("archipel.site")
 _STATE_TRIES = 3
 """So often an update is handed in again where control says that something is missing."""
 Key = tuple[str, int]
@@ -198,6 +201,13 @@ class Desk:
             raise AbandonedError from error  # nobody waits for the answer any more
         except ArchipelError as error:
             answer = _refusal(task, error)
+        except (AbandonedError, asyncio.CancelledError):
+            raise
+        except Exception as error:  # noqa: BLE001
+            # Whatever it is, a run must not wait for an answer that never comes.
+            _LOG.exception("task %s of run %s", task.round, task.run)
+            failed = TaskError(f"the agent failed: {type(error).__name__}", hint="the site's log says where")
+            answer = _refusal(task, failed)
         await asyncio.to_thread(self._journal.finish, task, answer, state)
         return answer
 
@@ -208,12 +218,13 @@ class Desk:
     async def _execute(self, task: RoundTask) -> tuple[Update, dict[str, Blob]]:
         warm = self._warm_of(task)
         async with warm.turn:
+            _keep(warm)
             piece = self._pieces[task.run, task.round]
             if any(run == task.run and round_ > task.round for run, round_ in self._pieces):
                 raise AbandonedError
             piece.executing = True
             try:
-                state = await asyncio.to_thread(self._journal.recall, task.run, task.round)
+                state = self._journal.recall(task.run, task.round)
                 return await warm.worker.execute(task, state, lambda done: setattr(piece, "done", done))
             finally:
                 piece.executing = False
@@ -293,10 +304,7 @@ class Desk:
             datasets = {name: str(path) for name, path in self._journal.datasets().items()}
             begin = Begin(site=self._site, datasets=datasets, spool=str(self._spool.folder))
             self._warm[key] = _Warm(worker=WorkerProcess(begin), turn=asyncio.Lock())
-        warm = self._warm[key]
-        if warm.retire is not None:
-            warm.retire.cancel()
-        return warm
+        return self._warm[key]
 
     def _retire_later(self, task: RoundTask, warm: _Warm) -> None:
         loop = asyncio.get_running_loop()
@@ -306,16 +314,21 @@ class Desk:
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
 
-        if warm.retire is not None:
-            warm.retire.cancel()
+        _keep(warm)
         warm.retire = loop.call_later(IDLE_SECONDS, retire)
 
     async def _close(self, key: tuple[str, str]) -> None:
         warm = self._warm.pop(key, None)
         if warm is not None:
-            if warm.retire is not None:
-                warm.retire.cancel()
+            _keep(warm)
             await warm.worker.close()
+
+
+def _keep(warm: _Warm) -> None:
+    """Do not retire a worker after all."""
+    if warm.retire is not None:
+        warm.retire.cancel()
+        warm.retire = None
 
 
 def _refusal(task: RoundTask, error: ArchipelError) -> Refusal:

@@ -15,14 +15,17 @@ import contextlib
 import datetime as dt
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from archipel.security import expiry_of, write_secret
 from archipel.site.link.dial import Credentials
 from archipel.spec import Name, ServedModel, SpecError, StateError, TrustError, Value, decode, encode
 from archipel.spec.wire import Certificate, Working
+
+_LOOKS, _LOOK_SECONDS = 10, 0.05
 
 
 class Identity(Value, frozen=True, kw_only=True, tag_field="type", tag="identity/1"):
@@ -93,23 +96,22 @@ class SiteFolder:
         )
 
     def say(self, status: AgentStatus) -> None:
-        """Write the agent's status, in one step; it need not survive a power cut."""
+        """Write the agent's status, in one step; on a full disk the old one stays, for the work matters more."""
         partial = self.path / f".status.{os.getpid()}"
-        partial.write_bytes(encode(status))
-        partial.replace(self.path / "status.json")
+        with contextlib.suppress(OSError):
+            partial.write_bytes(encode(status))
+            partial.replace(self.path / "status.json")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder; a StateError names the agent that already does."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.path / "agent.lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _take(file):
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
                 hint = "stop that one first (archipel stop), or give this site a folder of its own"
-                raise StateError(f"another agent (process {holder}) runs on {self.path}", hint=hint) from None
+                raise StateError(f"another agent (process {holder}) runs on {self.path}", hint=hint)
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
@@ -149,6 +151,16 @@ def read_status(path: Path) -> AgentStatus | None:
     )
 
 
+def _take(file: IO[str]) -> bool:
+    """Lock a file; someone who only looks (is_held) holds it for a moment, an agent for longer."""
+    for _ in range(_LOOKS):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(_LOOK_SECONDS)
+    return False
+
+
 def require_valid(identity: Identity, now: float) -> None:
     """Refuse to go on with a certificate that is no longer, or not yet, valid.
 
@@ -158,7 +170,8 @@ def require_valid(identity: Identity, now: float) -> None:
     begins, ends = (moment.timestamp() for moment in identity.validity())
     if now > ends:
         hint = f"ask for a token (archipel invite {identity.site}) and join again in the same folder; nothing is lost"
-        raise TrustError(f"the certificate of {identity.site} expired {now - ends:.0f} s ago", hint=hint)
+        message = f"the certificate of {identity.site} expired {now - ends:.0f} s ago by this machine's clock"
+        raise TrustError(message, hint=hint)
     if now < begins:
         hint = "set this machine's clock (its time is behind control's)"
         raise TrustError(f"the certificate of {identity.site} becomes valid in {begins - now:.0f} s", hint=hint)

@@ -26,6 +26,8 @@ from archipel.spec import ArchipelError, TaskError, failpoint
 
 _PR_SET_PDEATHSIG = 1
 _SMALLEST_MOVE = 0.01
+_ABOUT_CODE = (SyntaxError, ImportError, NameError, AttributeError, TypeError, NotImplementedError)
+"""Exceptions whose text speaks of code, not of values."""
 
 
 class _UnwantedError(BaseException):
@@ -107,9 +109,13 @@ def _without_data(error: ArchipelError) -> ArchipelError:
     cause = error.__cause__
     if cause is None or isinstance(cause, ArchipelError) or not isinstance(error, TaskError):
         return error
-    text = str(cause)
-    place = error.message.removesuffix(text).rstrip(": ") if text else error.message
-    return type(error)(place, hint=f"{error.hint}; the text of the exception is in the site's log")
+    if isinstance(cause, _ABOUT_CODE):
+        return error
+    kind, text = type(cause).__name__, str(cause).strip()
+    place, found, _ = error.message.partition(kind)
+    if not found:
+        place = error.message.partition(text)[0] if text else error.message
+    return type(error)(place + found, hint=f"{error.hint}; the text of the exception is in the site's log")
 
 
 def _begin(inbox: _Inbox) -> frames.Begin:

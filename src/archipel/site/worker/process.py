@@ -128,7 +128,14 @@ class WorkerProcess:
     async def _start(self) -> Process:
         environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), "PYTHONUNBUFFERED": "1"}
         self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "archipel.site.worker", str(os.getpid()), stdin=PIPE, stdout=PIPE, env=environment
+            sys.executable,
+            "-P",  # a file that lies about in the working directory is no module
+            "-m",
+            "archipel.site.worker",
+            str(os.getpid()),
+            stdin=PIPE,
+            stdout=PIPE,
+            env=environment,
         )
         await self._write(process, frames.frame(self._begin))
         ready = await self._next(process)
