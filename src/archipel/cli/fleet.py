@@ -32,7 +32,7 @@ from archipel.cli.planes import OPERATOR, operator_of
 from archipel.spec import ArchipelError, LinkError, SpecError, StateError, Value, decode, encode
 from archipel.spec.views import SiteView
 
-_TICK_SECONDS = 0.05
+_TICK_SECONDS = 0.1
 _TAIL_LINES = 12
 
 

@@ -26,6 +26,7 @@ from archipel.cli import entries, processes
 from archipel.cli.client import Client
 from archipel.cli.failure import Interrupted
 from archipel.cli.fleet import Fleet, FleetState, free_ports
+from archipel.cli.naming import program
 from archipel.cli.planes import HOME, remember
 from archipel.cli.planning import is_counted, show_plan
 from archipel.cli.watching import ENDED, watch
@@ -91,8 +92,10 @@ class LocalRun:
                 self.fleet.stop()
                 raise Interrupted(
                     "the run is paused and its processes are stopped; nothing is lost.\n"
-                    f"next:  the same command, or `archipel resume`, goes on; {HOME / self.job.name} holds everything"
+                    f"next:  the same command, or `{program()} resume`, goes on; all is in {HOME / self.job.name}"
                 ) from None
+            finally:
+                processes.stop(self.fleet.folder, ["prepare", "reference"])
 
     def _go(self, *, detach: bool) -> None:
         self._open()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import shutil
-import sys
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from archipel import __version__
 from archipel.cli.asking import ask, in_words
 from archipel.cli.client import Client
 from archipel.cli.local import LocalRun, Pooled
+from archipel.cli.naming import program
 from archipel.cli.report.build import build_report
 from archipel.cli.report.page import write_page
 from archipel.cli.report.screen import show_report
@@ -135,24 +135,20 @@ def _show_way_on(report: Report, page: Path, url: str, local: LocalRun, console:
     shown = _near(page)
     console.print(f"\nreport: {shown}   {shown.with_suffix('.json')}", highlight=False, soft_wrap=True)
     console.print("the sites keep serving; next:", style="bold")
-    door = _door()
-    lines = [(f"{door} status", "sites, runs and what is served")]
+    name = program()
+    lines = [(f"{name} status", "sites, runs and what is served")]
     if local.job.deployment.question and report.sites:
-        asked = encode(local.job.deployment.question).decode()
-        lines.append((f"{door} predict {report.model_name} --site {report.sites[0].name} --input '{asked}'", ""))
+        asked = shlex.quote(encode(local.job.deployment.question).decode())
+        lines.append((f"{name} predict {report.model_name} --site {_asked_site(report)} --input {asked}", ""))
     lines += [(f"{url}/schema", "the API's documentation (its certificate is the fleet's own)")]
-    lines += [(f"{door} stop", "end all processes; the folder stays")]
+    lines += [(f"{name} stop", "end all processes; the folder stays")]
     for command, purpose in lines:
         console.print(f"  {command}" + (f"   # {purpose}" if purpose else ""), highlight=False, soft_wrap=True)
 
 
-def _door() -> str:
-    """Return how to call this program again from here: it need not be on the path, as after `make demo`."""
-    called = Path(sys.argv[0])
-    if called.name != "archipel":
-        return f"{sys.executable} -m archipel.cli.main"
-    found = shutil.which("archipel")
-    return "archipel" if found and Path(found).resolve() == called.resolve() else str(_near(called.absolute()))
+def _asked_site(report: Report) -> str:
+    """Return a site that serves: the last one that took part."""
+    return next((site.name for site in reversed(report.sites) if not site.absent), report.sites[-1].name)
 
 
 def _near(path: Path) -> Path:
