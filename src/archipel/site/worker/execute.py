@@ -31,7 +31,15 @@ from archipel.data.dataset import open_dataset
 from archipel.data.site_data import SiteData
 from archipel.site.worker.memory import CONTROL, PERSONALISED, PERSONALISED_ONNX, Memory
 from archipel.site.worker.training import train_alone, train_personalised, train_round
-from archipel.site.worker.weights import Blobs, open_arrays, open_weights, store_file, store_sums, store_vector
+from archipel.site.worker.weights import (
+    Blobs,
+    new_file,
+    open_arrays,
+    open_weights,
+    store_file,
+    store_sums,
+    store_vector,
+)
 from archipel.spec import (
     Blob,
     DataError,
@@ -187,9 +195,10 @@ class Worker:
 
     def _export(self, task: RoundTask, progress: Progress) -> Result:
         del progress
-        path = self._blobs.new_file(f"{self._label(task, 'onnx')}.onnx")
-        self._adapter(task).export(self._weights(task), path)
-        blob = store_file(self._blobs, path)
+        adapter, weights = self._adapter(task), self._weights(task)
+        with new_file(self._blobs, f"{self._label(task, 'onnx')}.onnx") as path:
+            adapter.export(weights, path)
+            blob = store_file(self._blobs, path)
         own = self._memory.recall(task.run, task.round).get(PERSONALISED)
         state = {PERSONALISED_ONNX: blob} if task.model == own else {}
         return Result(parts={"onnx": Part(blob=blob, shared=task.share)}, state=state)

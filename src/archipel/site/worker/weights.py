@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import mmap
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -100,16 +101,27 @@ def store_file(blobs: Blobs, path: Path) -> Blob:
     return blobs.adopt(path, "sha256:" + digest)
 
 
+@contextlib.contextmanager
+def new_file(blobs: Blobs, what: str) -> Iterator[Path]:
+    """Give a path to write and adopt inside the block; a failed file leaves no bytes on a disk that may be full."""
+    path = blobs.new_file(what)
+    try:
+        with full_disk_named(path.parent):
+            yield path
+    finally:
+        path.unlink(missing_ok=True)  # adopted: it lies elsewhere by now
+
+
 def _write(blobs: Blobs, what: str, pieces: Iterable[bytes | memoryview]) -> Blob:
-    path = blobs.new_file(f"{what}-{os.getpid()}")
     hashed: Any = hashlib.sha256()
-    with full_disk_named(path.parent), path.open("wb") as file:
-        for whole in pieces:
-            view = memoryview(whole)
-            for start in range(0, len(view), _PIECE_BYTES):
-                hashed.update(view[start : start + _PIECE_BYTES])
-                file.write(view[start : start + _PIECE_BYTES])
-        file.flush()
-        failpoint("site.worker.before_fsync")
-        os.fsync(file.fileno())
-    return blobs.adopt(path, "sha256:" + hashed.hexdigest())
+    with new_file(blobs, what) as path:
+        with path.open("wb") as file:
+            for whole in pieces:
+                view = memoryview(whole)
+                for start in range(0, len(view), _PIECE_BYTES):
+                    hashed.update(view[start : start + _PIECE_BYTES])
+                    file.write(view[start : start + _PIECE_BYTES])
+            file.flush()
+            failpoint("site.worker.before_fsync")
+            os.fsync(file.fileno())
+        return blobs.adopt(path, "sha256:" + hashed.hexdigest())
