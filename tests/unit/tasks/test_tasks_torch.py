@@ -520,6 +520,12 @@ def test_a_model_that_cannot_be_exported_says_why(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_model_without_named_features_cannot_be_exported(tmp_path):
+    adapter = opened(Birds(small, features=()))
+    with pytest.raises(TaskError, match="names no features"):
+        adapter.export(adapter.initial(0), tmp_path / "m.onnx")
+
+
 def test_a_site_without_any_row_says_that_it_cannot_export(tmp_path):
     adapter = opened(Birds(small, {"x": INPUTS[:0], "y": LABELS[:0]}))
     with pytest.raises(ShapeError, match="no row here"):
@@ -588,6 +594,22 @@ def test_sums_that_are_not_finite_are_refused():
     adapter = opened(mistaken(score_batch=lambda s, m, b: {"mean.examples": np.nan})(small))
     with pytest.raises(NonFiniteError, match=r"mean\.examples"):
         adapter.evaluate(adapter.initial(0))
+
+
+@pytest.mark.parametrize("method", ["read", "model"])
+def test_a_task_without_a_method_says_which(method):
+    bare = type("Bare", (Birds,), {method: getattr(TorchTask, method)})
+    with pytest.raises(TaskError, match=f"give your task a method {method}"):
+        trained(opened(bare(small)))
+
+
+def test_weights_of_a_longer_model_name_the_difference():
+    weights = opened(Birds(lambda: nn.Sequential(*small(), nn.Linear(3, 3)))).initial(0)
+    adapter = opened(Birds(small))
+    with pytest.raises(ShapeError, match="6 tensors where 4 are needed"):
+        adapter.evaluate(weights)
+    with pytest.raises(ShapeError, match=r"tensor '0\.weight' is F32"):
+        opened(Birds(lambda: nn.Linear(4, 3))).evaluate(weights)
 
 
 def test_a_numpy_task_is_refused():

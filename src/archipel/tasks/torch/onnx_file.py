@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from archipel.data.stores.spool import full_disk_named
+from archipel.spec import TaskError
 from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.port import Samples, row_count
 from archipel.tasks.torch.batches import collate
@@ -40,6 +41,11 @@ class Scores(nn.Module):
 
 def write_onnx(task: TorchTask, model: nn.Module, samples: Samples, target: Path) -> None:
     """Write `model` to the file `target`; `samples` show shapes and dtypes."""
+    if not task.features:
+        raise TaskError(
+            "the task names no features, so the exported model would have no inputs",
+            hint='set features = ("…",) on the task, or serve = "none" in [deployment]',
+        )
     rows = np.arange(EXAMPLE_ROWS) % row_count(samples)
     batch = collate(task, samples, rows, torch.device("cpu"))
     features = tuple(batch[name] for name in task.features)
