@@ -35,6 +35,7 @@ def test_a_task_of_ones_own_takes_at_most_30_lines() -> None:
 
 
 @pytest.mark.torch
+@pytest.mark.timeout(900)  # two runs with PyTorch, also on a crowded machine
 def test_the_task_of_the_quickstart_is_trained_by_the_commands_of_the_quickstart(tmp_path: Path) -> None:
     shown = files()
     assert set(shown) == {"make_rows.py", "task.py", "job.toml"}
