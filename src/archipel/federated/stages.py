@@ -104,7 +104,7 @@ def draw_cohort(federation: FederationSpec, step: int, sites: tuple[str, ...]) -
 
 
 def share_of(share: float, count: int) -> int:
-    """Return ceil(share * count), at least 1, unmoved by rounding (a tenth of 30 is 3, though 0.1 * 30 > 3)."""
+    """Return ceil(share * count), at least 1, unmoved by rounding (7 % of 100 is 7, though 0.07 * 100 > 7)."""
     return max(1, math.ceil(share * count - 1e-9))
 
 

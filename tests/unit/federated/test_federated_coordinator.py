@@ -164,7 +164,8 @@ def test_cohorts_are_drawn_from_seed_and_round_alone():
 
 
 @pytest.mark.parametrize(
-    ("share", "count", "size"), [(0.1, 30, 3), (0.3, 10, 3), (0.5, 3, 2), (1.0, 7, 7), (0.01, 3, 1), (0.7, 10, 7)]
+    ("share", "count", "size"),
+    [(0.1, 30, 3), (0.07, 100, 7), (0.3, 10, 3), (0.5, 3, 2), (1.0, 7, 7), (0.01, 3, 1), (0.7, 10, 7)],
 )
 def test_the_cohort_is_the_share_rounded_up(share, count, size):
     assert share_of(share, count) == size
@@ -389,6 +390,19 @@ def test_a_site_away_during_the_check_of_a_quorum_job_is_left_out_by_name():
     machine.handle(SiteLost(site="dot"))
     assert machine.progress().excluded == {"dot": "away during check"}
     assert machine.progress().phase == "initialise"
+
+
+def test_the_check_of_a_quorum_job_waits_for_its_quorum_too():
+    machine = coordinator(job(QUORUM))  # 3 of 5
+    tasks = {task.site: task for task in asks(machine.start())}
+    for site in ("cid", "dot", "eve"):
+        machine.handle(SiteLost(site=site))
+    machine.handle(accepted(tasks["ann"]))
+    assert machine.handle(accepted(tasks["bob"])) == ()
+    assert machine.progress().phase == "check"
+    machine.handle(SiteBack(site="cid"))
+    machine.handle(accepted(tasks["cid"]))
+    assert machine.progress().excluded == {"dot": "away during check", "eve": "away during check"}
 
 
 def test_a_site_away_during_initialise_stays_and_trains_once_it_is_back():

@@ -70,6 +70,11 @@ def test_a_cohort_of_half_the_sites_moves_half_and_alone_fetches_the_first_model
     assert phases(plan)["alone"] == (1, 2 * 1000, 0)
 
 
+def test_a_cohort_is_not_rounded_up_by_a_last_bit():
+    many = manifests(**{f"s{index}": 10 for index in range(100)})
+    assert draw_plan(job({"cohort": 0.07}), many, SIZES).cohort_size == 7  # 0.07 * 100 > 7
+
+
 def test_intermediate_scoring_fetches_models_that_the_next_round_then_has():
     # every = 5 of 10 rounds: scored after rounds 5 and 10. Round 6 begins from a model that is there; the final
     # scoring uses that of round 10. Train fetches 9 models a site, evaluate 2.
