@@ -81,6 +81,8 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
     *_SHARED_OPTIONS,
     ("grpc.so_reuseport", 0),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    # A starved site may send its pings in a heap; that is no reason to hang up on it.
+    ("grpc.http2.max_ping_strikes", 0),
 ]
 
 
