@@ -9,6 +9,7 @@ Order of a start: the lock on the state, the database brought up to date, unfini
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import datetime as dt
 import os
 import signal
@@ -30,6 +31,7 @@ from archipel.security import load_or_make_key, write_secret
 from archipel.site.link import protocol
 from archipel.spec import ArchipelError, StateError
 
+_M_ARENA_MAX = -8
 TICK_SECONDS = 0.25
 GRACE_SECONDS = 0.5
 """Open calls of sites have this long to end when the process does; sites dial again."""
@@ -39,7 +41,14 @@ SERVER_LIFETIME = dt.timedelta(days=365)
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
+    _share_memory_between_threads()
     asyncio.run(_run(settings))
+
+
+def _share_memory_between_threads() -> None:
+    """Let glibc keep two heaps, not one a thread: pieces of blobs freed in one thread are used again in another."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 async def _run(settings: Settings) -> None:

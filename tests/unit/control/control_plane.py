@@ -23,7 +23,7 @@ from archipel.spec.wire import Certificate, Enrolment
 from servers import free_ports
 from unit.control.control_sites import ScriptedSite, new_credentials
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
 class Plane:

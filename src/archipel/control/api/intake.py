@@ -19,7 +19,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 STILL_SECONDS = 30.0
 """An upload that brings nothing for so long is ended; the site goes on from there when it can."""
-_GATHER_BYTES = 4 * CHUNK_BYTES
+_GATHER_BYTES = 2 * CHUNK_BYTES
 
 
 class Intake:

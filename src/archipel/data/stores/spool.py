@@ -72,7 +72,7 @@ class Spool:
         target.parent.mkdir(exist_ok=True)
         size = path.stat().st_size
         path.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
         return Blob(digest=digest, size_bytes=size)
 
     def have(self, blob: Blob, sender: str = "") -> int:
@@ -170,7 +170,7 @@ class Incoming:
         )
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Flush a rename to disk, where the platform lets a folder be opened."""
     with suppress(PermissionError):
         descriptor = os.open(folder, os.O_RDONLY)
