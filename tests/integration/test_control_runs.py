@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import random
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from archipel.spec import decode
+from archipel.spec import StateError, decode
 from archipel.spec.views import ModelsPage
+from servers import S3, Postgres
 from unit.control.control_plane import Plane, make_bundle, make_job
 from unit.control.control_sites import ScriptedSite, rows_of
 
@@ -51,3 +55,59 @@ async def test_a_run_ends_with_a_model_a_report_and_serving_sites(tmp_path: Path
         weights = await plane.insist("GET", "/v1/models/birds/1/weights")
         assert len(weights.content) == models[0].weights.size_bytes
         assert await plane.end() == 0
+
+
+async def test_a_second_control_plane_on_the_same_state_is_refused_by_name_and_harms_nothing(tmp_path: Path) -> None:
+    async with Plane(tmp_path / "state") as plane:
+        assert plane.process is not None
+        second = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "archipel.control", "--state", str(tmp_path / "state"),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await second.communicate()
+        assert second.returncode == StateError.exit_code
+        assert f"process {plane.process.pid} on".encode() in said
+        assert b"use that one, or stop it first" in said
+        assert (await plane.call("GET", "/v1/sites")).status_code == 200
+
+
+async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    async with Plane(tmp_path / "one") as plane:
+        second = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "archipel.control", "--state", str(tmp_path / "two"),
+            "--http-port", str(plane.http_port), "--sites-port", "0",
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await second.communicate()
+    assert second.returncode == StateError.exit_code
+    assert f"cannot listen on 127.0.0.1:{plane.http_port}".encode() in said
+
+
+@pytest.mark.postgres
+@pytest.mark.s3
+async def test_on_postgresql_and_s3_a_run_gives_the_same_bytes_also_when_control_is_killed_at_random(
+    tmp_path: Path, postgres: Postgres, s3: S3
+) -> None:
+    weights = {}
+    chance = random.Random(7)
+    for place in ("here", "there"):
+        folder = tmp_path / place
+        folder.mkdir()
+        far = {
+            "ARCHIPEL_DATABASE": postgres.database(),
+            "ARCHIPEL_ARTEFACTS": s3.bucket(),
+            "ARCHIPEL_ARTEFACT_OPTIONS": json.dumps(s3.options()),
+        }
+        async with Plane(folder / "state", far if place == "there" else {}) as plane, attended(plane, folder):
+            job = make_job(federation={"rounds": 12, "min_sites": 3, "algorithm": "fedadam"})
+            run = await plane.start(job, make_bundle(folder / "job"))
+            if place == "there":
+                for _ in range(3):
+                    await asyncio.sleep(chance.uniform(0.1, 1.5))
+                    await plane.kill()
+            await plane.until(run, "finished")
+            weights[place] = (await plane.insist("GET", "/v1/models/birds/1/weights")).content
+            report = await plane.report(run)
+            assert report.rounds == 12
+            assert not (folder / "state" / "control.db").exists() or place == "here"
+    assert weights["here"] == weights["there"]

@@ -41,7 +41,7 @@ class Control:
         words = [sys.executable, "-m", "archipel.control", "--state", str(state), "--http-port", "0"]
         self.process = subprocess.Popen([*words, "--sites-port", "0"])
         path = state / "operator.json"
-        end = time.monotonic() + 60
+        end = time.monotonic() + 240
         while not path.exists():
             assert self.process.poll() is None, "control ended"
             assert time.monotonic() < end, "control does not come up"
