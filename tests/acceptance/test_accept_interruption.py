@@ -102,6 +102,16 @@ def test_a_run_stopped_by_name_is_resumed_by_name(workspace: Workspace) -> None:
     assert workspace.report("islands")["run"] == run
 
 
+def test_stop_in_another_terminal_ends_a_run_under_way_and_the_command_that_leads_it(workspace: Workspace) -> None:
+    running = workspace.start("run", str(ISLANDS))
+    read_until(running, "round 2 of 40")
+    assert "ended control" in workspace.cli("stop")
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == 6, said
+    assert "told to stop by another command" in said
+    assert workspace.processes() == []
+
+
 def test_a_folder_of_another_sites_processes_is_not_touched_by_stop(workspace: Workspace, tmp_path: Path) -> None:
     other = tmp_path / "elsewhere"
     other.mkdir()

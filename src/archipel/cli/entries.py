@@ -57,10 +57,7 @@ class Entry:
     @property
     def running(self) -> bool:
         """Is it still at work?"""
-        try:
-            return self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
+        return processes.is_alive(self._process)
 
     def result(self) -> Any:
         """Wait for it and return what the function returned.
@@ -69,7 +66,11 @@ class Entry:
             ArchipelError: what the function raised on purpose.
             TaskError: it raised something else, or its process died.
         """
-        self._process.wait()
+        try:
+            self._process.wait()
+        except KeyboardInterrupt:
+            self._process.kill()
+            raise
         path = Path(self._order.result)
         if not path.is_file():
             raise TaskError(f"{self._order.entry} ended without an answer", hint=f"its output is in {self._log}")

@@ -49,6 +49,8 @@ class FleetState(Value, frozen=True, kw_only=True, tag_field="type", tag="fleet/
     """Sites that have joined."""
     run: str | None = None
     """The run under way, or the last one."""
+    stops: int = 0
+    """How often the fleet was told to stop; a command that leads it ends when this grows."""
     reported: str | None = None
     """The last run whose report was written."""
     spent: dict[str, float] = field(default_factory=dict)
@@ -154,10 +156,13 @@ class Fleet:
 
     def missing(self) -> list[str]:
         """Return the roles whose process has died since it was started or found."""
-        return [role for role, process in self._handles.items() if not _is_alive(process)]
+        return [role for role, process in self._handles.items() if not processes.is_alive(process)]
 
     def stop(self) -> list[str]:
         """End every process of the fleet; sites first, so that they can say goodbye."""
+        state = self.state
+        if state is not None:
+            self.change(stops=state.stops + 1)
         roles = {role for role, _ in processes.members(self.folder)}
         ended = processes.stop(self.folder, roles - {"control"})
         return [*ended, *processes.stop(self.folder)]
@@ -183,7 +188,7 @@ class Fleet:
     def _wait_for(self, role: str, is_ready: Callable[[], bool]) -> None:
         while not is_ready():
             process = self._handles.get(role)
-            if process is None or not _is_alive(process):
+            if process is None or not processes.is_alive(process):
                 raise self.death_of(role)
             time.sleep(_TICK_SECONDS)
 
@@ -228,10 +233,3 @@ def _is_here(sites: tuple[SiteView, ...], name: str, dataset: str) -> bool:
         site.name == name and site.presence == "here" and any(item.dataset == dataset for item in site.datasets)
         for site in sites
     )
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

@@ -75,6 +75,7 @@ class LocalRun:
         self._only_unfinished = False
         self._plan_is_vague = False
         self._refused: set[str] = set()
+        self._stops = 0
         self.spent: dict[str, float] = {}
 
     # ---- the steps -------------------------------------------------------------------------------------------
@@ -109,6 +110,7 @@ class LocalRun:
             run = self._submit(client)
             if detach:
                 self._say(f"run {run.id} goes on in the background: `archipel status`, `archipel logs --follow`")
+                self._say("the same command, or `archipel resume`, watches it and makes the report")
                 return
             reference = self._begin_reference()
             ended = self._watch(client, run)
@@ -128,6 +130,7 @@ class LocalRun:
             self.fleet.save(state)
         self.fleet.change(job_file=str(self._job_file), presets=self._presets, data=data)
         self.spent = dict(state.spent)
+        self._stops = state.stops
 
     def prepare(self) -> dict[str, Path]:
         """Return site → folder of its rows, prepared by the job's function unless that has been done."""
@@ -239,7 +242,14 @@ class LocalRun:
 
     def supervise(self) -> None:
         """Start processes of the fleet that have died again, a few times each."""
-        for role in self.fleet.missing():
+        missing = self.fleet.missing()
+        state = self.fleet.state
+        if missing and state is not None and state.stops != self._stops:
+            raise StateError(
+                "the fleet was told to stop by another command",
+                hint=f"nothing is lost: the same command, or `{program()} resume`, goes on",
+            )
+        for role in missing:
             if role != "control" and not role.startswith("site/"):
                 continue
             self._restarts[role] = self._restarts.get(role, 0) + 1

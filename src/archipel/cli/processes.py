@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ FLEET = "ARCHIPEL_FLEET"
 ROLE = "ARCHIPEL_ROLE"
 _GRACE_SECONDS = 8.0
 """How long a process may take to end by itself after SIGTERM."""
+_TICK_SECONDS = 0.05
 
 
 class _Background(subprocess.Popen[bytes]):
@@ -102,16 +104,36 @@ def stop(fleet: Path, roles: Iterable[str] | None = None) -> list[str]:
     for _, process in chosen:
         if _parent_of(process) not in ids:
             _signal(process, kill=False)
-    processes = [process for _, process in chosen]
-    _, alive = psutil.wait_procs(processes, timeout=_GRACE_SECONDS)
+    alive = _await_end([process for _, process in chosen])
     late = [process for role, process in members(fleet) if wanted is None or role in wanted]
     for process in {*alive, *late}:
         _signal(process, kill=True)
-    _, left = psutil.wait_procs({*alive, *late}, timeout=_GRACE_SECONDS)
+    left = _await_end({*alive, *late})
     if left:
         numbers = ", ".join(str(process.pid) for process in left)
         raise StateError(f"processes {numbers} do not end", hint="end them by hand, then run the command again")
     return sorted({role for role, _ in chosen})
+
+
+def _await_end(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Wait a while for processes to end and return those that did not.
+
+    One whose parent has not looked yet (a zombie) has ended: its parent may be the command that leads the fleet.
+    """
+    until = time.monotonic() + _GRACE_SECONDS
+    alive = list(processes)
+    while alive and time.monotonic() < until:
+        _, alive = psutil.wait_procs(alive, timeout=_TICK_SECONDS)
+        alive = [process for process in alive if is_alive(process)]
+    return alive
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Is it there, and more than a zombie?"""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal(process: psutil.Process, *, kill: bool) -> None:

@@ -51,6 +51,8 @@ def watch(client: Client, run: str, console: Console, on_news: Look = lambda _: 
         while progress.run.state not in ENDED:
             progress = _look(client, run, progress, on_news)
             live.update(draw(progress))
+    moved = wording.size(progress.up_bytes + progress.down_bytes)
+    console.print(f"{describe(progress)}  {moved} moved", highlight=False, markup=False, soft_wrap=True)
     return progress
 
 

@@ -101,3 +101,11 @@ def test_a_secret_goes_in_by_stdin_and_not_on_the_command_line(fleet: Path) -> N
 def test_a_started_process_outlives_a_ctrl_c_at_its_starter(fleet: Path) -> None:
     process = processes.start(fleet, "site/a", ["-c", WAITS], fleet / "log")
     assert os.getsid(process.pid) != os.getsid(0), sys.platform
+
+
+def test_a_process_whose_parent_has_not_looked_yet_has_ended(fleet: Path) -> None:
+    process = processes.start(fleet, "control", ["-c", "pass"], fleet / "log")
+    wait_until(lambda: process.status() == psutil.STATUS_ZOMBIE)
+    assert not processes.is_alive(process)
+    assert list(processes.members(fleet)) == []
+    process.wait()
