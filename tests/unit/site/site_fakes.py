@@ -51,6 +51,8 @@ from archipel.spec.wire import (
 )
 
 SITE = "torgersen"
+PATIENCE_SECONDS = 200
+"""Longest wait for something that must happen; a test that fails takes this long, one that passes does not."""
 TASK = '''
 import os
 import numpy as np
@@ -218,12 +220,12 @@ class FakeControl:
     async def answered(self, task: RoundTask) -> Update | Refusal:
         key = (task.run, task.round)
         async with self.changed:
-            await asyncio.wait_for(self.changed.wait_for(lambda: key in self.answers), 60)
+            await asyncio.wait_for(self.changed.wait_for(lambda: key in self.answers), PATIENCE_SECONDS)
         return self.answers[key]
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with self.changed:
-            await asyncio.wait_for(self.changed.wait_for(condition), 60)
+            await asyncio.wait_for(self.changed.wait_for(condition), PATIENCE_SECONDS)
 
     async def _stir(self) -> None:
         async with self.changed:
@@ -349,7 +351,7 @@ class AgentProcess:
 
     async def wait(self) -> int:
         assert self.process is not None
-        return await asyncio.wait_for(self.process.wait(), 60)
+        return await asyncio.wait_for(self.process.wait(), PATIENCE_SECONDS)
 
     async def end(self) -> int:
         assert self.process is not None

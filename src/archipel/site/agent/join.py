@@ -14,11 +14,8 @@ Example:
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from pathlib import Path
-
-import httpx
 
 from archipel.security import (
     JoinToken,
@@ -31,24 +28,12 @@ from archipel.security import (
 )
 from archipel.site.agent.folder import Identity, SiteFolder
 from archipel.site.journal import Journal
-from archipel.site.link.protocol import error_from
 from archipel.spec import (
-    ArchipelError,
     DataError,
-    LinkError,
-    SpecError,
     StateError,
     TrustError,
-    decode,
-    encode,
     failpoint,
 )
-from archipel.spec.wire import Certificate, Enrolment, Failure
-
-AUTHORITY_PATH = "/v1/authority"
-ENROLMENTS_PATH = "/v1/enrolments"
-_SECONDS = 30.0
-"""A request that takes longer has failed; joining is one short exchange that a person watches."""
 
 
 def join(token_text: str, path: Path, datasets: Mapping[str, Path], *, now: float) -> Identity:
@@ -82,9 +67,11 @@ def _enrolled(folder: SiteFolder, token: JoinToken, now: float) -> Identity:
         raise StateError(f"{folder.path} is the folder of site {known.site!r}, not {token.site!r}", hint=hint)
     if known is not None and _holds(known, token, now):
         return known
+    from archipel.site.link.enrolment import enrol  # noqa: PLC0415 (its HTTP client is a third of an agent's start)
+
     request = _signing_request(folder, token.site)
     failpoint("site.join.after_request")
-    certificate = _enrol(token, request)
+    certificate = enrol(token, request)
     failpoint("site.join.before_identity")
     if site_of(certificate.certificate_pem) != token.site:
         raise TrustError("control certified another name than asked for", hint="report this: it is a fault")
@@ -106,55 +93,3 @@ def _signing_request(folder: SiteFolder, site: str) -> str:
     if not folder.request.exists():
         write_secret(folder.request, signing_request(key, site).encode())
     return folder.request.read_text()
-
-
-def _enrol(token: JoinToken, request: str) -> Certificate:
-    enrolment = Enrolment(site=token.site, secret=token.secret, csr_pem=request)
-    with _named_errors(token.control):
-        authority = _authority(token)
-        trust = ssl.create_default_context(cadata=authority)
-        with httpx.Client(verify=trust, timeout=_SECONDS, trust_env=False) as client:
-            answer = client.post(token.control + ENROLMENTS_PATH, content=encode(enrolment))
-    if answer.status_code >= httpx.codes.BAD_REQUEST:
-        raise _refusal(answer)
-    return decode(answer.content, Certificate)
-
-
-def _authority(token: JoinToken) -> str:
-    """Fetch control's CA certificate; what vouches for it is the token's fingerprint, not this connection."""
-    unverified = ssl.create_default_context()
-    unverified.check_hostname = False
-    unverified.verify_mode = ssl.CERT_NONE
-    with httpx.Client(verify=unverified, timeout=_SECONDS, trust_env=False) as client:
-        answer = client.get(token.control + AUTHORITY_PATH)
-    answer.raise_for_status()
-    try:
-        found = fingerprint(answer.text)
-    except ValueError:
-        found = "none"
-    if found != token.ca:
-        hint = "check the address in the token with the operator: something else answers there"
-        raise TrustError(f"{token.control} is not the control plane that issued the token", hint=hint)
-    return answer.text
-
-
-def _refusal(answer: httpx.Response) -> ArchipelError:
-    try:
-        return error_from(decode(answer.content, Failure))
-    except SpecError:
-        return LinkError(f"control answered {answer.status_code}", hint="is this the address of a control plane?")
-
-
-class _named_errors:  # noqa: N801 (a context manager, used like a function)
-    """Turn httpx's errors into a LinkError that names control."""
-
-    def __init__(self, control: str) -> None:
-        self._control = control
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, httpx.HTTPError):
-            hint = "is control running, and is its port open from here?"
-            raise LinkError(f"{self._control} cannot be reached: {error}", hint=hint) from error
