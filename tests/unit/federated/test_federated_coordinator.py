@@ -159,6 +159,7 @@ def test_cohorts_are_drawn_from_seed_and_round_alone():
     assert {len(cohort) for cohort in drawn} == {2}
     assert all(list(cohort) == sorted(cohort) for cohort in drawn)
     counts = Counter(site for cohort in drawn for site in cohort)
+    assert len(counts) == 5
     assert min(counts.values()) > 50, counts  # 80 expected each
     assert drawn != [draw_cohort(FederationSpec(cohort=0.4, seed=8), step, SITES) for step in range(1, 200)]
 
