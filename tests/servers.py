@@ -25,7 +25,7 @@ import pytest
 from obstore.store import S3Store
 
 _KEYS = {"access_key_id": "archipel", "secret_access_key": "islands-and-reefs"}
-_START_SECONDS = 60.0
+_START_SECONDS = 240.0
 
 
 class Postgres:
