@@ -23,7 +23,9 @@ from archipel.spec.errors import SpecError
 Digest = Annotated[str, msgspec.Meta(pattern=r"^sha256:[0-9a-f]{64}$(?!\n)", description="SHA-256 of the bytes")]
 Name = Annotated[
     str,
-    msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$(?!\n)", description="lower-case letters, digits, '.', '_' and '-'"),
+    msgspec.Meta(
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$(?!\n)", description="lower-case letters, digits, '.', '_' and '-'"
+    ),
 ]
 
 V = TypeVar("V")
