@@ -23,6 +23,10 @@ def up(
     state: Annotated[Path, Parameter(help="Folder of everything the control plane keeps.")] = HOME / "control",
     http_port: Annotated[int | None, Parameter(help="Port for people and tools.")] = None,
     sites_port: Annotated[int | None, Parameter(help="Port for sites.")] = None,
+    host: Annotated[str | None, Parameter(help="Address to listen on; 127.0.0.1, if not given.")] = None,
+    name: Annotated[
+        tuple[str, ...], Parameter(help="Name or address that sites call it by, for its certificate; repeatable.")
+    ] = (),
     detach: Annotated[bool, Parameter(negative="", show_default=False, help="Start it in the background.")] = False,
 ) -> None:
     """Start a control plane here, in the foreground unless --detach.
@@ -33,6 +37,8 @@ def up(
     words = ["-m", "archipel.control", "--state", str(state)]
     words += ["--http-port", str(http_port)] if http_port is not None else []
     words += ["--sites-port", str(sites_port)] if sites_port is not None else []
+    words += ["--host", host] if host is not None else []
+    words += [word for each in name for word in ("--name", each)]
     remember(state.resolve())
     if not detach:
         raise SystemExit(_foreground(words))
