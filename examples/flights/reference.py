@@ -1,7 +1,7 @@
 """The pooled reference: one model from all airlines' flights in one place, as no one may have it in real life.
 
 Same task, contract, split and budget as the federation, taken from job.toml; the rows come from the public package,
-never from a site. How rows are pooled and trained on is as in ../islands/reference.py, and taken from there.
+never from a site.
 
     python examples/flights/reference.py          # prints the scores as JSON
 """
@@ -16,18 +16,17 @@ from typing import Any
 from archipel.data.contract import check_contract
 from archipel.data.readers.csv_table import Table
 from archipel.data.site_data import SiteData
+from archipel.simulation.pooled import pooled_scores
 from archipel.spec import JobSpec, read_job
 from archipel.tasks.load import load_object
 
 FOLDER = Path(__file__).resolve().parent
-ISLANDS = FOLDER.parent / "islands"
 
 
 def reference(data: Path | None, seed: int) -> dict[str, Any]:
     """Return the pooled model's figures on everyone's test rows and on each airline's."""
     job = read_job(FOLDER / "job.toml")
-    scores: dict[str, Any] = load_object(ISLANDS, "reference.py", "score")(job, FOLDER, read_sites(job, data), seed)
-    return scores
+    return pooled_scores(job, FOLDER, read_sites(job, data), seed)
 
 
 def read_sites(job: JobSpec, data: Path | None) -> dict[str, SiteData]:

@@ -5,8 +5,7 @@ test. The rest has defaults: one hidden layer, cross-entropy, features scaled by
 """
 
 from archipel.data.site_data import SiteData
-from archipel.tasks.numpy import NumpyTask, Split, Sums
-from archipel.tasks.numpy.task import rows_of
+from archipel.tasks.numpy import NumpyTask, Split, Sums, rows_of
 
 
 class Penguins(NumpyTask):

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from archipel.data.site_data import SiteData
-from archipel.site.worker.schedule import learning_rate, stream
-from archipel.spec import JobSpec, read_job
+from archipel.simulation.pooled import train_pooled
+from archipel.spec import read_job
 from archipel.tasks.load import load_task, open_adapter
 from archipel.tasks.metrics import summarise
-from archipel.tasks.port import Adapter, LocalPlan, Weights
 
 from .bureaux import DatelineRule
 from .conll import read, write
@@ -37,7 +36,7 @@ def reference(data: Path | None, seed: int) -> dict[str, Any]:
         for part, documents in parts.items():
             write(folder_of(root, "pooled") / f"{part}.txt", documents)
         adapter = open_adapter(job, task, site_at(root / "pooled"), {})
-        weights = train(job, adapter, seed)
+        weights = train_pooled(job, adapter, seed)
         figures = summarise(adapter.evaluate(weights))
         sites = {}
         for bureau, documents in rule.split(parts["test"]).items():
@@ -59,19 +58,3 @@ def folder_of(root: Path, name: str) -> Path:
 def site_at(folder: Path) -> SiteData:
     """Give a folder as a site's data set."""
     return SiteData(site=folder.name, path=folder, columns={}, row_ids=np.empty(0, np.int64))
-
-
-def train(job: JobSpec, adapter: Adapter, seed: int) -> Weights:
-    """Train for as many epochs as the federation, each round at that round's learning rate."""
-    federation = job.federation
-    weights = adapter.initial(seed)
-    for step in range(1, federation.rounds + 1):
-        plan = LocalPlan(
-            local=federation.local,
-            learning_rate=learning_rate(federation.local, step, federation.rounds),
-            epochs=federation.local.epochs,
-            seed=stream(seed, step, "pooled"),
-        )
-        trained = adapter.train(weights, plan, lambda _share: None)
-        weights = Weights(manifest=weights.manifest, vector=weights.vector + trained.delta)
-    return weights

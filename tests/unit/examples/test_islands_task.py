@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from archipel.data.site_data import SiteData
+from archipel.simulation.pooled import pool
 from archipel.spec import read_job
 from archipel.tasks.load import load_object, load_task
 
@@ -59,7 +60,6 @@ def test_the_contract_names_what_the_task_reads_and_its_classes() -> None:
 
 
 def test_the_pooled_reference_keeps_every_row_on_its_side_of_the_split() -> None:
-    pool = load_object(EXAMPLE, "reference.py", "pool")
     parts = {"biscoe": site([0, 3, 12], ["Gentoo"] * 3), "dream": site([1, 4], ["Adelie"] * 2)}
     split = task().read(pool(parts), {})
     assert split.test["body_mass_g"].tolist() == [0, 12, 1]
