@@ -20,10 +20,11 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from archipel.data.stores.spool import Spool, full_disk_named, sync_folder
-from archipel.spec import Blob, LinkError, StateError
+from archipel.spec import Blob, LinkError, SpecError, StateError
 
 PIECE_BYTES = 4 * 1024 * 1024
 UPLOAD_BYTES = 8 * 1024 * 1024
+_CLIENT_OPTIONS = frozenset({"allow_http", "allow_invalid_certificates", "connect_timeout", "proxy_url", "timeout"})
 UPLOADS = 2
 """Pieces on their way at once: with obstore's own dozen, an upload would hold a hundred megabytes."""
 
@@ -44,7 +45,7 @@ class Artefacts:
             folder = Path(unquote(parsed.path if parsed.scheme else url)).absolute()
             folder.mkdir(parents=True, exist_ok=True)
             return cls(LocalStore(prefix=folder), str(folder), folder)
-        return cls(from_url(url, **options), url)
+        return cls(_remote(url, options), url)
 
     def has(self, digest: str) -> bool:
         """Is the blob here?"""
@@ -110,6 +111,24 @@ class Artefacts:
     def _unreachable(self, error: BaseError) -> LinkError:
         reason = str(error).splitlines()[0]
         return LinkError(f"the artefact store {self._place} failed: {reason}", hint="check its address and credentials")
+
+
+def _remote(url: str, options: dict[str, Any]) -> ObjectStore:
+    """Open an object store; options about the connection go to its client, the rest to the store."""
+    client = {name: value for name, value in options.items() if name in _CLIENT_OPTIONS}
+    rest = {name: value for name, value in options.items() if name not in _CLIENT_OPTIONS}
+    hint = "use object_store's own names, such as endpoint, region, access_key_id, secret_access_key, allow_http"
+    try:
+        return from_url(url, client_options=client, **rest)  # type: ignore[call-overload,no-any-return]
+    except (BaseError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise SpecError(f"the artefact store {url} cannot be opened: {reason}", hint=hint) from error
+    except BaseException as error:
+        # An option nobody knows is a panic of the Rust side, which is not an Exception.
+        if type(error).__name__ != "PanicException":
+            raise
+        names = ", ".join(sorted(rest))
+        raise SpecError(f"the artefact store {url} does not know one of: {names}", hint=hint) from error
 
 
 def _key(digest: str) -> str:
