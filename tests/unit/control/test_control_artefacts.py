@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from servers import S3
 
 from archipel.data.stores.artefacts import Artefacts
 from archipel.data.stores.spool import Spool
 from archipel.spec import SpecError, StateError
+from servers import S3
 
 SIZE = 20_000_000
 """More than one piece of a multipart upload."""
