@@ -31,6 +31,7 @@ from archipel.spec import (
     TrustError,
     Update,
     digest_of,
+    encode,
     pack,
 )
 from archipel.spec.wire import Beat, Hello, Note, Offer, Want
@@ -390,21 +391,20 @@ async def test_an_upload_goes_on_where_it_broke(home: Home, tmp_path: Path) -> N
         task = await first_task(coral)
         offer = Offer(run=task.run, blob=Blob(digest=digest_of(data), size_bytes=len(data)))
 
-        def breaking() -> Any:
-            yield data[:1_000_000]
-            yield data[1_000_000:2_000_000]
-            raise LinkError("cable pulled")
+        async def breaking() -> AsyncIterator[bytes]:
+            yield encode(PutStart(offer=offer))
+            for start in range(0, 3_000_000, 1_000_000):
+                yield data[start : start + 1_000_000]
+            await asyncio.Event().wait()
 
         async with dial(home.address, coral.credentials) as link:
-            with pytest.raises(LinkError):
-                await link.put(PutStart(offer=offer), breaking())
+            call = link._put(breaking())
+            await _until(lambda: home.house.spool.have(offer.blob) == 3_000_000)
+            call.cancel()
         async with dial(home.address, coral.credentials) as link:
-            have = (await link.offer(offer)).have_bytes
-            while have < 2_000_000:
-                await asyncio.sleep(0.01)
-                have = (await link.offer(offer)).have_bytes
             wrong = await link.put(PutStart(offer=offer, offset=5), iter([data[5:1000]]))
-            assert wrong.have_bytes == 2_000_000
+            assert wrong.have_bytes == 3_000_000
+            assert (await link.offer(offer)).have_bytes == 3_000_000
             await sent(link, task.run, data, piece_bytes=500_000)
         assert home.house.spool.require(offer.blob.digest).read_bytes() == data
 
