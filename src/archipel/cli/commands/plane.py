@@ -25,7 +25,8 @@ def up(
     sites_port: Annotated[int | None, Parameter(help="Port for sites.")] = None,
     host: Annotated[str | None, Parameter(help="Address to listen on; 127.0.0.1, if not given.")] = None,
     name: Annotated[
-        tuple[str, ...], Parameter(help="Name or address that sites call it by, for its certificate; repeatable.")
+        tuple[str, ...],
+        Parameter(negative="", help="Name or address that sites call it by, for its certificate; repeatable."),
     ] = (),
     detach: Annotated[bool, Parameter(negative="", show_default=False, help="Start it in the background.")] = False,
 ) -> None:
