@@ -14,7 +14,6 @@ from archipel.cli.fleet import Fleet
 
 MOMENTS = (
     "preparing one folder",
-    "sites join by token",
     "round 12 of 40",
     "waiting for the pooled",
 )

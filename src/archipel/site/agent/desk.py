@@ -293,7 +293,9 @@ class Desk:
             return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
     def _drop(self, digests: set[str]) -> None:
-        for digest in digests:
+        # Asked again here: a task that was journaled since may need the very bytes (a lone site's sums are the total),
+        # and one that is journaled later looks into the spool only after this.
+        for digest in digests - self._journal.live():
             self._spool.drop(digest)
 
     # ---- workers --------------------------------------------------------------------------------------------
