@@ -29,14 +29,22 @@ def figures(value: float, metric: str = "accuracy", **more: float) -> dict[str, 
 
 
 def site(
-    name: str, alone: float | None, federated: float, personalised: float, metric: str = "accuracy", **more: float
+    name: str,
+    alone: float | None,
+    federated: float | None,
+    personalised: float | None,
+    metric: str = "accuracy",
+    **more: float,
 ):
+    measured = {"alone": (0.5, alone), "federated": (0.9, federated), "personalised": (None, personalised)}
     scores = {
-        "federated": Scores(everyone=figures(0.9, metric), own=figures(federated, metric, **more)),
-        "personalised": Scores(own=figures(personalised, metric)),
+        way: Scores(
+            everyone=None if everyone is None else figures(everyone, metric),
+            own=figures(own, metric, **(more if way == "federated" else {})),
+        )
+        for way, (everyone, own) in measured.items()
+        if own is not None
     }
-    if alone is not None:
-        scores["alone"] = Scores(everyone=figures(0.5, metric), own=figures(alone, metric))
     return SiteReport(name=name, rows=100, test_rows=30, labels={"a": 60, "b": 40}, scores=scores)
 
 
@@ -82,23 +90,23 @@ def test_the_report_adds_up_what_it_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("alone", "federated", "personalised", "verdict"),
+    ("alone", "federated", "personalised", "gain", "verdict"),
     [
-        (0.80, 0.85, 0.83, "gained"),
-        (0.80, 0.70, 0.83, "gained"),
-        (0.80, 0.801, 0.79, "same"),
-        (0.80, 0.799, 0.79, "same"),
-        (0.80, 0.70, 0.75, "lost"),
-        (None, 0.70, 0.75, "not measured"),
+        (0.80, 0.70, 0.83, 0.03, "gained"),
+        (0.80, 0.85, 0.801, 0.001, "same"),
+        (0.80, 0.85, 0.799, -0.001, "same"),
+        (0.80, 0.85, 0.75, -0.05, "lost"),
+        (0.80, 0.85, None, 0.05, "gained"),
+        (None, 0.70, 0.75, None, "not measured"),
+        (0.80, None, None, None, "not measured"),
     ],
 )
-def test_a_site_is_told_whether_joining_paid(
-    alone: float | None, federated: float, personalised: float, verdict: str
+def test_a_site_is_told_whether_joining_paid_by_the_model_that_it_serves(
+    alone: float | None, federated: float | None, personalised: float | None, gain: float | None, verdict: str
 ) -> None:
     (judged,) = build(site("x", alone, federated, personalised)).sites
     assert judged.verdict == verdict
-    if alone is not None:
-        assert judged.gain == pytest.approx(max(federated, personalised) - alone)
+    assert judged.gain == (None if gain is None else pytest.approx(gain))
 
 
 @pytest.mark.parametrize(("smallest", "small"), [(49, True), (50, False)])

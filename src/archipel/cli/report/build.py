@@ -167,21 +167,22 @@ def _disclosed(sent: Iterable[Sent]) -> Iterable[Disclosure]:
 
 
 def _judge(site: SiteReport, metric: str, answer: str) -> SiteReport:
-    """Say whether joining paid for the site: its best model against the one it would have had alone."""
+    """Say whether joining paid for the site: the model it serves against the one it would have had alone.
+
+    A site serves its personalised copy where there is one. Taking the better of two on the rows that judge them would
+    flatter whoever joined.
+    """
     from msgspec import structs
 
     alone = site.scores.get("alone", Comparison()).own.get(metric)
-    together = [
-        value
-        for way in ("federated", "personalised")
-        if (value := site.scores.get(way, Comparison()).own.get(metric)) is not None
-    ]
+    federated = site.scores.get("federated", Comparison()).own.get(metric)
+    together = site.scores.get("personalised", Comparison()).own.get(metric, federated)
     if site.absent:
         return structs.replace(site, verdict=NO_PART)
     if metric == "auc" and site.smallest_class is not None and site.smallest_class < SMALLEST_CLASS:
         return structs.replace(site, verdict=TOO_SMALL, answer=answer)
-    if alone is None or not together:
+    if alone is None or together is None:
         return structs.replace(site, verdict="not measured", answer=answer)
-    gain = max(together) - alone
+    gain = together - alone
     verdict = "same" if abs(gain) <= NOISE else "gained" if gain > 0 else "lost"
     return structs.replace(site, gain=gain, verdict=verdict, answer=answer)

@@ -60,7 +60,7 @@ class SiteReport(Value, frozen=True, kw_only=True):
     smallest_class: int | None = None
     """Test rows of the rarest class; None: unknown."""
     gain: float | None = None
-    """Best of federated and personalised minus alone, on the site's own rows, in the metric; None: not measured."""
+    """The model it serves (personalised, else federated) minus alone, on its own rows, in the metric; None: unmeasured."""
     verdict: str = ""
     """"gained", "same", "lost", or why nothing can be said."""
     absent: str = ""
