@@ -60,7 +60,7 @@ class SiteReport(Value, frozen=True, kw_only=True):
     smallest_class: int | None = None
     """Test rows of the rarest class; None: unknown."""
     gain: float | None = None
-    """The model it serves (personalised, else federated) minus alone, on its own rows, in the metric; None: unmeasured."""
+    """The model it serves (personalised, else federated) minus alone, on its own rows; None: not measured."""
     verdict: str = ""
     """"gained", "same", "lost", or why nothing can be said."""
     absent: str = ""
