@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import io
+import re
 import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -75,6 +76,21 @@ async def test_every_address_but_the_public_ones_asks_for_an_operators_token(hom
                 assert answer.status_code == 401, path
                 assert decode(answer.content, Failure).error == "TrustError"
                 assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_the_page_of_the_schema_loads_nothing_from_elsewhere_and_all_it_loads_is_there(home: Home) -> None:
+    async with home.client() as client:
+        page = await client.get("/schema", headers={"Authorization": "", "Accept": "text/html"})
+        assert page.status_code == 200
+        loaded = re.findall(r"""<(?:script|link|img)[^>]+(?:src|href)="([^"]+)""", page.text)
+        scripts = [address for address in loaded if not address.startswith("data:")]
+        assert len(scripts) == 3
+        for address in scripts:
+            assert address.startswith("/")
+            answer = await client.get(address, headers={"Authorization": ""})
+            assert answer.status_code == 200, address
+            assert len(answer.content) > 10_000, address
+        assert (await client.get("/schema-assets/../operator.json")).status_code == 404
 
 
 async def test_the_operators_file_is_for_its_owner_only_and_a_restart_keeps_the_token(tmp_path: Path) -> None:

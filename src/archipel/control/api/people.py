@@ -12,10 +12,9 @@ from typing import Annotated, Any
 from litestar import Litestar, MediaType, Response, Router, get, post
 from litestar.datastructures import State
 from litestar.exceptions import HTTPException
-from litestar.openapi import OpenAPIConfig
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
-from archipel import __version__
+from archipel.control.api.handbook import assets, handbook
 from archipel.control.api.metrics import figures
 from archipel.control.api.office import PUBLIC, AnyRequest, Office, guard, office_of, operator_of
 from archipel.control.api.refusals import answer_bug, answer_excess, answer_failure, answer_http
@@ -30,26 +29,28 @@ MAX_BODY_BYTES = 1024 * 1024
 """Largest body of any address but /v1/bundles."""
 
 
-@get("/healthz", opt={PUBLIC: True}, sync_to_thread=False, media_type=MediaType.TEXT, tags=["service"])
+@get("/healthz", opt={PUBLIC: True}, security=[{}], sync_to_thread=False, media_type=MediaType.TEXT, tags=["service"])
 def healthz() -> str:
     """Answer "ok" while the control plane serves."""
     return "ok\n"
 
 
-@get("/metrics", opt={PUBLIC: True}, sync_to_thread=True, media_type=MediaType.TEXT, tags=["service"])
+@get("/metrics", opt={PUBLIC: True}, security=[{}], sync_to_thread=True, media_type=MediaType.TEXT, tags=["service"])
 def metrics(request: AnyRequest) -> Response[bytes]:
     """Return figures in Prometheus' text format."""
     office = office_of(request)
     return Response(figures(office), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-@get("/v1/authority", opt={PUBLIC: True}, sync_to_thread=False, media_type=MediaType.TEXT, tags=["sites"])
+@get(
+    "/v1/authority", opt={PUBLIC: True}, security=[{}], sync_to_thread=False, media_type=MediaType.TEXT, tags=["sites"]
+)
 def certificate_authority(request: AnyRequest) -> str:
     """Return the certificate of this control plane's CA (PEM); join tokens carry its fingerprint."""
     return office_of(request).ca_pem
 
 
-@post("/v1/enrolments", opt={PUBLIC: True}, sync_to_thread=True, tags=["sites"])
+@post("/v1/enrolments", opt={PUBLIC: True}, security=[{}], sync_to_thread=True, tags=["sites"])
 def enrol(request: AnyRequest, data: JSONBody[Enrolment]) -> Certificate:
     """Spend a join token: certify the key of the site it was made for."""
     office = office_of(request)
@@ -92,7 +93,7 @@ def build(office: Office, max_bundle_bytes: int) -> Litestar:
     handlers: list[Any] = [healthz, metrics, certificate_authority, enrol, invite, sites, site, events]
     router = Router(path="/", route_handlers=[*handlers, *RESULTS, *work_handlers(max_bundle_bytes)], guards=[guard])
     return Litestar(
-        route_handlers=[router],
+        route_handlers=[router, assets()],
         state=State({"office": office}),
         request_max_body_size=MAX_BODY_BYTES,
         exception_handlers={
@@ -102,6 +103,6 @@ def build(office: Office, max_bundle_bytes: int) -> Litestar:
             OverflowError: answer_excess,
             Exception: answer_bug,
         },
-        openapi_config=OpenAPIConfig(title="Archipel control plane", version=__version__, path="/schema"),
+        openapi_config=handbook(),
         logging_config=None,
     )
