@@ -4,11 +4,13 @@
 
 The process is `python -m archipel.cli.entries`: it reads its order from stdin, imports the file with the job's folder
 first on the path, calls the function with the arguments, and writes the result as JSON. So user code never runs in
-the process of the command, Ctrl-C ends it at once, and what it prints goes to a log.
+the process of the command, Ctrl-C ends it at once, and what it prints goes to a log. One that an earlier command left
+behind (it was killed) is ended before the next begins, so that two never write to one place.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import traceback
@@ -19,10 +21,13 @@ import msgspec
 import psutil
 
 from archipel.cli import processes
+from archipel.cli.interrupts import check
 from archipel.spec import ArchipelError, TaskError, Value, decode, encode
 from archipel.spec.wire import Failure
 from archipel.tasks.guard import user_code
 from archipel.tasks.load import load_object
+
+_TICK_SECONDS = 0.2
 
 
 class Order(Value, frozen=True, kw_only=True):
@@ -67,7 +72,7 @@ class Entry:
             TaskError: it raised something else, or its process died.
         """
         try:
-            self._process.wait()
+            self._await_end()
         except KeyboardInterrupt:
             self._process.kill()
             raise
@@ -82,9 +87,16 @@ class Entry:
             raise error_from(answer.failure)
         return answer.value
 
+    def _await_end(self) -> None:
+        while self.running:
+            check()
+            with contextlib.suppress(psutil.TimeoutExpired):
+                self._process.wait(_TICK_SECONDS)
+
 
 def begin(fleet: Path, role: str, order: Order, log: Path, *, niceness: int = 0) -> Entry:
     """Start an entry in a process of its own, as `role` of the fleet."""
+    processes.stop(fleet, [role])
     Path(order.result).unlink(missing_ok=True)
     words = ["-m", "archipel.cli.entries"]
     process = processes.start(fleet, role, words, log, stdin=encode(order).decode())

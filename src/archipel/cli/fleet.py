@@ -28,6 +28,7 @@ from msgspec import field, structs
 
 from archipel.cli import processes
 from archipel.cli.client import Client
+from archipel.cli.interrupts import check
 from archipel.cli.planes import OPERATOR, operator_of
 from archipel.spec import ArchipelError, LinkError, SpecError, StateError, Value, decode, encode
 from archipel.spec.views import SiteView
@@ -158,14 +159,14 @@ class Fleet:
         """Return the roles whose process has died since it was started or found."""
         return [role for role, process in self._handles.items() if not processes.is_alive(process)]
 
-    def stop(self) -> list[str]:
-        """End every process of the fleet; sites first, so that they can say goodbye."""
+    def stop(self, is_urgent: Callable[[], bool] = lambda: False) -> list[str]:
+        """End every process of the fleet; sites first, so that they can say goodbye, unless it becomes urgent."""
         state = self.state
         if state is not None:
             self.change(stops=state.stops + 1)
         roles = {role for role, _ in processes.members(self.folder)}
-        ended = processes.stop(self.folder, roles - {"control"})
-        return [*ended, *processes.stop(self.folder)]
+        ended = processes.stop(self.folder, roles - {"control"}, is_urgent)
+        return [*ended, *processes.stop(self.folder, None, is_urgent)]
 
     def tail(self, role: str) -> str:
         """Return the last lines a process printed."""
@@ -187,6 +188,7 @@ class Fleet:
 
     def _wait_for(self, role: str, is_ready: Callable[[], bool]) -> None:
         while not is_ready():
+            check()
             process = self._handles.get(role)
             if process is None or not processes.is_alive(process):
                 raise self.death_of(role)

@@ -26,6 +26,7 @@ from archipel.cli import entries, processes
 from archipel.cli.client import Client
 from archipel.cli.failure import Interrupted
 from archipel.cli.fleet import Fleet, FleetState, free_ports
+from archipel.cli.interrupts import check, held
 from archipel.cli.naming import program
 from archipel.cli.planes import HOME, remember
 from archipel.cli.planning import is_counted, show_plan
@@ -90,13 +91,20 @@ class LocalRun:
             try:
                 self._go(detach=detach)
             except KeyboardInterrupt:
-                self.fleet.stop()
+                self._halt()
                 raise Interrupted(
                     "the run is paused and its processes are stopped; nothing is lost.\n"
                     f"next:  the same command, or `{program()} resume`, goes on; all is in {HOME / self.job.name}"
                 ) from None
             finally:
-                processes.stop(self.fleet.folder, ["prepare", "reference"])
+                with held():
+                    processes.stop(self.fleet.folder, ["prepare", "reference"])
+
+    def _halt(self) -> None:
+        """End the fleet's processes; a second Ctrl-C does not end the ending, it makes it quick."""
+        with held() as is_urgent:
+            self._say("ending the run's processes …  (Ctrl-C again: at once)")
+            self.fleet.stop(is_urgent)
 
     def _go(self, *, detach: bool) -> None:
         self._open()
@@ -119,6 +127,7 @@ class LocalRun:
             with self.phase("reference"):
                 pooled = self._end_reference(reference)
             self._finish(self, client, ended, pooled)
+            check()
             self.fleet.change(reported=run.id)
 
     def _open(self) -> None:
@@ -270,7 +279,6 @@ class LocalRun:
             paths=(0,),
             result=str(self.fleet.folder / "reference.answer"),
         )
-        processes.stop(self.fleet.folder, ["reference"])
         return entries.begin(self.fleet.folder, "reference", order, self.fleet.logs / "reference.log", niceness=10)
 
     def _end_reference(self, entry: entries.Entry | None) -> dict[str, Any] | None:
@@ -301,9 +309,11 @@ class LocalRun:
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Count the wall time of the block towards a phase, over all commands of this run."""
+        check()
         began = time.monotonic()
         try:
             yield
+            check()
         finally:
             self.spent[name] = self.spent.get(name, 0.0) + time.monotonic() - began
             if self.fleet.state is not None:

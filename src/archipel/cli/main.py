@@ -2,7 +2,7 @@
 
 Rules: nothing heavy is imported to print help (commands are named as strings and imported when called); every failure
 on purpose prints `error:` and `next:` to stderr and exits with the code of its class in spec.errors; Ctrl-C exits
-with 130 after saying how to go on. ARCHIPEL_DEBUG=1 shows tracebacks.
+with 130, and SIGTERM with 143, after saying how to go on. ARCHIPEL_DEBUG=1 shows tracebacks.
 
     archipel run examples/islands/job.toml
 """
@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
+
+from archipel.cli.interrupts import Interrupts
 
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("up", "plane:up", "Start a control plane here."),
@@ -31,8 +33,6 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("version", "about:version", "Print the version."),
 )
 """Name, where it is, what it is for."""
-
-INTERRUPTED = 130
 
 
 def build_app(chosen: str | None = None) -> App:
@@ -54,26 +54,27 @@ def build_app(chosen: str | None = None) -> App:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command that `arguments` (the process's own, if None) name, and exit with its code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        build_app(words[0] if words else None)(
-            words, exit_on_error=False, print_error=False, result_action="return_value"
-        )
-    except KeyboardInterrupt as error:
-        from archipel.cli.failure import say_interrupted
+    with Interrupts() as interrupts:
+        try:
+            build_app(words[0] if words else None)(
+                words, exit_on_error=False, print_error=False, result_action="return_value"
+            )
+        except KeyboardInterrupt as error:
+            from archipel.cli.failure import say_interrupted
 
-        say_interrupted(error)
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away (`archipel logs | head`): nothing is wrong
-        sys.exit(0)
-    except CycloptsError as error:
-        from archipel.cli.failure import say_usage
+            say_interrupted(error)
+            sys.exit(interrupts.exit_code)
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader of our output went away (`archipel logs | head`): nothing is wrong
+            sys.exit(0)
+        except CycloptsError as error:
+            from archipel.cli.failure import say_usage
 
-        sys.exit(say_usage(error, words, [name for name, _, _ in COMMANDS]))
-    except Exception as error:  # noqa: BLE001 - the last rim: every failure becomes a message and an exit code
-        from archipel.cli.failure import say_failure
+            sys.exit(say_usage(error, words, [name for name, _, _ in COMMANDS]))
+        except Exception as error:  # noqa: BLE001 - the last rim: every failure becomes a message and an exit code
+            from archipel.cli.failure import say_failure
 
-        sys.exit(say_failure(error))
+            sys.exit(say_failure(error))
 
 
 def _version() -> str:

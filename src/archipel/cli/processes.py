@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -92,8 +92,10 @@ def leaders(fleet: Path) -> dict[str, psutil.Process]:
     return {role: process for role, process in found if _parent_of(process) not in ids}
 
 
-def stop(fleet: Path, roles: Iterable[str] | None = None) -> list[str]:
+def stop(fleet: Path, roles: Iterable[str] | None = None, is_urgent: Callable[[], bool] = lambda: False) -> list[str]:
     """End all processes of the fleet (or of some roles): ask, wait, insist; return the roles that were ended.
+
+    Once `is_urgent()` holds there is no more waiting before insisting; a killed process loses nothing.
 
     Raises:
         StateError: a process is still there after SIGKILL.
@@ -104,7 +106,7 @@ def stop(fleet: Path, roles: Iterable[str] | None = None) -> list[str]:
     for _, process in chosen:
         if _parent_of(process) not in ids:
             _signal(process, kill=False)
-    alive = _await_end([process for _, process in chosen])
+    alive = _await_end([process for _, process in chosen], is_urgent)
     late = [process for role, process in members(fleet) if wanted is None or role in wanted]
     for process in {*alive, *late}:
         _signal(process, kill=True)
@@ -115,14 +117,16 @@ def stop(fleet: Path, roles: Iterable[str] | None = None) -> list[str]:
     return sorted({role for role, _ in chosen})
 
 
-def _await_end(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Wait a while for processes to end and return those that did not.
+def _await_end(
+    processes: Iterable[psutil.Process], is_urgent: Callable[[], bool] = lambda: False
+) -> list[psutil.Process]:
+    """Wait a while (not at all, once it is urgent) for processes to end and return those that did not.
 
     One whose parent has not looked yet (a zombie) has ended: its parent may be the command that leads the fleet.
     """
     until = time.monotonic() + _GRACE_SECONDS
     alive = list(processes)
-    while alive and time.monotonic() < until:
+    while alive and time.monotonic() < until and not is_urgent():
         _, alive = psutil.wait_procs(alive, timeout=_TICK_SECONDS)
         alive = [process for process in alive if is_alive(process)]
     return alive

@@ -15,6 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from archipel.cli import wording
+from archipel.cli.interrupts import check
 from archipel.cli.local import LocalRun
 from archipel.data.bundle import pack_bundle
 from archipel.federated.progress import Progress
@@ -111,6 +112,7 @@ class _Lines:
         self._said = ""
 
     def __call__(self, progress: Progress) -> None:
+        check()
         loss = progress.losses[-1].loss if progress.losses else None
         shown = "" if loss is None else f"  loss {loss:.4f}"
         line = f"{progress.phase}: round {progress.step} of {progress.steps_total}{shown}"

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from archipel.cli import wording
 from archipel.cli.client import Client
+from archipel.cli.interrupts import check
 from archipel.spec import LinkError
 from archipel.spec.views import Progress, SiteProgress
 
@@ -74,6 +75,7 @@ def _look(client: Client, run: str, last: Progress | None, on_news: Look) -> Pro
     since = time.monotonic()
     after = None if last is None else last.seq
     while True:
+        check()
         on_news(last)
         try:
             return client.progress(run, after)

@@ -72,6 +72,24 @@ def test_a_process_that_ignores_the_request_is_killed(fleet: Path, monkeypatch: 
     assert list(processes.members(fleet)) == []
 
 
+def test_once_it_is_urgent_a_process_that_ignores_the_request_is_killed_without_more_waiting(
+    fleet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_GRACE_SECONDS", 200.0)
+    log = fleet / "log"
+    process = processes.start(fleet, "site/a", ["-c", STUBBORN], log)
+    wait_until(lambda: log.read_text() == "deaf\n")
+    looks: list[bool] = []
+
+    def is_urgent() -> bool:
+        looks.append(processes.is_alive(process))
+        return len(looks) > 2
+
+    assert processes.stop(fleet, None, is_urgent) == ["site/a"]
+    assert looks == [True, True, True], "it did not wait for the request to be heard"
+    assert not processes.is_alive(process)
+
+
 def test_another_fleets_processes_are_left_alone(fleet: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()

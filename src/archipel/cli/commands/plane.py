@@ -12,6 +12,7 @@ from rich.console import Console
 
 from archipel.cli import processes
 from archipel.cli.fleet import Fleet
+from archipel.cli.interrupts import held
 from archipel.cli.planes import HOME, OPERATOR, State, connect, find_state, operator_of, remember
 from archipel.spec import StateError
 
@@ -56,7 +57,9 @@ def _foreground(words: list[str]) -> int:
         try:
             return child.wait()
         except KeyboardInterrupt:
-            child.wait()  # the terminal has interrupted it too
+            with held():
+                child.terminate()  # the terminal has interrupted it too, but SIGTERM came to this process alone
+                child.wait()
             raise
 
 
