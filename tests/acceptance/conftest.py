@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from acceptance.workspace import ISLANDS, Workspace
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heeding_ctrl_c() -> None:
+    """Undo what nohup, or a script's `&`, around the tests hands down to the commands: a Ctrl-C that is ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

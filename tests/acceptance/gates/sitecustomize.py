@@ -1,0 +1,29 @@
+"""Loaded by every Python process of a fleet under test (PYTHONPATH): puts gates where a job's own code has no place.
+
+join.SITE          before a site joins
+KIND-STEP.SITE     in a site's worker, before it does its work of a round; such as train-2.north
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import gate
+
+if gate.FOLDER in os.environ and os.environ.get("ARCHIPEL_ROLE", "").startswith("site/"):
+    _SITE = os.environ["ARCHIPEL_ROLE"].removeprefix("site/")
+
+    if "join" in sys.orig_argv:
+        gate.come_to(f"join.{_SITE}")
+
+    if "archipel.site.worker" in sys.orig_argv:
+        from archipel.site.worker.execute import Worker
+
+        _EXECUTE = Worker.execute
+
+        def _gated(self: Worker, task: object, progress: object) -> object:
+            gate.come_to(f"{task.kind}-{task.step}.{_SITE}")
+            return _EXECUTE(self, task, progress)
+
+        Worker.execute = _gated
