@@ -143,6 +143,23 @@ def test_a_failing_job_says_why_and_the_mended_job_ends_well(workspace: Workspac
     assert workspace.report()["state"] == "finished"
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("self.features = ('weight',)", "sum 'features.count' of south has shape (1,), others (2,)"),
+        ("self.classes = ('auk', 'gull', 'tern')", "south built a model of other shapes than most sites"),
+    ],
+    ids=["of sums", "of the update"],
+)
+def test_a_site_whose_shapes_differ_is_named_and_the_others_go_on(workspace: Workspace, line: str, says: str) -> None:
+    workspace.job(task=TASK.replace("samples = self", f"if site.site == 'south': {line}\n        samples = self"))
+    for name in (*SITES, "west"):
+        workspace.birds(name)
+    assert f"south takes no part: ShapeError: {says}" in workspace.run()
+    assert f"south takes no part: {says}" in workspace.cli("simulate", "job/job.toml", "--data", "data")
+    assert {site["name"] for site in workspace.report()["sites"] if site["absent"]} == {"south"}
+
+
 def test_a_control_plane_with_sites_that_join_by_hand(workspace: Workspace) -> None:
     """Tokens work once, a damaged one is refused, a second control plane on the same state is refused."""
     workspace.birds("north")

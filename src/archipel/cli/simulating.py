@@ -105,11 +105,12 @@ def _figures(sums: Blob | None, simulation: Simulation) -> dict[str, dict[str, f
 
 
 class _Lines:
-    """Says each phase and each training round once."""
+    """Says each phase and each training round once, and who takes no part."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._said = ""
+        self._excluded: set[str] = set()
 
     def __call__(self, progress: Progress) -> None:
         check()
@@ -120,3 +121,6 @@ class _Lines:
         if line != self._said:
             self._said = line
             self._console.print(line, highlight=False, markup=False)
+        for site in sorted(progress.excluded.keys() - self._excluded):
+            self._excluded.add(site)
+            self._console.print(f"{site} takes no part: {progress.excluded[site]}", highlight=False, markup=False)

@@ -32,6 +32,7 @@ from archipel.federated.faults import fault_of, odd_models
 from archipel.federated.open_round import Answer, OpenRound, holds
 from archipel.federated.port import (
     Ask,
+    Explain,
     Finish,
     Fold,
     GiveUp,
@@ -109,6 +110,7 @@ class Coordinator:
         self._lost: set[str] = set()
         self._pause: GiveUp | None = None
         self._stopped = False
+        self._unusable: list[Refusal] = []
         if len(names) < job.federation.min_sites:
             raise SpecError(
                 f"{len(names)} sites, and the job asks for {job.federation.min_sites}",
@@ -163,7 +165,7 @@ class Coordinator:
             return "stale"
         return current.receipt(answer)
 
-    def handle(self, event: RunEvent) -> tuple[Instruction, ...]:  # noqa: PLR0911 - one a kind of event
+    def handle(self, event: RunEvent) -> tuple[Instruction, ...]:
         """Take in one event; return what is new to do.
 
         Raises:
@@ -171,6 +173,11 @@ class Coordinator:
             StateError: a fold that is not under way.
             UnknownNameError: an event nobody knows.
         """
+        new = self._handle(event)
+        unusable, self._unusable = self._unusable, []
+        return (*map(Explain, unusable), *new)
+
+    def _handle(self, event: RunEvent) -> tuple[Instruction, ...]:  # noqa: PLR0911 - one a kind of event
         match event:
             case UpdateAccepted(update=update):
                 return self._take_update(update)
@@ -230,6 +237,7 @@ class Coordinator:
             return ()
         fault = fault_of(update, current.stage, self._algorithm, self._found.manifest)
         if fault is not None:
+            self._unusable.append(fault)
             return self._take_refusal(fault)
         current.answered[update.site] = update
         current.refused.pop(update.site, None)
@@ -319,6 +327,7 @@ class Coordinator:
         """
         if current.stage.kind == "initialise":
             for refusal in odd_models(current.answered):
+                self._unusable.append(refusal)
                 current.refused[refusal.site] = refusal
                 del current.answered[refusal.site]
             if len(current.answered) < current.needed(self._job.federation, waits=self._waits):

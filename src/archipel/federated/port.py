@@ -165,4 +165,10 @@ class GiveUp(msgspec.Struct, frozen=True, kw_only=True):
     hint: str
 
 
-Instruction = Ask | Fold | Finish | GiveUp
+class Explain(msgspec.Struct, frozen=True):
+    """Say why an update that was accepted cannot be used: the coordinator refuses it, not its site."""
+
+    refusal: Refusal
+
+
+Instruction = Ask | Fold | Finish | GiveUp | Explain

@@ -21,6 +21,7 @@ from archipel.federated.fold import UnusableUpdateError
 from archipel.federated.folding import carry_out, rejection
 from archipel.federated.port import (
     Ask,
+    Explain,
     Finish,
     Fold,
     GiveUp,
@@ -107,6 +108,8 @@ class Simulation:
                 return self._coordinator.handle(self._work(task))
             case Fold():
                 return self._fold(instruction)
+            case Explain():
+                return ()  # who takes no part, and why, is in the progress
             case GiveUp(message=message, hint=hint):
                 raise StateError(message, hint=hint)
             case _:

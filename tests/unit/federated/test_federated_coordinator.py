@@ -24,6 +24,7 @@ from federated_driver import (
 from archipel.federated.coordinator import Coordinator
 from archipel.federated.port import (
     Ask,
+    Explain,
     Finish,
     Fold,
     GiveUp,
@@ -204,12 +205,17 @@ def test_too_few_sites_after_the_check_give_up_and_can_be_resumed():
 
 def test_a_site_whose_first_model_has_other_shapes_is_refused_by_name():
     machine = coordinator()
-    drive_to(
-        machine, "train", 1, answer=lambda task: accepted(task, manifest="other" if task.site == "ann" else "model")
-    )
+    first, *tasks = sorted(drive_to(machine, "initialise"), key=lambda task: task.site)
+    assert first.site == "ann"
+    for task in tasks:
+        assert machine.handle(accepted(task)) == ()
+    [explain, *asked] = machine.handle(accepted(first, manifest="other"))
+    assert isinstance(explain, Explain)
+    assert (explain.refusal.site, explain.refusal.error) == ("ann", "ShapeError")
+    assert not any(isinstance(item, Explain) for item in (*asked, *machine.outstanding())), "it is said once"
     assert set(machine.progress().excluded) == {"ann"}
     assert "ann" in machine.progress().excluded["ann"]
-    tasks = asks(machine.outstanding())
+    tasks = drive_to(machine, "train", 1)
     assert {task.model for task in tasks} == {blob("initialise 0 model of model")}
 
 
@@ -250,7 +256,9 @@ def test_a_refusal_after_training_pauses_too(kind):
 def test_an_update_that_cannot_be_used_counts_as_a_refusal(more, says):
     machine = coordinator()
     task = drive_to(machine, "train", 1)[0]
-    [given_up] = machine.handle(accepted(task, **more))
+    [explain, given_up] = machine.handle(accepted(task, **more))
+    assert isinstance(explain, Explain)
+    assert says in explain.refusal.message
     assert task.site in given_up.message
     assert says in given_up.message
     assert machine.progress().answered == 0

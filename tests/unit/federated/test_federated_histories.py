@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from archipel.federated.port import (
     Ask,
+    Explain,
     Finish,
     Fold,
     GiveUp,
@@ -70,7 +71,7 @@ class History:
         if isinstance(event, UpdateRejected):
             # A fold with an unusable update has no result: what was queued of it fails as this one did.
             self.todo = [item for item in self.todo if not isinstance(item, Fold)]
-        self.todo += new
+        self.todo += [item for item in new if not isinstance(item, Explain)]
         if isinstance(event, RunResumed):
             self.todo = list(self.machine.outstanding())
 

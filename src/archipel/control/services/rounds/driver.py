@@ -32,6 +32,7 @@ from archipel.control.store.holdings import Holdings
 from archipel.federated.coordinator import Coordinator
 from archipel.federated.port import (
     Ask,
+    Explain,
     Finish,
     Fold,
     GiveUp,
@@ -200,6 +201,7 @@ class Driver:
                 counted=counted,
                 closed=closed,
                 opened_at=self.opened_at,
+                unusable=tuple(item.refusal for item in new if isinstance(item, Explain)),
                 folded=tuple(self.answers.values()) if closed else (),
             )
         )
@@ -262,7 +264,7 @@ class Driver:
                     self._push(task)
                 case Fold() | Finish():
                     self._desk.work(self.run, instruction)
-                case GiveUp():
+                case GiveUp() | Explain():
                     pass  # written with the event that led to it
 
     def _push(self, task: RoundTask) -> None:

@@ -37,6 +37,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     closed: bool
     """It closed the round."""
     opened_at: float
+    unusable: tuple[Refusal, ...] = ()
+    """Updates that the coordinator refused."""
     folded: tuple[Update, ...] = ()
     """The updates of the round it closed."""
 
@@ -103,24 +105,20 @@ def _keep_round(connection: Connection, run: str, step: Step, now: float) -> Non
 def _said(log: EventLog, run: str, step: Step) -> list[Event]:
     said: list[Event] = []
     match step.event:
-        case UpdateAccepted(update=update) if not step.counted:
-            said.append(_refused(log, run, update.site, step.number, "the update does not fit the round"))
         case SiteRefused(refusal=refusal) | UpdateRejected(refusal=refusal):
-            said.append(_refused(log, run, refusal.site, step.number, _reason(refusal)))
+            said.append(_refused(log, run, refusal))
         case RunStopped():
             said.append(log.event("run.stopped", run=run))
         case RunResumed():
             said.append(log.event("run.resumed", run=run))
         case _:
             pass
+    said.extend(_refused(log, run, refusal) for refusal in step.unusable)
     if step.closed:
         said.append(log.event("round.closed", run=run, round=step.number, kind=step.kind))
     return said
 
 
-def _refused(log: EventLog, run: str, site: str, number: int, reason: str) -> Event:
-    return log.event("update.refused", run=run, site=site, level="warning", round=number, reason=reason)
-
-
-def _reason(refusal: Refusal) -> str:
-    return f"{refusal.error}: {refusal.message}"
+def _refused(log: EventLog, run: str, refusal: Refusal) -> Event:
+    reason = f"{refusal.error}: {refusal.message}"
+    return log.event("update.refused", run=run, site=refusal.site, level="warning", round=refusal.round, reason=reason)
