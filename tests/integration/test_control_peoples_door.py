@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from msgspec import structs
 
 from archipel.control.api.people import MAX_BODY_BYTES, build
 from archipel.security import load_or_make_key, read_token, signing_request
-from archipel.spec import decode, digest_of, encode
-from archipel.spec.views import InvitationView, Operator, RunRequest, RunView
+from archipel.spec import Blob, decode, digest_of, encode
+from archipel.spec.views import InvitationView, Operator, RunRequest, RunsPage, RunView
 from archipel.spec.wire import Certificate, Enrolment, Failure
 from unit.control.control_house import Home, at_home, living
 from unit.control.control_plane import make_bundle, make_job
@@ -76,6 +77,25 @@ async def test_every_address_but_the_public_ones_asks_for_an_operators_token(hom
                 assert answer.status_code == 401, path
                 assert decode(answer.content, Failure).error == "TrustError"
                 assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_a_run_asked_for_again_by_its_name_is_the_same_run_and_no_other_job_gets_the_name(
+    home: Home, tmp_path: Path
+) -> None:
+    job = make_job()
+    bundle = make_bundle(tmp_path / "job")
+    async with home.client() as client:
+        uploaded = await client.post("/v1/bundles", content=bundle, headers={"Content-Type": "application/zip"})
+        digest = decode(uploaded.content, Blob).digest
+        asked = RunRequest(job=job, bundle=digest, id="named-1")
+        answers = [await client.post("/v1/runs", content=encode(asked)) for _ in range(2)]
+        assert [decode(answer.content, RunView).id for answer in answers] == ["named-1", "named-1"]
+        runs = decode((await client.get("/v1/runs")).content, RunsPage).runs
+        assert [run.id for run in runs].count("named-1") == 1
+        other = RunRequest(job=structs.replace(job, name="other"), bundle=digest, id="named-1")
+        refused = await client.post("/v1/runs", content=encode(other))
+        assert refused.status_code == 409
+        assert "another job" in decode(refused.content, Failure).message
 
 
 async def test_the_page_of_the_schema_loads_nothing_from_elsewhere_and_all_it_loads_is_there(home: Home) -> None:

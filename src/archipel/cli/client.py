@@ -97,9 +97,9 @@ class Client:
         """Return what the job would take."""
         return self._post("/v1/plans", PlanRequest(job=job), Plan)
 
-    def start(self, job: JobSpec, bundle: str) -> RunView:
-        """Start a run of the job."""
-        return self._post("/v1/runs", RunRequest(job=job, bundle=bundle), RunView)
+    def start(self, job: JobSpec, bundle: str, run: str | None = None) -> RunView:
+        """Start a run of the job; where it has the name of one that is there, that one is returned."""
+        return self._post("/v1/runs", RunRequest(job=job, bundle=bundle, id=run), RunView)
 
     def runs(self) -> tuple[RunView, ...]:
         """Return all runs, newest first."""

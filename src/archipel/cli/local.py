@@ -13,6 +13,7 @@ Every step may be interrupted and is found done, or done again, by the next comm
 from __future__ import annotations
 
 import contextlib
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ from archipel.spec import (
     Name,
     SpecError,
     StateError,
+    UnknownNameError,
     decode,
     digest_value,
     encode,
@@ -185,20 +187,21 @@ class LocalRun:
     def _submit(self, client: Client) -> RunView:
         bundle = client.upload_bundle(pack_bundle(self.folder, self.job.task.include))
         state = self.fleet.state
-        earlier = None if state is None or state.run is None else client.run(state.run)
+        earlier = None if state is None or state.run is None else _found(client, state.run)
         if earlier is not None and state is not None and state.reported != earlier.id:
             if (earlier.job_digest, earlier.bundle) == (self.job.digest, bundle.digest):
                 self._say(f"going on with run {earlier.id}")
                 return client.resume(earlier.id) if earlier.state in {"stopped", "failed"} else earlier
             self._leave_behind(client, earlier)
-        self._refuse_new("there is no unfinished run")
+        if state is not None and state.run is not None and state.run == state.reported:
+            self._refuse_new("there is no unfinished run")
         with self.phase("plan"):
             self._show_plan(client)
-        run = client.start(self.job, bundle.digest)
         kept = {name: seconds for name, seconds in self.spent.items() if earlier is None}
         self.spent = kept
-        self.fleet.change(run=run.id, spent=kept)
-        return run
+        named = self.job.name_run(secrets.token_bytes(4))
+        self.fleet.change(run=named, spent=kept)  # before it is asked for: a run that nobody remembers would go on
+        return client.start(self.job, bundle.digest, named)
 
     def _leave_behind(self, client: Client, earlier: RunView) -> None:
         self._refuse_new(f"the job has changed since run {earlier.id}")
@@ -329,6 +332,14 @@ Finish = Callable[[LocalRun, Client, Progress, Pooled], None]
 
 def _leave(_run: LocalRun, _client: Client, _ended: Progress, _pooled: Pooled) -> None:
     """Make no report."""
+
+
+def _found(client: Client, run: str) -> RunView | None:
+    """Return a run that was named; None: the command was broken off before control heard of it."""
+    try:
+        return client.run(run)
+    except UnknownNameError:
+        return None
 
 
 def failure_of(run: RunView) -> ArchipelError:

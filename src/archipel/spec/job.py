@@ -175,6 +175,10 @@ class JobSpec(Value, frozen=True, kw_only=True, tag_field="type", tag="job/1"):
     control: str | None = None
     """Address of the control plane, such as "https://control.example:7400"; None: local sites for this run."""
 
+    def name_run(self, chance: bytes) -> str:
+        """Return a name for a run of this job, with 4 random bytes in it."""
+        return f"{self.name[:54]}-{chance.hex()}"
+
     @property
     def digest(self) -> str:
         """Digest of the job: two runs of equal digest, seed and participation give equal bytes."""

@@ -99,6 +99,8 @@ class RunRequest(Value, frozen=True, kw_only=True):
 
     job: JobSpec
     bundle: Digest
+    id: Name | None = None
+    """Name of the run, chosen by whoever asks (`JobSpec.name_run`), so that asking again starts nothing twice."""
 
 
 class RunView(Value, frozen=True, kw_only=True):

@@ -56,7 +56,8 @@ class Home:
     def start(self, job: JobSpec, bundle: bytes) -> str:
         """Submit and begin a run."""
         blob = self.house.bundles.add(bundle)
-        run = self.house.board.submit(job, blob.digest, "operator/t", self.house.office().random)
+        run = job.name_run(self.house.office().random(4))
+        self.house.board.submit(job, blob.digest, run, "operator/t")
         self.house.runs.begin(run)
         return run
 

@@ -24,9 +24,10 @@ def plan(request: AnyRequest, data: JSONBody[PlanRequest]) -> Plan:
 
 @post("/v1/runs", sync_to_thread=True, tags=["runs"])
 def start(request: AnyRequest, data: JSONBody[RunRequest]) -> RunView:
-    """Start a run of a job whose bundle was uploaded."""
+    """Start a run of a job whose bundle was uploaded; asked again with the same `id`, return the run there is."""
     office = office_of(request)
-    run = office.board.submit(data.job, data.bundle, operator_of(request), office.random)
+    run = data.id or data.job.name_run(office.random(4))
+    office.board.submit(data.job, data.bundle, run, operator_of(request))
     office.runs.begin(run)
     return office.standing.show(run)
 

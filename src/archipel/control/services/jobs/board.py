@@ -14,11 +14,8 @@ from archipel.control.store import models as model_rows
 from archipel.control.store import runs as rows
 from archipel.control.store.database import Database
 from archipel.federated.algorithms import algorithm_of
-from archipel.spec import JobSpec, SpecError, UnknownNameError, failpoint
+from archipel.spec import JobSpec, SpecError, StateError, UnknownNameError, failpoint
 from archipel.spec.views import RunsPage, RunView
-
-RANDOM_BYTES = 4
-_LONGEST_NAME = 63 - 1 - 2 * RANDOM_BYTES
 
 
 class Board:
@@ -33,15 +30,19 @@ class Board:
         self._fleet = fleet
         self._clock = clock
 
-    def submit(self, job: JobSpec, bundle: str, actor: str, random: Callable[[int], bytes]) -> str:
-        """Check a job and keep it as a new run, in state "waiting"; return the run's id.
+    def submit(self, job: JobSpec, bundle: str, run: str, actor: str) -> None:
+        """Check a job and keep it as a new run of this name, in state "waiting"; the same again changes nothing.
 
         Raises:
             SpecError, UnknownNameError: the job cannot be run as it is.
-            StateError: its bundle was not uploaded.
+            StateError: its bundle was not uploaded, or another run has this name.
         """
         self.check(job, bundle)
-        run = f"{job.name[:_LONGEST_NAME]}-{random(RANDOM_BYTES).hex()}"
+        there = self._database.read(lambda connection: rows.run_row(connection, run))
+        if there is not None and (there.job, there.bundle) == (job.digest, bundle):
+            return
+        if there is not None:
+            raise StateError(f"there is a run {run} of another job", hint="name the new run otherwise, or leave it out")
         said = self._log.event("run.submitted", actor=actor, run=run, job=job.name, bundle=bundle)
 
         def change(connection: Connection) -> None:
@@ -50,7 +51,6 @@ class Board:
 
         self._database.write(change)
         failpoint("control.submit.after_commit")
-        return run
 
     def check(self, job: JobSpec, bundle: str) -> None:
         """Find every fault that can be found before a site is asked."""
