@@ -108,13 +108,6 @@ class ScriptedSite:
         self.heard.set()
 
     async def _work(self, task: RoundTask) -> None:
-        try:
-            await self._insist(task)
-        finally:
-            # Closing a channel cancels the calls on it, and with them this: control pushes the task again.
-            self._working.pop((task.run, task.round), None)
-
-    async def _insist(self, task: RoundTask) -> None:
         while True:
             try:
                 if self._link is not None and not self.silent:
@@ -126,6 +119,7 @@ class ScriptedSite:
             except (LinkError, StateError, StorageFullError) as error:
                 self.errors.append(error)
             await asyncio.sleep(RETRY_SECONDS)
+        del self._working[task.run, task.round]
 
     async def _do(self, link: Link, task: RoundTask) -> Receipt:
         wanted = {

@@ -11,7 +11,7 @@ import datetime as dt
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -155,7 +155,12 @@ class FakeControl:
         self.changed = asyncio.Condition()
         self.cut_put_after: int | None = None
         self.cut_get_after: int | None = None
+        self.at_offer: Callable[[Offer], None] = lambda offer: None
+        self.at_put: Callable[[Blob], Awaitable[None]] | None = None
+        """Awaited once, when the first message of an upload has come and before anything of it is taken."""
         self.corrupt_gets = 0
+        self.at_submit: Callable[[], Awaitable[None]] | None = None
+        """Awaited when an answer comes, before it is looked at."""
         self.refuse_submit: Callable[[Update | Refusal], ArchipelError | None] = lambda answer: None
         self.receipt_status = "accepted"
         self._server: Any = None
@@ -267,6 +272,8 @@ class FakeControl:
 
     async def submit(self, answer: Update | Refusal, certificate_pem: bytes) -> Receipt:
         self.submissions += 1
+        if self.at_submit is not None:
+            await self.at_submit()
         if (error := self.refuse_submit(answer)) is not None:
             raise error
         for part in answer.parts.values() if isinstance(answer, Update) else ():
@@ -281,10 +288,14 @@ class FakeControl:
 
     async def offer(self, offer: Offer, certificate_pem: bytes) -> Offset:
         self.offers += 1
+        self.at_offer(offer)
         return Offset(have_bytes=self.spool.have(offer.blob, site_of(certificate_pem)))
 
     async def put(self, start: protocol.PutStart, chunks: AsyncIterator[bytes], certificate_pem: bytes) -> Offset:
         blob, sender = start.offer.blob, site_of(certificate_pem)
+        if self.at_put is not None:
+            at_put, self.at_put = self.at_put, None
+            await at_put(blob)
         if self.spool.has(blob.digest):
             return Offset(have_bytes=blob.size_bytes)
         with self.spool.receive(blob, sender, restart=start.offset == 0) as incoming:

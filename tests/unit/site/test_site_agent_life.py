@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,25 @@ from archipel.spec import (
     TrustError,
     Update,
 )
-from archipel.spec.wire import Cancel
-from unit.site.site_fakes import SITE, AgentProcess, FakeControl, make_job, put_bundle, utc_now, write_birds
+from archipel.spec.wire import CHUNK_BYTES, Cancel, Offer
+from unit.site.site_fakes import SITE, TASK, AgentProcess, FakeControl, make_job, put_bundle, utc_now, write_birds
 from unit.site.site_runs import Run
 
 LONG = 50_000
 """Epochs that take longer than the test."""
+WIDE = (
+    TASK
+    + """
+
+from archipel.tasks.numpy import Network
+
+
+class Wide(Birds):
+    def model(self, statistics):
+        return Network(inputs=2, hidden=(300_000,), outputs=2)
+"""
+)
+"""A model whose bytes do not fit one piece."""
 
 
 @pytest.fixture
@@ -267,6 +281,34 @@ async def test_an_update_whose_bytes_are_damaged_at_the_site_is_made_again(
     assert isinstance(update, Update)
     assert update.parts == expected.parts
     assert control.spool.has(expected.parts["delta"].blob.digest)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "gone"])
+async def test_an_update_whose_file_is_damaged_while_it_is_sent_is_made_again_and_the_desk_goes_on(
+    control: FakeControl, place: SiteFolder, tmp_path: Path, damage: str
+) -> None:
+    run = Run(control, make_job(task={"code": "task.py:Wide"}), put_bundle(control.spool, tmp_path / "job", WIDE))
+    spoilt: list[str] = []
+
+    def spoil(offer: Offer) -> None:
+        name = offer.blob.digest.removeprefix("sha256:")
+        path = place.spool / name[:2] / name
+        if spoilt or not path.exists():
+            return
+        spoilt.append(offer.blob.digest)
+        if damage == "gone":
+            path.unlink()
+        else:
+            os.truncate(path, CHUNK_BYTES)
+
+    async with living(place):
+        known = await began(run)
+        control.at_offer = spoil
+        update = await run.stage("train-1", "train", step=1, **known)
+        await run.stage("check", "check")
+    assert [part.blob.digest for part in update.parts.values()] == spoilt
+    assert control.spool.path(spoilt[0]).stat().st_size == update.parts["delta"].blob.size_bytes
+    assert "site.failed" not in {note.what for note in control.notes}
 
 
 async def test_a_task_that_cannot_be_done_is_refused_with_class_and_hint(

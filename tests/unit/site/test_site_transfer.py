@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator
+import errno
+import os
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +16,25 @@ from archipel.security import site_of
 from archipel.site.link.dial import Link, dial
 from archipel.site.link.protocol import PutStart
 from archipel.site.link.transfer import fetch, send
-from archipel.spec import Blob, DigestError, LinkError, Refusal, SpecError, StateError, TrustError, digest_of
+from archipel.spec import (
+    Blob,
+    DigestError,
+    LinkError,
+    Refusal,
+    SpecError,
+    StateError,
+    StorageFullError,
+    TrustError,
+    digest_of,
+)
 from archipel.spec.wire import CHUNK_BYTES, Hello, Offer, Welcome
-from unit.site.site_fakes import SITE, FakeControl, utc_now
+from unit.site.site_fakes import PATIENCE_SECONDS, SITE, FakeControl, utc_now
 
 BIG = bytes(range(256)) * (5 * CHUNK_BYTES // 256) + b"tail"
+LONG = BIG * 6
+"""Much more than may be under way on a stream."""
+OFFER = Offer(run="r", blob=Blob(digest=digest_of(BIG), size_bytes=len(BIG)))
+REFUSAL = Refusal(run="r", round=0, site=SITE, error="DataError", message="m")
 
 
 @pytest.fixture
@@ -111,6 +128,107 @@ async def test_a_blob_damaged_at_the_site_is_refused_by_control(control: FakeCon
     assert not control.spool.has(blob.digest)
 
 
+async def test_a_blob_that_goes_short_while_it_is_sent_is_a_digest_error_that_names_it(
+    control: FakeControl, link: Link, spool: Spool
+) -> None:
+    blob = spool.put(LONG)
+
+    async def cut(_: Blob) -> None:
+        os.truncate(spool.path(blob.digest), CHUNK_BYTES)
+
+    control.at_put = cut
+    with pytest.raises(DigestError, match=rf"{blob.digest} ends after \d+ of {len(LONG)} bytes"):
+        await send(link, spool, "run-1", blob)
+    assert control.received_bytes < len(LONG)
+    assert not control.spool.has(blob.digest)
+
+
+async def test_a_disk_that_cannot_be_read_while_sending_is_a_digest_error_that_names_the_blob(
+    control: FakeControl, link: Link, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = spool.put(BIG)
+
+    def read(digest: str, offset: int, piece_bytes: int) -> Iterator[bytes]:
+        yield BIG[offset : offset + piece_bytes]
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(spool, "read", read)
+    with pytest.raises(DigestError, match=f"{blob.digest} cannot be read.*Input/output error"):
+        await send(link, spool, "run-1", blob)
+    assert control.received_bytes < len(BIG)
+
+
+async def test_an_error_of_the_pieces_is_raised_as_it_is_and_ends_the_call(control: FakeControl, link: Link) -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    async def wait_for_the_end(_: Blob) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.set()
+            raise
+
+    def pieces() -> Iterator[bytes]:
+        while not began.is_set():
+            yield b"x"
+        raise StorageFullError("mine", hint="h")
+
+    control.at_put = wait_for_the_end
+    with pytest.raises(StorageFullError, match="mine"):
+        await link.put(PutStart(offer=OFFER), pieces())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await ended.wait()
+
+
+async def test_a_cancelled_upload_stays_a_cancellation(control: FakeControl, link: Link, spool: Spool) -> None:
+    blob, held = spool.put(LONG), asyncio.Event()
+
+    async def hold(_: Blob) -> None:
+        held.set()
+        await asyncio.Event().wait()
+
+    control.at_put = hold
+    sending = asyncio.create_task(send(link, spool, "run-1", blob))
+    await held.wait()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert sending.cancelled()
+
+
+@pytest.mark.parametrize("what", ["put", "submit"])
+async def test_closing_the_channel_under_a_call_is_a_broken_link_and_no_cancellation(
+    control: FakeControl, tmp_path: Path, spool: Spool, what: str
+) -> None:
+    place, held = control.enrol(tmp_path / "other", {}), asyncio.Event()
+
+    async def hold(*_: object) -> None:
+        held.set()
+        await asyncio.Event().wait()
+
+    control.at_put, control.at_submit = hold, hold
+    async with dial(control.address, place.credentials()) as link:
+        calls = {"put": lambda: send(link, spool, "run-1", spool.put(BIG)), "submit": lambda: link.submit(REFUSAL)}
+        calling = asyncio.create_task(calls[what]())
+        await held.wait()
+    with pytest.raises(LinkError, match="channel was closed"):
+        await calling
+
+
+async def test_an_upload_control_answers_before_its_end_is_not_an_error(
+    control: FakeControl, link: Link, spool: Spool
+) -> None:
+    blob = spool.put(LONG)
+
+    async def come_from_elsewhere(_: Blob) -> None:
+        control.spool.put(LONG)
+
+    control.at_put = come_from_elsewhere
+    await send(link, spool, "run-1", blob)
+    assert control.received_bytes == 0
+
+
 async def test_a_blob_nobody_has_is_an_error_that_names_it(link: Link, spool: Spool) -> None:
     blob = Blob(digest=digest_of(b"never"), size_bytes=5)
     with pytest.raises(StateError, match=blob.digest):
@@ -122,14 +240,14 @@ async def test_a_blob_nobody_has_is_an_error_that_names_it(link: Link, spool: Sp
 async def test_an_error_crosses_as_the_same_class_with_its_hint(control: FakeControl, link: Link) -> None:
     control.refuse_submit = lambda _: SpecError("nö", hint="try 再")
     with pytest.raises(SpecError, match="nö") as caught:
-        await link.submit(Refusal(run="r", round=0, site=SITE, error="DataError", message="m"))
+        await link.submit(REFUSAL)
     assert caught.value.hint == "try 再"
 
 
 async def test_a_very_long_error_still_crosses(control: FakeControl, link: Link) -> None:
     control.refuse_submit = lambda _: StateError("é" * 100_000, hint="h" * 100_000)
     with pytest.raises(StateError, match="éé"):
-        await link.submit(Refusal(run="r", round=0, site=SITE, error="DataError", message="m"))
+        await link.submit(REFUSAL)
 
 
 async def test_control_knows_the_caller_by_its_certificate(control: FakeControl, link: Link) -> None:
@@ -140,9 +258,8 @@ async def test_control_knows_the_caller_by_its_certificate(control: FakeControl,
 
 
 async def test_a_start_beyond_what_is_there_is_answered_with_what_is(control: FakeControl, link: Link) -> None:
-    offer = Offer(run="r", blob=Blob(digest=digest_of(BIG), size_bytes=len(BIG)))
     with pytest.raises(StateError, match="0 bytes are here"):
-        await link.put(PutStart(offer=offer, offset=7), iter([b"x"]))
+        await link.put(PutStart(offer=OFFER, offset=7), iter([b"x"]))
 
 
 async def test_nobody_there_is_a_link_error(control: FakeControl, tmp_path: Path) -> None:

@@ -283,14 +283,18 @@ class Desk:
         bad = [
             part.blob.digest
             for part in (answer.parts.values() if isinstance(answer, Update) else ())
-            if not self._spool.has(part.blob.digest) or self._digest(part.blob.digest) != part.blob.digest
+            if self._digest(part.blob.digest) != part.blob.digest
         ]
         self._drop(set(bad))
         return bool(bad)
 
-    def _digest(self, digest: str) -> str:
-        with self._spool.require(digest).open("rb") as file:
-            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+    def _digest(self, digest: str) -> str | None:
+        """Return what the file of a blob holds; None where it is gone, or the disk cannot read it."""
+        try:
+            with self._spool.path(digest).open("rb") as file:
+                return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return None
 
     def _drop(self, digests: set[str]) -> None:
         # Asked again here: a task that was journaled since may need the very bytes (a lone site's sums are the total),

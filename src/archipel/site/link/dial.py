@@ -1,7 +1,8 @@
 """Dial control: one gRPC channel over mutual TLS, and a typed method for each call of the wire contract.
 
 Every failed call raises an ArchipelError: control's own error as the same class, or LinkError when control could not
-be reached (the caller tries again later; nothing is retried here).
+be reached, or the channel was closed meanwhile (the caller tries again later; nothing is retried here). asyncio's
+CancelledError is raised only where the caller's own task is cancelled.
 
 Example:
     async with dial(address, credentials) as link:
@@ -10,8 +11,10 @@ Example:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from itertools import chain
 from typing import Any, Self
 
 import grpc
@@ -60,15 +63,14 @@ class Link:
             return protocol.read_offset(await self._offer(encode(offer)))
 
     async def put(self, start: protocol.PutStart, pieces: Iterator[bytes]) -> Offset:
-        """Send a blob's bytes from `start.offset` on."""
-
-        async def requests() -> AsyncIterator[bytes]:
-            yield encode(start)
-            for piece in pieces:
-                yield piece
-
-        with _named_errors():
-            return protocol.read_offset(await self._put(requests()))
+        """Send a blob's bytes from `start.offset` on; what `pieces` raises ends the call and is raised here."""
+        call = self._put()
+        try:
+            with _named_errors():
+                await _write(call, chain([encode(start)], pieces))
+                return protocol.read_offset(await call)
+        finally:
+            call.cancel()
 
     async def get(self, want: Want) -> AsyncIterator[bytes]:
         """Yield a blob's bytes from `want.offset` on."""
@@ -124,11 +126,27 @@ async def dial(address: str, credentials: Credentials) -> AsyncIterator[Link]:
         await channel.close()
 
 
+async def _write(call: Any, messages: Iterator[bytes]) -> None:
+    """Write by hand: gRPC makes a cancellation of an error in an iterator it is given, and the error is lost."""
+    for message in messages:
+        try:
+            await call.write(message)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the call has ended before control heard everything; awaiting it says how
+    await call.done_writing()
+
+
 @contextmanager
 def _named_errors() -> Iterator[None]:
     try:
         yield
+    except asyncio.CancelledError as error:
+        # Closing a channel cancels the calls on it, which is not a wish that the caller's own task end.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise protocol.broken("its channel was closed") from error
     except grpc.aio.AioRpcError as error:
         raise protocol.error_of(error) from error
     except (grpc.aio.UsageError, grpc.aio.InternalError) as error:
-        raise protocol.broken(error) from error
+        raise protocol.broken(str(error)) from error

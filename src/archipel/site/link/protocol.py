@@ -208,9 +208,9 @@ def error_of(call: grpc.aio.AioRpcError) -> ArchipelError:
     return LinkError(f"control cannot be reached: {code}: {details}", hint="is control running? the site tries again")
 
 
-def broken(error: Exception) -> LinkError:
+def broken(reason: str) -> LinkError:
     """Return the LinkError for a call whose stream or channel was closed under it."""
-    return LinkError(f"the link to control broke: {error}", hint="the site tries again")
+    return LinkError(f"the link to control broke: {reason}", hint="the site tries again")
 
 
 async def abort(context: Any, error: ArchipelError) -> NoReturn:

@@ -23,6 +23,7 @@ from archipel.spec.wire import CHUNK_BYTES, Offer, Want
 
 _TRIES = 5
 """Put calls for one blob before the caller waits and begins anew."""
+_MADE_AGAIN = "the site makes it again; if this repeats, check its disk"
 
 
 async def send(link: Link, spool: Spool, run: str, blob: Blob) -> None:
@@ -30,7 +31,7 @@ async def send(link: Link, spool: Spool, run: str, blob: Blob) -> None:
 
     Raises:
         LinkError: control went away; send again.
-        DigestError: control found other bytes than the digest says, twice.
+        DigestError: the file cannot be read, is cut short, or control found other bytes than the digest says; twice.
         StateError: the blob is not in the spool.
     """
     spool.require(blob.digest)
@@ -39,7 +40,7 @@ async def send(link: Link, spool: Spool, run: str, blob: Blob) -> None:
     have = 0 if small else (await link.offer(offer)).have_bytes
     digest_errors = 0
     for _ in range(_TRIES):
-        pieces = _pieces(spool.read(blob.digest, offset=have, piece_bytes=CHUNK_BYTES))
+        pieces = _pieces(spool, blob, have)
         if have < blob.size_bytes or blob.size_bytes == 0:
             try:
                 # Less than the size: control held other bytes than we thought, and says from where to go on.
@@ -54,10 +55,17 @@ async def send(link: Link, spool: Spool, run: str, blob: Blob) -> None:
     raise LinkError(f"control holds {have} of {blob.size_bytes} bytes of {blob.digest}", hint="it is sent again")
 
 
-def _pieces(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    for piece in pieces:
-        failpoint("site.send.before_piece")
-        yield piece
+def _pieces(spool: Spool, blob: Blob, offset: int) -> Iterator[bytes]:
+    """Yield a blob's bytes from `offset` to its end, and no less."""
+    try:
+        for piece in spool.read(blob.digest, offset=offset, piece_bytes=CHUNK_BYTES):
+            failpoint("site.send.before_piece")
+            offset += len(piece)
+            yield piece
+    except OSError as error:
+        raise DigestError(f"blob {blob.digest} cannot be read: {error}", hint=_MADE_AGAIN) from error
+    if offset != blob.size_bytes:
+        raise DigestError(f"blob {blob.digest} ends after {offset} of {blob.size_bytes} bytes", hint=_MADE_AGAIN)
 
 
 async def fetch(link: Link, spool: Spool, blob: Blob) -> None:
