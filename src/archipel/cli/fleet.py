@@ -153,7 +153,8 @@ class Fleet:
         self._handles[role] = processes.start(self.folder, role, words, self.logs / f"{name}.log", stdin=token)
 
     def _adopt(self) -> None:
-        self._handles = processes.leaders(self.folder)
+        """Know what runs now; who has died meanwhile stays known, so that it is missed."""
+        self._handles |= processes.leaders(self.folder)
 
     def missing(self) -> list[str]:
         """Return the roles whose process has died since it was started or found."""
