@@ -20,6 +20,8 @@ from rounds.result import Cost, Workload
 
 JOB = Path(__file__).parent / "noop_job"
 SHORT_ROUNDS = 2
+POLL_SECONDS = 1.0
+"""Asking costs control CPU time, which is counted."""
 _COMMAND = [sys.executable, "-m", "archipel.cli.main"]
 _ENDED = {"finished", "failed", "stopped"}
 
@@ -92,7 +94,7 @@ def _cpu_seconds_of(tree: Tree, client: Client, workload: Workload, rounds: int,
     run = client.start(job, bundle.digest)
     while (run := client.run(run.id)).state not in _ENDED:
         tree.watch_memory()
-        time.sleep(0.25)
+        time.sleep(POLL_SECONDS)
     if run.state != "finished":
         raise ContenderError(f"the run {run.state}: {run.message}")
     return tree.cpu_seconds() - before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime as dt
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -382,6 +383,18 @@ async def test_bytes_that_are_not_what_their_digest_says_are_refused(home: Home,
                 await link.put(PutStart(offer=offer), iter([b"birds and more"]))
             assert (await link.offer(offer)).have_bytes == 0
             assert (await link.put(PutStart(offer=offer), iter([b"bir", b"ds"]))).have_bytes == 5
+
+
+async def test_a_blob_cut_short_on_controls_disk_is_named_to_the_site_and_not_sent_as_whole(
+    home: Home, tmp_path: Path
+) -> None:
+    _, [coral, *others] = await _begun(home, tmp_path)
+    async with living(held_back(coral), *others):
+        bundle = (await first_task(coral)).bundle
+        os.truncate(home.house.spool.require(bundle.digest), bundle.size_bytes - 1)
+        async with dial(home.address, coral.credentials) as link:
+            with pytest.raises(DigestError, match=f"{bundle.digest} is cut short"):
+                _ = [piece async for piece in link.get(Want(digest=bundle.digest))]
 
 
 async def test_an_upload_goes_on_where_it_broke(home: Home, tmp_path: Path) -> None:

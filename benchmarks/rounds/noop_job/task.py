@@ -21,7 +21,9 @@ def train_nothing(adapter: Any, weights: Weights, plan: LocalPlan, progress: Pro
     """Return an update of zeros with one number that is this round's and this site's own."""
     del adapter
     size = weights.vector.size
-    delta = _UPDATE.setdefault(size, np.full(size, 0, weights.vector.dtype))
+    if size not in _UPDATE:
+        _UPDATE[size] = np.full(size, 0, weights.vector.dtype)  # written once: later rounds compute nothing
+    delta = _UPDATE[size]
     delta[0] = np.random.default_rng(plan.seed).random()
     progress(1.0)
     return Trained(delta=delta, examples=1, steps=1, loss_sum=0.0, loss_examples=1)

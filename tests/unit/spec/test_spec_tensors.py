@@ -118,14 +118,16 @@ def test_random_bytes_never_crash_the_reader(data: bytes) -> None:
     assert len(data) >= 10
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_number_that_is_none_is_named(bad: float) -> None:
-    array = np.ones(1000, np.float32)
+def test_a_number_that_is_none_is_named(bad: float, dtype: type[np.floating]) -> None:
+    array = np.ones(1000, dtype)
     require_finite("ok", array)
     array[777] = bad
     with pytest.raises(NonFiniteError, match="update of site-a"):
         require_finite("update of site-a", array)
 
 
-def test_large_finite_numbers_pass_though_their_sum_overflows() -> None:
-    require_finite("large", np.full(10, 1e308))
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_large_finite_numbers_pass_though_their_sum_overflows(dtype: type[np.floating]) -> None:
+    require_finite("large", np.full(10, np.finfo(dtype).max))

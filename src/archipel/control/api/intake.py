@@ -45,11 +45,24 @@ class Intake:
             hint = f"control takes blobs of at most {self._max_bytes} bytes"
             raise SpecError(f"a blob of {blob.size_bytes} bytes is too large", hint=hint)
         async with self._turn(blob.digest):
-            have = await asyncio.to_thread(self._spool.have, blob)
-            if have != offset or (have == blob.size_bytes and self._spool.has(blob.digest)):
-                return have
-            await self._write(blob, pieces, came)
+            with ExitStack() as stack:
+                incoming = await _settled(self._begin, stack, blob, offset)
+                if incoming is not None:
+                    rest = await _write(incoming, _living(pieces), came)
+                    return await _settled(self._end, stack.pop_all(), incoming, rest, blob)
             return await asyncio.to_thread(self._spool.have, blob)
+
+    def _begin(self, stack: ExitStack, blob: Blob, offset: int) -> Incoming | None:
+        """Open what is here of a blob; None where it is whole, or ends elsewhere than at `offset`."""
+        if self._spool.has(blob.digest) or self._spool.have(blob) != offset:
+            return None
+        return stack.enter_context(self._spool.receive(blob))
+
+    def _end(self, leaving: ExitStack, incoming: Incoming, rest: list[bytes], blob: Blob) -> int:
+        """Write the last pieces, verify what is whole, and say how much is here."""
+        with leaving:
+            _write_all(incoming, rest)
+        return self._spool.have(blob)
 
     @asynccontextmanager
     async def _turn(self, digest: str) -> AsyncIterator[None]:
@@ -64,25 +77,21 @@ class Intake:
             if users > 1:
                 self._writing[digest] = (lock, users - 1)
 
-    async def _write(self, blob: Blob, pieces: AsyncIterator[bytes], came: Callable[[int], None]) -> None:
-        with ExitStack() as stack:
-            receiving = self._spool.receive(blob)
-            incoming = await _settled(receiving.__enter__)
-            stack.push(receiving)
-            gathered: list[bytes] = []
-            size = 0
-            async for piece in _living(pieces):
-                if len(piece) > CHUNK_BYTES:
-                    raise SpecError(f"a piece of {len(piece)} bytes", hint=f"pieces have at most {CHUNK_BYTES} bytes")
-                came(len(piece))
-                gathered.append(piece)
-                size += len(piece)
-                if size >= _GATHER_BYTES:
-                    await _settled(_write_all, incoming, gathered)
-                    gathered, size = [], 0
+
+async def _write(incoming: Incoming, pieces: AsyncIterator[bytes], came: Callable[[int], None]) -> list[bytes]:
+    """Write what comes, some pieces a visit to a thread; return those that are left at the end."""
+    gathered: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        if len(piece) > CHUNK_BYTES:
+            raise SpecError(f"a piece of {len(piece)} bytes", hint=f"pieces have at most {CHUNK_BYTES} bytes")
+        came(len(piece))
+        gathered.append(piece)
+        size += len(piece)
+        if size >= _GATHER_BYTES:
             await _settled(_write_all, incoming, gathered)
-            leave = stack.pop_all()
-            await _settled(leave.close)
+            gathered, size = [], 0
+    return gathered
 
 
 async def _settled(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

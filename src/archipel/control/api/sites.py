@@ -23,7 +23,7 @@ from archipel.control.services.sites.presence import Attendance, Attendances
 from archipel.data.stores.artefacts import Artefacts
 from archipel.data.stores.spool import Spool
 from archipel.site.link.protocol import PutStart, Renewal
-from archipel.spec import Event, Refusal, SpecError, TrustError, Update, encode
+from archipel.spec import DigestError, Event, Refusal, SpecError, TrustError, Update, encode
 from archipel.spec.wire import (
     CHUNK_BYTES,
     Beat,
@@ -202,17 +202,16 @@ class SitesDoor:
         """Yield a blob's bytes from `want.offset` on."""
         site = await self._caller(certificate_pem)
         readable = await asyncio.to_thread(self._back.runs.readable, site, want.digest)
-        pieces = self._pieces(readable, want.offset)
-        while batch := await asyncio.to_thread(lambda: tuple(islice(pieces, PIECES_A_HOP))):
-            for piece in batch:
+        pieces, offset = self._pieces(readable, want.offset), want.offset
+        while offset < readable.blob.size_bytes:
+            for piece in await asyncio.to_thread(_some, pieces, digest=want.digest):
                 self._back.attendances.touch(site, self._back.monotonic())
                 self._back.runs.count(readable, site, len(piece))
+                offset += len(piece)
                 yield piece
 
     def _pieces(self, readable: Readable, offset: int) -> Iterator[bytes]:
         digest = readable.blob.digest
-        if offset >= readable.blob.size_bytes:
-            return iter(())
         if self._back.spool.has(digest):
             return self._back.spool.read(digest, offset, CHUNK_BYTES)
         return self._back.artefacts.read(digest, offset, CHUNK_BYTES)
@@ -232,6 +231,14 @@ class SitesDoor:
     async def _touch(self, site: str) -> None:
         if self._back.attendances.touch(site, self._back.monotonic()):
             await asyncio.to_thread(self._back.runs.back, site)
+
+
+def _some(pieces: Iterator[bytes], *, digest: str) -> tuple[bytes, ...]:
+    """Read a few pieces, at least one."""
+    read = tuple(islice(pieces, PIECES_A_HOP))
+    if not read:
+        raise DigestError(f"the file of blob {digest} is cut short", hint="restore it from a backup; check the disk")
+    return read
 
 
 def _require_same(caller: str, named: str) -> None:

@@ -111,8 +111,10 @@ class Spool:
     def drop(self, digest: str) -> None:
         """Remove a blob and what may have arrived of it; absent is fine."""
         self.path(digest).unlink(missing_ok=True)
-        for partial in (self.folder / "partial").glob(digest.removeprefix("sha256:") + ".*"):
-            partial.unlink(missing_ok=True)
+        begin = digest.removeprefix("sha256:") + "."
+        for partial in (self.folder / "partial").iterdir():  # a glob compiles its pattern anew for each digest
+            if partial.name.startswith(begin):
+                partial.unlink(missing_ok=True)
 
     def read(self, digest: str, offset: int = 0, piece_bytes: int = READ_BYTES) -> Iterator[bytes]:
         """Yield the bytes of a whole blob from `offset` on."""
