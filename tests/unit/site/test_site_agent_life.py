@@ -28,7 +28,17 @@ from archipel.spec import (
     Update,
 )
 from archipel.spec.wire import CHUNK_BYTES, Cancel, Offer
-from unit.site.site_fakes import SITE, TASK, AgentProcess, FakeControl, make_job, put_bundle, utc_now, write_birds
+from unit.site.site_fakes import (
+    PATIENCE_SECONDS,
+    SITE,
+    TASK,
+    AgentProcess,
+    FakeControl,
+    make_job,
+    put_bundle,
+    utc_now,
+    write_birds,
+)
 from unit.site.site_runs import Run
 
 LONG = 50_000
@@ -230,6 +240,39 @@ async def test_a_stale_update_takes_its_state_with_it(control: FakeControl, plac
     assert set(journal.recall("run-1", 99)) == {"control"}
     assert journal.recall("run-1", 99) == journal.recall("run-1", 3)
     journal.close()
+
+
+async def test_a_round_does_not_stand_on_an_earlier_one_of_which_control_has_not_said_what_it_is_worth(
+    control: FakeControl, place: SiteFolder, tmp_path: Path
+) -> None:
+    bundle = put_bundle(control.spool, tmp_path / "job")
+    job = make_job(federation={"algorithm": "scaffold"})
+    worth, come = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        come.set()
+        await worth.wait()
+
+    async with living(place):
+        deltas = []
+        for name in ("undisturbed", "late"):
+            run = Run(control, job, bundle, name)
+            known = {**await began(run), "variant": {"scaffold": 1.0}}
+            await run.stage("train-1", "train", step=1, **known)
+            last = msgspec.structs.replace(run.task("train", step=3, **known), round=9)
+            if name == "late":
+                await control.until(lambda: control.beats[-1].working == ())
+                control.receipt_status, control.at_submit = "stale", hold
+                control.assign(run.task("train", step=2, **known))
+                await asyncio.wait_for(come.wait(), PATIENCE_SECONDS)
+            control.assign(last)
+            if name == "late":
+                await control.until(lambda: [round_ for round_, _ in working(control)] == [3, 9])
+                worth.set()
+            answer = await control.answered(last)
+            assert isinstance(answer, Update)
+            deltas.append(answer.parts["delta"].blob.digest)
+    assert deltas[0] == deltas[1]
 
 
 async def test_a_stale_error_drops_the_work(control: FakeControl, place: SiteFolder, run: Run) -> None:

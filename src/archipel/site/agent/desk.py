@@ -10,7 +10,8 @@ journal and the spool hold:
     cleared    out of the journal; blobs nobody needs any more are removed
 
 Rules: one execution at a time a run, in a process of its own; a task of a later round supersedes the execution of an
-earlier one; an answer that is there is delivered, never made again, unless its bytes were lost.
+earlier one; an answer that is there is delivered, never made again, unless its bytes were lost. A round begins once
+control has said what the site's earlier answers of the run are worth: only what was counted leaves a state to stand on.
 """
 
 from __future__ import annotations
@@ -217,6 +218,7 @@ class Desk:
 
     async def _execute(self, task: RoundTask) -> tuple[Update, dict[str, Blob]]:
         warm = self._warm_of(task)
+        await self._settle_before(task)
         async with warm.turn:
             _keep(warm)
             piece = self._pieces[task.run, task.round]
@@ -229,6 +231,14 @@ class Desk:
             finally:
                 piece.executing = False
                 self._retire_later(task, warm)
+
+    async def _settle_before(self, task: RoundTask) -> None:
+        """Wait until earlier rounds of the run are delivered, or given up: a quorum may have gone on without them."""
+        earlier = [
+            item.doing for (run, round_), item in self._pieces.items() if run == task.run and round_ < task.round
+        ]
+        if earlier:
+            await asyncio.wait(earlier)
 
     # ---- delivery -------------------------------------------------------------------------------------------
 
