@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from rich.console import Console
 
@@ -20,11 +22,30 @@ from archipel.cli.local import LocalRun
 from archipel.data.bundle import pack_bundle
 from archipel.federated.progress import Progress
 from archipel.simulation.driver import Outcome, Simulation
-from archipel.spec import Blob, SpecError, encode, unpack
+from archipel.spec import Blob, DataError, SpecError, encode, unpack
 from archipel.tasks.metrics import summarise
 from archipel.tasks.threads import settle_threads
 
-Participation = tuple[tuple[str, ...], ...]
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """Who took part in a run that is to be replayed."""
+
+    cohorts: tuple[tuple[str, ...], ...]
+    """For each training round, the sites whose updates were folded."""
+    sites: tuple[str, ...] = ()
+    """Sites whose rows the run stood on (its statistics too), where the record says so."""
+
+    def of(self, folders: Mapping[str, Path]) -> dict[str, Path]:
+        """Return the folders of the sites that were in the run: who was left out adds nothing to its statistics.
+
+        Raises:
+            DataError: a site that was in it has no folder here.
+        """
+        missing = sorted(set(self.sites) - folders.keys())
+        if missing:
+            hint = "give --data the rows of every site that was in the run"
+            raise DataError(f"no data here of {', '.join(missing)}", hint=hint)
+        return {name: path for name, path in folders.items() if not self.sites or name in self.sites}
 
 
 def simulate_job(
@@ -42,12 +63,13 @@ def simulate_job(
     folders = local.prepare()
     if local.job.federation.sites:
         folders = {name: path for name, path in folders.items() if name in local.job.federation.sites}
+    recorded = None if participation is None else read_participation(participation)
     simulation = Simulation(
         local.job,
         pack_bundle(local.folder, local.job.task.include),
-        folders,
+        folders if recorded is None else recorded.of(folders),
         local.fleet.folder / "simulation",
-        participation=None if participation is None else read_participation(participation),
+        participation=None if recorded is None else recorded.cohorts,
     )
     began = time.monotonic()
     outcome = simulation.run(_Lines(console))
@@ -77,20 +99,23 @@ def describe(outcome: Outcome, simulation: Simulation, seconds: float) -> dict[s
     }
 
 
-def read_participation(path: Path) -> Participation:
+def read_participation(path: Path) -> Recorded:
     """Read who took part in each training round: a list of lists of names, or anything that `models --json` printed."""
     try:
-        found: Any = json.loads(path.read_bytes())
+        record: Any = json.loads(path.read_bytes())
     except ValueError as error:
         raise SpecError(f"{path} is not JSON: {error}", hint="mend the file") from error
     except FileNotFoundError as error:
         raise SpecError(f"no file {path}", hint='write [["site-a", "site-b"], …], one list a round') from error
-    while isinstance(found, dict):
-        inner: Any = next((found[key] for key in ("participation", "lineage", "models") if key in found), None)
-        found = inner[0] if inner and isinstance(inner, list) and isinstance(inner[0], dict) else inner
-    if not isinstance(found, list) or not all(isinstance(cohort, list) for cohort in found):
+    sites: tuple[str, ...] = ()
+    if isinstance(record, dict):
+        newest = record["models"][0] if record.get("models") else record
+        record = newest.get("lineage", newest)
+        sites = tuple(record.get("datasets", ()))
+        record = record.get("participation")
+    if not isinstance(record, list) or not all(isinstance(cohort, list) for cohort in record):
         raise SpecError(f"{path} holds no participation", hint='write [["site-a", "site-b"], …], one list a round')
-    return tuple(tuple(str(site) for site in cohort) for cohort in found)
+    return Recorded(cohorts=tuple(tuple(str(site) for site in cohort) for cohort in record), sites=sites)
 
 
 def _figures(sums: Blob | None, simulation: Simulation) -> dict[str, dict[str, float]]:

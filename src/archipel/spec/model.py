@@ -16,7 +16,7 @@ class Lineage(Value, frozen=True, kw_only=True):
     job: Digest
     bundle: Digest
     datasets: dict[Name, Digest]
-    """Site → digest of its data set's manifest."""
+    """Site → digest of its data set's manifest; who was left out after the check or the statistics is not here."""
     participation: tuple[tuple[Name, ...], ...]
     """For each training round, in order, the sites whose updates were folded."""
     previous: Digest | None = None

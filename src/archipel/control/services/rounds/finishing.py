@@ -61,10 +61,12 @@ class Finisher:
             self._artefacts.put_file(self._spool.require(blob.digest), blob)
 
     def _draft(self, driver: Driver, finish: Finish) -> ModelVersion:
+        left_out = driver.coordinator.progress().excluded
+        manifests = {site: found for site, found in sorted(driver.needs.datasets.items()) if site not in left_out}
         lineage = Lineage(
             job=driver.job.digest,
             bundle=driver.bundle.digest,
-            datasets={site: digest_value(manifest) for site, manifest in sorted(driver.needs.datasets.items())},
+            datasets={site: digest_value(manifest) for site, manifest in manifests.items()},
             participation=finish.participation,
             previous=driver.needs.previous,
         )
