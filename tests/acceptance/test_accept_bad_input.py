@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from msgspec import structs
 
 from acceptance.workspace import JOB, TASK, Workspace
 from archipel.cli.planes import operator_of
+from archipel.security import Authority, load_or_make_key, signing_request
+from archipel.site.agent.folder import SiteFolder
 
 SITES = ("north", "south")
 
@@ -160,6 +164,28 @@ def test_a_site_whose_shapes_differ_is_named_and_the_others_go_on(workspace: Wor
     assert {site["name"] for site in workspace.report()["sites"] if site["absent"]} == {"south"}
 
 
+def test_an_expired_certificate_is_named_and_a_local_site_joins_again_by_itself(workspace: Workspace) -> None:
+    workspace.job()
+    for name in SITES:
+        workspace.birds(name)
+    workspace.run()
+    workspace.cli("stop")
+    folder = SiteFolder(workspace.fleet() / "sites" / "north")
+    past = dt.datetime.now(dt.UTC) - dt.timedelta(days=3)
+    authority = Authority.open(workspace.fleet() / "control" / "ca", past)
+    request = signing_request(load_or_make_key(folder.key), "north")
+    identity = folder.require_identity()
+    old = structs.replace(identity.certificate, certificate_pem=authority.certify_site("north", request, past))
+    folder.become(structs.replace(identity, certificate=old))
+    said = workspace.cli("join", "--folder", str(folder.path), code=5)
+    assert "the certificate of north expired" in said
+    assert "archipel invite north" in said
+    first = workspace.report()["run"]
+    workspace.run()
+    assert workspace.report()["run"] != first
+    assert folder.require_identity().validity()[1] > dt.datetime.now(dt.UTC)
+
+
 def test_a_control_plane_with_sites_that_join_by_hand(workspace: Workspace) -> None:
     """Tokens work once, a damaged one is refused, a second control plane on the same state is refused."""
     workspace.birds("north")
@@ -179,6 +205,8 @@ def test_a_control_plane_with_sites_that_join_by_hand(workspace: Workspace) -> N
     assert plan["cohort_size"] <= 1
     workspace.cli("run", "job/job.toml", "--state", str(state))
     assert operator_of(state).url in workspace.cli("status")
+    assert "ended site/site of site" in workspace.cli("stop", "--folder", "site")
+    assert "nothing was running" in workspace.cli("stop", "--folder", "site")
     assert "ended control" in workspace.cli("stop")
 
 

@@ -59,7 +59,7 @@ class Client:
         self.operator = operator
         verify: Any = ssl.create_default_context(cadata=operator.ca_pem) if transport is None else True
         self._http = httpx.Client(
-            base_url=operator.url,
+            base_url=operator.local or operator.url,
             verify=verify,
             transport=transport,
             trust_env=False,

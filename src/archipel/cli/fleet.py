@@ -144,7 +144,7 @@ class Fleet:
         folder = self.folder / "sites" / name
         state = self.state
         token = None
-        if state is None or name not in state.joined:
+        if state is None or name not in state.joined or _has_expired(folder):
             token = client.invite(name).token
             words = ["-m", "archipel.cli.main", "join", "-", "--data", f"{dataset}={data}", "--folder", str(folder)]
         else:
@@ -229,6 +229,14 @@ def free_ports(count: int) -> list[int]:
         for item in sockets:
             item.bind(("127.0.0.1", 0))
         return [item.getsockname()[1] for item in sockets]
+
+
+def _has_expired(folder: Path) -> bool:
+    """Was the site off for so long that it must join again? Its folder, and what it remembers, stays."""
+    from archipel.site.agent.folder import SiteFolder
+
+    identity = SiteFolder(folder).identity()
+    return identity is not None and identity.validity()[1].timestamp() < time.time()
 
 
 def _is_here(sites: tuple[SiteView, ...], name: str, dataset: str) -> bool:

@@ -47,7 +47,7 @@ def remote(control: str | None, operator: Path | None) -> Operator:
             hint="copy operator.json from its state folder, and give --operator FILE",
         )
     found = _read(operator)
-    return found if control is None else structs.replace(found, url=control)
+    return structs.replace(found, url=control or found.url, local=None)
 
 
 def find_state(state: Path | None = None) -> Path:

@@ -97,7 +97,7 @@ def _certify(house: House, settings: Settings) -> tuple[Path, Path]:
     folder = settings.state / "tls"
     key_path, path = folder / "server.key", folder / "server.pem"
     key = load_or_make_key(key_path)
-    names = tuple(dict.fromkeys((*settings.names, "localhost", "127.0.0.1")))
+    names = tuple(dict.fromkeys((*settings.names, settings.local_name, "localhost", "127.0.0.1")))
     pem = house.authority.certify_control(key, names, dt.datetime.now(dt.UTC), SERVER_LIFETIME)
     write_secret(path, (pem + house.authority.pem).encode())
     return key_path, path

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct, field
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
 GIB = 1024**3
+_ALL_OR_LOOPBACK = frozenset({"", "0.0.0.0", "::", "127.0.0.1", "::1", "localhost"})  # noqa: S104 - to tell them apart
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +42,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Largest bundle of task code that is taken."""
     max_blob_bytes: int = 64 * GIB
     """Largest blob a site may send."""
+
+    @property
+    def local_name(self) -> str:
+        """How this machine itself calls the address that is listened on."""
+        return "localhost" if self.host in _ALL_OR_LOOPBACK else self.host
 
     @property
     def database_url(self) -> str:

@@ -39,6 +39,8 @@ class Operator(Value, frozen=True, kw_only=True):
     """`operator.json` in control's state folder (0600): how to reach it, and the right to."""
 
     url: str
+    local: str | None = None
+    """Address on control's own machine, where the name in `url` may not be known; a copy elsewhere ignores it."""
     ca_pem: str
     """The CA whose certificate the HTTPS port shows; pin it."""
     token: str

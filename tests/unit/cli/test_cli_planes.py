@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from archipel.cli import naming, processes
 from archipel.cli.fleet import Fleet, FleetState, free_ports
@@ -41,6 +42,13 @@ def test_an_address_may_be_overridden_for_a_control_plane_elsewhere(home: Path) 
     assert remote(None, file) == OPERATOR
     assert remote("https://there:2", file).url == "https://there:2"
     assert remote("https://there:2", file).token == "t"
+
+
+def test_control_is_called_by_its_local_name_on_its_own_machine_only(home: Path) -> None:
+    file = home / "operator.json"
+    file.write_bytes(encode(structs.replace(OPERATOR, local="https://localhost:1")))
+    assert operator_of(home).local == "https://localhost:1"
+    assert remote(None, file).local is None
 
 
 def test_a_damaged_operator_file_is_refused(home: Path) -> None:

@@ -73,6 +73,9 @@ def stop(
             name="--all", negative="", show_default=False, help="End the processes of all fleets in this directory."
         ),
     ] = False,
+    folder: Annotated[
+        Path | None, Parameter(help="End the site that serves from this folder, and nothing else.")
+    ] = None,
     state: State = None,
 ) -> None:
     """Stop a run, or (with no run named) end all processes of the local fleet.
@@ -85,10 +88,13 @@ def stop(
             stopped = client.stop(run)
         console.print(f"run {stopped.id}: {stopped.state}; `archipel resume {stopped.id}` goes on", highlight=False)
         return
-    folders = _all_fleets() if everything else [_fleet_of(find_state(state))]
-    ended = [(folder, role) for folder in folders for role in Fleet(folder).stop()]
-    for folder, role in ended:
-        console.print(f"ended {role} of {folder.name}", highlight=False)
+    if folder is not None:
+        folders = [folder.resolve()]
+    else:
+        folders = _all_fleets() if everything else [_fleet_of(find_state(state))]
+    ended = [(place, role) for place in folders for role in Fleet(place).stop()]
+    for place, role in ended:
+        console.print(f"ended {role} of {place.name}", highlight=False)
     if not ended:
         console.print("nothing was running", highlight=False)
 
@@ -102,4 +108,5 @@ def _all_fleets() -> list[Path]:
     if not HOME.is_dir():
         return []
     inside = [path.resolve() for path in sorted(HOME.iterdir()) if path.is_dir()]
-    return [path for path in inside if (path / "fleet.json").is_file() or (path / OPERATOR).is_file()]
+    fleets = [path for path in inside if (path / "fleet.json").is_file() or (path / OPERATOR).is_file()]
+    return [*(path for path in sorted((HOME / "sites").resolve().glob("*")) if path.is_dir()), *fleets]

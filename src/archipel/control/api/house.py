@@ -92,7 +92,8 @@ class House:
 
     def write_operator(self, random: Callable[[int], bytes]) -> None:
         """Write `operator.json`."""
-        self.accounts.write_operator(self.settings.state, self.url(), self.authority.pem, random)
+        local = f"https://{self.settings.local_name}:{self.http_port}"
+        self.accounts.write_operator(self.settings.state, self.url(), local, self.authority.pem, random)
 
     def office(self) -> Office:
         """Return what the people's door needs."""

@@ -47,11 +47,13 @@ class Accounts:
         self._known[hashed] = name
         return name
 
-    def write_operator(self, folder: Path, url: str, ca_pem: str, secret: Callable[[int], bytes]) -> Operator:
-        """Write `operator.json` for this address, keeping the token it holds already."""
+    def write_operator(
+        self, folder: Path, url: str, local: str, ca_pem: str, secret: Callable[[int], bytes]
+    ) -> Operator:
+        """Write `operator.json` for these addresses, keeping the token it holds already."""
         path = folder / FILE
         token = self._kept(path) or self.add("admin", secret(SECRET_BYTES))
-        operator = Operator(url=url, ca_pem=ca_pem, token=token)
+        operator = Operator(url=url, local=local, ca_pem=ca_pem, token=token)
         write_secret(path, encode(operator))
         return operator
 
