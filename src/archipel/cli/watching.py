@@ -72,7 +72,7 @@ def _watch_plainly(client: Client, run: str, progress: Progress, console: Consol
 
 def _look(client: Client, run: str, last: Progress | None, on_news: Look) -> Progress:
     """Ask where the run is; a control plane that is being restarted is asked again for a while."""
-    since = time.monotonic()
+    since: float | None = None  # the first time nobody answered: a poll alone may take longer than the longest gap
     after = None if last is None else last.seq
     while True:
         check()
@@ -80,6 +80,7 @@ def _look(client: Client, run: str, last: Progress | None, on_news: Look) -> Pro
         try:
             return client.progress(run, after)
         except LinkError:
+            since = time.monotonic() if since is None else since
             if time.monotonic() - since > _LONGEST_GAP_SECONDS:
                 raise
             after = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -71,6 +72,21 @@ def test_a_control_plane_that_stays_away_is_an_error(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(watching, "_LONGEST_GAP_SECONDS", -1.0)
     with pytest.raises(LinkError):
         watched(Control([LinkError("gone")]))
+
+
+def test_one_poll_that_took_long_and_failed_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _: None))
+
+    class Slow(Control):
+        def progress(self, run: str, after: int | None = None) -> Progress:
+            now[0] += 2 * watching._LONGEST_GAP_SECONDS
+            return super().progress(run, after)
+
+    slow = Slow([progress(1, kind="check"), LinkError("timed out"), progress(1, "finished")])
+    assert watched(slow).endswith("r1: finished\n")
+    with pytest.raises(LinkError):
+        watched(Slow([LinkError("timed out"), LinkError("timed out"), progress(1, "finished")]))
 
 
 def test_a_waiting_run_says_why() -> None:
