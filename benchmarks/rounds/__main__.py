@@ -1,22 +1,24 @@
 """`python -m rounds` in benchmarks/ (`make bench-rounds`): contenders interleaved, medians, a table and JSON rows.
 
-    --repeats N       how often each contender runs each workload (default 3)
+    --repeats N       how often each contender runs each workload (default 3; Flower, whose rounds take long, once)
     --quick           0.1 MB and one repeat only
-    --without NAME    leave a contender out: flower, raw or archipel
+    --without NAME    leave a contender out: flower, raw, kept or archipel
 
 Figures are CPU seconds (user and system, all processes of the contender) for one round: the model goes from the server
-to four sites and as many bytes come back from each. Memory is the largest resident size a process ever had.
+to four sites and as many bytes come back from each. Memory is the largest resident size a process ever had. A
+contender that fails leaves its folder with its logs behind, its rows out, and the rest goes on; the exit code is 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
+import shutil
 import signal
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,20 +27,16 @@ from rich.console import Console
 from rich.table import Table
 
 from rounds import flower, ours, raw
-from rounds.measure import adopt_orphans
-from rounds.result import MEGABYTE, Cost, Row, Workload
+from rounds.measure import ContenderError, adopt_orphans
+from rounds.result import MEGABYTE, Contender, Cost, Row, Workload
 
-CONTENDERS: dict[str, Callable[[Workload, Path], Cost]] = {
-    "archipel": ours.measure,
-    "raw": raw.measure,
-    "flower": flower.measure,
+CONTENDERS = {
+    "archipel": Contender(measure=ours.measure, rounds={"0.1 MB": 100, "10 MB": 10, "100 MB": 4}),
+    "raw": Contender(measure=raw.measure, rounds={"0.1 MB": 200, "10 MB": 10, "100 MB": 5}),
+    "kept": Contender(measure=raw.measure_kept, rounds={"0.1 MB": 200, "10 MB": 10, "100 MB": 5}),
+    "flower": Contender(measure=flower.measure, rounds={"0.1 MB": 2, "10 MB": 2, "100 MB": 2}, repeats=1),
 }
 WIDTHS = {"0.1 MB": 6_250, "10 MB": 625_000, "100 MB": 6_250_000}
-ROUNDS = {
-    "archipel": {"0.1 MB": 100, "10 MB": 20, "100 MB": 5},
-    "raw": {"0.1 MB": 500, "10 MB": 20, "100 MB": 5},
-    "flower": {"0.1 MB": 2, "10 MB": 2, "100 MB": 2},
-}
 RESULTS = Path(__file__).resolve().parents[1] / "results/local/rounds.json"
 
 Costs = dict[tuple[str, str], list[Cost]]
@@ -53,17 +51,20 @@ def main() -> None:
     if "flower" in names:
         flower.install()
     sizes = list(WIDTHS)[:1] if arguments.quick else list(WIDTHS)
+    repeats = 1 if arguments.quick else arguments.repeats
     costs: Costs = {}
-    for repeat in range(1 if arguments.quick else arguments.repeats):
+    failed = 0
+    for repeat in range(repeats):
         for size in sizes:
             for name in names:
-                cost = _measure(name, size)
-                costs.setdefault((name, size), []).append(cost)
-                print(f"{repeat + 1}: {name} {size}: {cost.cpu_seconds:.3f} CPU-s a round", flush=True)
+                if repeat < (CONTENDERS[name].repeats or repeats):
+                    failed += not _measure(name, size, costs)
     rows = _rows(costs)
-    _show(rows)
+    if rows:
+        _show(rows)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(rows)))
+    sys.exit(1 if failed else 0)
 
 
 def _arguments() -> argparse.Namespace:
@@ -74,10 +75,22 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure(name: str, size: str) -> Cost:
-    workload = Workload(name=size, parameters=4 * WIDTHS[size] + 2, rounds=ROUNDS[name][size])
-    with tempfile.TemporaryDirectory(prefix="archipel-bench-") as folder:
-        return CONTENDERS[name](workload, Path(folder))
+def _measure(name: str, size: str, costs: Costs) -> bool:
+    """Let a contender run a workload once, and note what it cost; False where it failed."""
+    contender = CONTENDERS[name]
+    workload = Workload(name=size, parameters=4 * WIDTHS[size] + 2, rounds=contender.rounds[size])
+    folder = Path(tempfile.mkdtemp(prefix="archipel-bench-"))
+    began = time.monotonic()
+    try:
+        cost = contender.measure(workload, folder)
+    except (ContenderError, TimeoutError) as error:
+        print(f"{name} {size}: FAILED: {error}; its logs are in {folder}", flush=True)
+        return False
+    shutil.rmtree(folder)
+    costs.setdefault((name, size), []).append(cost)
+    took = time.monotonic() - began
+    print(f"{name} {size}: {cost.cpu_seconds:.3f} CPU-s a round (measured in {took:.0f} s)", flush=True)
+    return True
 
 
 def _rows(costs: Costs) -> list[Row]:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from rounds.identities import write_identities
-from rounds.measure import ContenderError, Tree, wait_until
+from rounds.measure import START_SECONDS, ContenderError, Tree, wait_until
 from rounds.result import Cost, Workload
 
 VERSION = "1.41.0"
@@ -45,9 +45,9 @@ def _run(tree: Tree, workload: Workload, folder: Path) -> Cost:
     marks = folder / "marks"
     marks.touch()
     _submit(workload, folder, marks)
-    _wait_for_round(tree, marks, 1, folder)
+    _wait_for_round(tree, marks, 1)
     cpu_before = tree.cpu_seconds()
-    _wait_for_round(tree, marks, workload.rounds + 1, folder)
+    _wait_for_round(tree, marks, workload.rounds + 1)
     cpu_seconds = (tree.cpu_seconds() - cpu_before) / workload.rounds
     peaks = {"ServerApp": tree.peak_bytes("flwr-serverapp"), "SuperLink": tree.peak_bytes("flower-superlink")}
     return Cost(cpu_seconds=cpu_seconds, peak_bytes=peaks)
@@ -61,7 +61,7 @@ def _start(tree: Tree, workload: Workload, folder: Path) -> None:
     own_tls = [str(part) for part in (*server, tls / "server.key")]
     link = [str(binaries / "flower-superlink"), "--port", str(_FIRST_PORT), "--disable-runtime-dependency-installation"]
     tree.start([*link, *own_tls], log=folder / "superlink.log", env={**env, "FLWR_HOME": str(folder / "link")})
-    wait_until(lambda: _says(folder / "superlink.log", "startup complete"), 60, "Flower's SuperLink")
+    wait_until(lambda: _says(folder / "superlink.log", "startup complete"), START_SECONDS, "Flower's SuperLink")
     for index in range(workload.sites):
         node = [str(binaries / "flower-supernode"), "--superlink", f"127.0.0.1:{_FIRST_PORT}"]
         where = ["--root-certificates", str(tls / "ca.pem"), "--port", str(_FIRST_PORT + 1 + index)]
@@ -84,15 +84,12 @@ def _submit(workload: Workload, folder: Path, marks: Path) -> None:
         raise ContenderError(f"flwr run failed: {(answer.stdout + answer.stderr).decode()[-1500:]}")
 
 
-def _wait_for_round(tree: Tree, marks: Path, number: int, folder: Path) -> None:
+def _wait_for_round(tree: Tree, marks: Path, number: int) -> None:
     def reached() -> bool:
         tree.watch_memory()
         return str(number) in marks.read_text().split()
 
-    try:
-        wait_until(reached, 600, f"round {number}")
-    except TimeoutError as error:
-        raise ContenderError(f"Flower did not reach round {number}; its logs are in {folder}") from error
+    wait_until(reached, 600, f"Flower's round {number}")
 
 
 def _says(log: Path, text: str) -> bool:

@@ -27,6 +27,8 @@ from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
 _TICKS = os.sysconf("SC_CLK_TCK")
+START_SECONDS = 300
+"""What a contender may take to start: not measured, and long on a crowded machine."""
 
 
 class ContenderError(RuntimeError):

@@ -15,7 +15,7 @@ from archipel.cli.planes import operator_of
 from archipel.data.bundle import pack_bundle
 from archipel.spec import ArchipelError
 from archipel.spec.job import job_from
-from rounds.measure import ContenderError, Tree, wait_until
+from rounds.measure import START_SECONDS, ContenderError, Tree, wait_until
 from rounds.result import Cost, Workload
 
 JOB = Path(__file__).parent / "noop_job"
@@ -47,7 +47,7 @@ def _start(tree: Tree, workload: Workload, folder: Path) -> Client:
     state = folder / "state"
     up = [*_COMMAND, "up", "--state", str(state), "--http-port", "0", "--sites-port", "0"]
     tree.start(up, log=folder / "control.log", cwd=folder)
-    client = _when_it_answers(state, folder)
+    client = _when_it_answers(state)
     (folder / "rows.csv").write_text("x\n1\n", encoding="utf-8")
     for index in range(workload.sites):
         token = client.invite(f"site{index}").token
@@ -61,11 +61,13 @@ def _start(tree: Tree, workload: Workload, folder: Path) -> Client:
             str(folder / f"s{index}"),
         ]
         tree.start(join, log=folder / f"site{index}.log", cwd=folder)
-    wait_until(lambda: [site.presence for site in client.sites()].count("here") == workload.sites, 60, "the sites")
+    wait_until(
+        lambda: [site.presence for site in client.sites()].count("here") == workload.sites, START_SECONDS, "the sites"
+    )
     return client
 
 
-def _when_it_answers(state: Path, folder: Path) -> Client:
+def _when_it_answers(state: Path) -> Client:
     def answers() -> bool:
         try:
             with Client(operator_of(state)) as client:
@@ -74,10 +76,7 @@ def _when_it_answers(state: Path, folder: Path) -> Client:
             return False
         return True
 
-    try:
-        wait_until(answers, 60, "control")
-    except TimeoutError as error:
-        raise ContenderError(f"control does not answer; its log is in {folder}") from error
+    wait_until(answers, START_SECONDS, "control")
     return Client(operator_of(state))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import msgspec
 
 MEGABYTE = 1_000_000
@@ -28,6 +31,16 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """User and system time of all its processes, for one round."""
     peak_bytes: dict[str, int]
     """Process → largest resident memory."""
+
+
+class Contender(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is measured, and how much of it."""
+
+    measure: Callable[[Workload, Path], Cost]
+    rounds: dict[str, int]
+    """Workload → rounds that are counted."""
+    repeats: int | None = None
+    """None: as often as asked for."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
