@@ -253,7 +253,8 @@ class LocalRun:
         self._say(f"finished; the report is in {HOME / self.job.name / 'report.html'}")
 
     def supervise(self) -> None:
-        """Start processes of the fleet that have died again, a few times each."""
+        """Start processes of the fleet that have died again, a few times each; what waits calls it at each tick."""
+        check()
         missing = self.fleet.missing()
         state = self.fleet.state
         if missing and state is not None and state.stops != self._stops:
