@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from acceptance.gated import RUN, Gates, lay_out
-from acceptance.workspace import Workspace, interrupt, read_until
+from acceptance.workspace import PATIENCE_SECONDS, Workspace, interrupt, read_until
 from archipel.cli import processes
 from archipel.cli.fleet import Fleet
 
@@ -96,7 +96,7 @@ def test_a_site_and_control_killed_under_a_watching_run_are_started_again(
     processes.leaders(workspace.fleet())["control"].kill()
     said += read_until(running, "control died; starting it again")
     gates.open("train-2")
-    rest, _ = running.communicate(timeout=120)
+    rest, _ = running.communicate(timeout=PATIENCE_SECONDS)
     assert running.returncode == 0, said + rest
     assert workspace.report()["model_digest"] == undisturbed
 
@@ -107,7 +107,7 @@ def test_a_second_command_beside_the_first_watches_the_same_run(workspace: Works
     watched = read_until(second, "another command leads this run")
     gates.open("train-2")
     for running in (first, second):
-        said, _ = running.communicate(timeout=120)
+        said, _ = running.communicate(timeout=PATIENCE_SECONDS)
         assert running.returncode == 0, watched + said
     assert "finished; the report is in" in said
     assert workspace.report()["run"] in watched
@@ -118,7 +118,7 @@ def test_a_run_stopped_by_name_is_resumed_by_name(workspace: Workspace, gates: G
     run = run_of(workspace)
     assert run is not None
     assert f"run {run}: stopped" in workspace.cli("stop", run)
-    said, _ = running.communicate(timeout=60)
+    said, _ = running.communicate(timeout=PATIENCE_SECONDS)
     assert running.returncode == 1, said
     assert f"archipel resume {run}" in said
     gates.open("train-2")
@@ -132,7 +132,7 @@ def test_stop_in_another_terminal_ends_a_run_under_way_and_the_command_that_lead
 ) -> None:
     running = start_up_to(workspace, gates, "train-2")
     assert "ended control" in workspace.cli("stop")
-    said, _ = running.communicate(timeout=120)
+    said, _ = running.communicate(timeout=PATIENCE_SECONDS)
     assert running.returncode == 6, said
     assert "told to stop by another command" in said
     assert workspace.processes() == []

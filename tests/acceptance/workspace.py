@@ -18,6 +18,8 @@ from archipel.cli import processes
 ROOT = Path(__file__).parents[2]
 ISLANDS = ROOT / "examples" / "islands" / "job.toml"
 
+PATIENCE_SECONDS = 180
+"""Longest wait for something that must happen; a test that fails takes this long, one that passes does not."""
 JOB = """
 name = "birds"
 [task]
@@ -179,12 +181,12 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
 def interrupt(process: subprocess.Popen[str], number: int = signal.SIGINT) -> tuple[int, str]:
     """Send a signal and return the exit code and what was still said."""
     process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=PATIENCE_SECONDS)
     return process.returncode, said
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE_SECONDS
     while not holds():
-        assert time.monotonic() < until, f"{what}: not so after 60 s"
+        assert time.monotonic() < until, f"{what}: not so after {PATIENCE_SECONDS} s"
         time.sleep(0.02)
