@@ -8,6 +8,7 @@ A model of any size is aggregated in a few blocks of memory, because nobody here
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -159,21 +160,36 @@ class TensorFileWriter:
     """A tensor file written in blocks: the header first, then any column of any vector, synced on a normal exit.
 
     `vectors` says where each vector begins: {"model": 0} for a model that is one flat vector over all its tensors.
-    The caller moves the finished file into place.
+    What comes in the file's order is hashed on its way. The caller moves the finished file into place.
     """
 
     def __init__(self, path: Path, manifest: Manifest, vectors: Mapping[str, int]) -> None:
         header = header_bytes(manifest)
         self._stored = manifest.uniform_dtype()
         self._begin = {name: len(header) + first * self._stored.itemsize for name, first in vectors.items()}
+        self._path = path
+        self._size = len(header) + manifest.size_bytes
+        self._hash, self._hashed = hashlib.sha256(header), len(header)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         _write_all(self._descriptor, memoryview(header), 0)
 
     def write(self, name: str, start: int, values: Block) -> None:
         """Write a block in the file's dtype."""
-        data = np.ascontiguousarray(values, dtype=self._stored)
+        data = memoryview(np.ascontiguousarray(values, dtype=self._stored).data).cast("B")
         place = self._begin[name] + start * self._stored.itemsize
-        _write_all(self._descriptor, memoryview(data.data).cast("B"), place)
+        _write_all(self._descriptor, data, place)
+        if place == self._hashed:
+            self._hash.update(data)
+            self._hashed += data.nbytes
+        elif place < self._hashed:
+            self._hashed = -1  # written over: what was hashed is not in the file any more
+
+    def digest(self) -> str:
+        """Return the digest of the finished file: at hand where all came in order, else read from the file."""
+        if self._hashed == self._size:
+            return f"sha256:{self._hash.hexdigest()}"
+        with self._path.open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
     def __enter__(self) -> Self:
         return self

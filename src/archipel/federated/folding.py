@@ -10,7 +10,6 @@ full, a blob missing, no weight at all) are raised, and the driver reports them 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -34,7 +33,6 @@ from archipel.federated.fold import (
 from archipel.federated.port import Algorithm, Fold, RoundFolded, UpdateRejected
 from archipel.federated.sums import add_sums
 from archipel.spec import (
-    Blob,
     Manifest,
     Part,
     Refusal,
@@ -100,18 +98,20 @@ def _train(order: Fold, algorithm: Algorithm, spool: Spool, label: str) -> Round
         state = None
         if order.state is not None:
             state = StateBlocks(stack.enter_context(TensorFile(spool.require(order.state.digest))))
+        model_out = stack.enter_context(TensorFileWriter(model_path, model.manifest, {MODEL: 0}))
+        state_out = stack.enter_context(_state_writer(state_path, algorithm, model))
         fold(
             algorithm,
             order.facts,
             contributions,
             model_in=FileBlocks({MODEL: model}),
             state_in=state,
-            model_out=stack.enter_context(TensorFileWriter(model_path, model.manifest, {MODEL: 0})),
-            state_out=stack.enter_context(_state_writer(state_path, algorithm, model)),
+            model_out=model_out,
+            state_out=state_out,
         )
     failpoint("federated.fold.before_adopt")
-    after = _adopt(state_path, spool) if algorithm.state else None
-    return RoundFolded(round=order.round, model=_adopt(model_path, spool), state=after)
+    after = None if state_out is None else spool.adopt(state_path, state_out.digest())
+    return RoundFolded(round=order.round, model=spool.adopt(model_path, model_out.digest()), state=after)
 
 
 def _contributions(
@@ -186,9 +186,3 @@ def _sums(update: Update, spool: Spool) -> dict[str, npt.NDArray[Any]]:
         return unpack(path.read_bytes())
     except SpecError as error:
         raise ShapeUpdateError(update.site, f"sums of {update.site}: {error.message}", hint=error.hint) from error
-
-
-def _adopt(path: Path, spool: Spool) -> Blob:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return spool.adopt(path, f"sha256:{digest}")

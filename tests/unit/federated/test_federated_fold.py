@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tracemalloc
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from safetensors.numpy import load_file
 from archipel.data.stores.spool import Spool
 from archipel.federated import fold as folds
 from archipel.federated.algorithms import BUILT_IN, algorithm_of
-from archipel.federated.blocks import ArrayBlocks, TensorFile, TensorFileWriter, read_manifest
+from archipel.federated.blocks import ArrayBlocks
 from archipel.federated.fold import (
     BLOCK,
     GROUP,
@@ -33,12 +32,10 @@ from archipel.spec import (
     NonFiniteError,
     Part,
     ShapeError,
-    SpecError,
     StateError,
     TaskError,
     UnknownNameError,
     Update,
-    manifest_of,
     pack,
     parse_header,
     unpack,
@@ -469,27 +466,6 @@ def test_an_unknown_kind_of_fold_is_refused(tmp_path):
     files = Files(tmp_path, "fedavg")
     with pytest.raises(UnknownNameError):
         carry_out(_sums_order(files, "export", {"n": np.ones(1)}), files.federation, files.spool)
-
-
-def test_a_writer_leaves_what_a_reader_reads(tmp_path):
-    path = tmp_path / "model"
-    manifest = manifest_of([("a", (3,), np.dtype(np.float32)), ("b", (2, 2), np.dtype(np.float32))])
-    with TensorFileWriter(path, manifest, {"model": 0}) as writer:
-        writer.write("model", 4, np.array([5, 6, 7], np.float32))
-        writer.write("model", 0, np.array([1, 2, 3, 4], np.float32))
-    assert read_manifest(path)[0] == manifest
-    assert load_file(path)["b"].tolist() == [[4, 5], [6, 7]]
-    with TensorFile(path) as file:
-        assert file.read_flat(2, 5, np.empty(3, np.float32)).tolist() == [3, 4, 5]
-
-
-def test_a_file_that_shrinks_under_the_reader_is_noticed(tmp_path):
-    path = tmp_path / "model"
-    path.write_bytes(pack({"w": np.ones(1000, np.float32)}))
-    with TensorFile(path) as file:
-        os.truncate(path, 500)
-        with pytest.raises(SpecError):
-            file.read_flat(0, 1000, np.empty(1000, np.float32))
 
 
 def test_contributions_may_be_any_reader():
