@@ -30,6 +30,7 @@ from archipel.cli import processes
 from archipel.cli.client import Client
 from archipel.cli.interrupts import check
 from archipel.cli.planes import OPERATOR, operator_of
+from archipel.site.worker.turns import TURNS, turns_of_a_machine
 from archipel.spec import ArchipelError, LinkError, SpecError, StateError, Value, decode, encode
 from archipel.spec.views import SiteView
 
@@ -149,8 +150,12 @@ class Fleet:
             words = ["-m", "archipel.cli.main", "join", "-", "--data", f"{dataset}={data}", "--folder", str(folder)]
         else:
             words = ["-m", "archipel.site", "--folder", str(folder)]
-        role = f"site/{name}"
-        self._handles[role] = processes.start(self.folder, role, words, self.logs / f"{name}.log", stdin=token)
+        self._serve_site(name, words, token)
+
+    def _serve_site(self, name: str, words: list[str], token: str | None = None) -> None:
+        role, log = f"site/{name}", self.logs / f"{name}.log"
+        extra = {TURNS: turns_of_a_machine(self.folder / "turns")}
+        self._handles[role] = processes.start(self.folder, role, words, log, extra=extra, stdin=token)
 
     def _adopt(self) -> None:
         """Know what runs now; who has died meanwhile stays known, so that it is missed."""
@@ -202,8 +207,7 @@ class Fleet:
             return
         name = role.removeprefix("site/")
         folder = self.folder / "sites" / name
-        words = ["-m", "archipel.site", "--folder", str(folder)]
-        self._handles[role] = processes.start(self.folder, role, words, self.logs / f"{name}.log")
+        self._serve_site(name, ["-m", "archipel.site", "--folder", str(folder)])
 
     def death_of(self, role: str) -> ArchipelError:
         """Return the error that says why a process ended, by what it printed last."""

@@ -46,7 +46,7 @@ def start(
     environment = {**os.environ, **(extra or {}), FLEET: str(fleet.resolve()), ROLE: role, "PYTHONUNBUFFERED": "1"}
     with log.open("ab") as output:
         child = _Background(
-            [sys.executable, *arguments],
+            [sys.executable, "-P", *arguments],  # a file that lies about in the working directory is no module
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

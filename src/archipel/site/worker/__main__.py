@@ -7,6 +7,7 @@ text may hold data, so it stays in the site's log.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import queue
@@ -22,6 +23,7 @@ from archipel.site.link.protocol import failure_of
 from archipel.site.worker import frames
 from archipel.site.worker.execute import Worker
 from archipel.site.worker.memory import CarriedMemory
+from archipel.site.worker.turns import Turns
 from archipel.spec import ArchipelError, TaskError, failpoint
 
 _PR_SET_PDEATHSIG = 1
@@ -75,6 +77,12 @@ def _end_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
+
+
+def _give_memory_back() -> None:
+    """Let the kernel have what the task freed: the next one may be an hour away, or another site's here."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _execute(worker: Worker, memory: CarriedMemory, request: frames.Execute, inbox: _Inbox, outbox: _Outbox) -> None:
@@ -135,9 +143,16 @@ def main() -> None:
     memory = CarriedMemory()
     datasets = {name: Path(path) for name, path in begin.datasets.items()}
     worker = Worker(begin.site, datasets, Spool(Path(begin.spool)), memory)
+    turns = Turns.of(os.environ)
     outbox.say(frames.Ready())
     while True:
-        _execute(worker, memory, inbox.next(), inbox, outbox)
+        request = inbox.next()
+        with turns.take(inbox.unwanted.is_set) as mine:
+            if mine:
+                _execute(worker, memory, request, inbox, outbox)
+                _give_memory_back()
+            else:
+                outbox.say(frames.Failed())
 
 
 if __name__ == "__main__":
