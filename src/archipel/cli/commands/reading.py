@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from archipel.cli import wording
+from archipel.cli.interrupts import check
 from archipel.cli.planes import Control, Json, OperatorFile, State, connect
 from archipel.spec import Event, encode
 from archipel.spec.views import RunView, SiteView
@@ -62,6 +63,7 @@ def logs(
             if not follow:
                 return
             sys.stdout.flush()
+            check()
             time.sleep(_POLL_SECONDS)
 
 
