@@ -76,6 +76,7 @@ class Chaos:
         self._run = state.run
         self._chance = random.Random(SEED)
         self._last: Place = ("", None, 0)
+        self._told = ""
 
     def victims(self) -> list[str]:
         """Return whom to kill, in an order drawn from the seed: control and each agent and worker about as often."""
@@ -106,9 +107,18 @@ class Chaos:
         self.supervise()
         try:
             progress = self._client.progress(self._run)
-        except LinkError:
+        except LinkError as error:
+            self._tell(f"no answer: {error.message}")
             return None
+        sites = ", ".join(f"{site.site} {site.presence} {site.status}" for site in progress.sites)
+        self._tell(f"{progress.run.state} {progress.run.message}: {progress.kind} {progress.step}; {sites}")
         return progress.run.state, progress.kind, progress.step
+
+    def _tell(self, news: str) -> None:
+        """Print what is new: shown where the test fails."""
+        if news != self._told:
+            self._told = news
+            print(news)  # noqa: T201
 
     def kill(self, number: int, victim: str) -> None:
         time.sleep(self._chance.uniform(0, LONGEST_DELAY_SECONDS))  # no moment is better than another
@@ -117,7 +127,7 @@ class Chaos:
         found = processes.leaders(self._fleet.folder)[role]
         workers = list(found.children()) if what == "worker" else []
         chosen = workers[0] if workers else found
-        print(f"seed {SEED}, kill {number + 1}: {victim}, process {chosen.pid}, after {self._last}")  # noqa: T201 - shown where the test fails
+        self._tell(f"seed {SEED}, kill {number + 1}: {victim}, process {chosen.pid}")
         chosen.kill()
         psutil.wait_procs([chosen], timeout=10)
 
