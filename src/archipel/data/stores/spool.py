@@ -19,7 +19,8 @@ from typing import IO
 
 from archipel.spec import Blob, DigestError, StateError, StorageFullError, digest_of, failpoint
 
-READ_BYTES = 4 * 1024 * 1024
+READ_BYTES = 256 * 1024
+"""Read at a time where nothing else is asked: what is hashed next is still in the second-level cache."""
 
 
 @contextmanager
