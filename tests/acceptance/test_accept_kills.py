@@ -32,6 +32,7 @@ Place = tuple[str, str | None, int]
 """State of the run, kind of the open round, training round."""
 
 
+@pytest.mark.timeout(600)  # some forty processes are started one after another: 45 s alone, minutes on a busy machine
 def test_killed_twenty_times_at_random_a_run_ends_with_the_same_bytes_and_each_update_counted_once(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

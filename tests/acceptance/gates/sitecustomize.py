@@ -1,7 +1,7 @@
 """Loaded by every Python process of a fleet under test (PYTHONPATH): puts gates where a job's own code has no place.
 
 join.SITE          before a site joins
-KIND-STEP.SITE     in a site's worker, before it does its work of a round; such as train-2.north
+KIND-STEP.SITE     in a site's worker, before it waits for its turn in a round; such as train-2.north
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ if gate.FOLDER in os.environ and os.environ.get("ARCHIPEL_ROLE", "").startswith(
         gate.come_to(f"join.{_SITE}")
 
     if "archipel.site.worker" in sys.orig_argv:
-        from archipel.site.worker.execute import Worker
+        from archipel.site.worker import frames
 
-        _EXECUTE = Worker.execute
+        _READ = frames.read_frame
 
-        def _gated(self: Worker, task: object, progress: object) -> object:
-            gate.come_to(f"{task.kind}-{task.step}.{_SITE}")
-            return _EXECUTE(self, task, progress)
+        def _gated(stream: object, side: str) -> object:
+            value = _READ(stream, side)
+            if isinstance(value, frames.Execute):
+                gate.come_to(f"{value.task.kind}-{value.task.step}.{_SITE}")
+            return value
 
-        Worker.execute = _gated
+        frames.read_frame = _gated
