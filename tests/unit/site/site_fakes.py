@@ -7,6 +7,7 @@ after so many bytes, send wrong bytes, refuse, be away.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import os
 import signal
@@ -20,7 +21,8 @@ import grpc.aio
 
 from archipel.data.bundle import pack_bundle
 from archipel.data.stores.spool import Spool
-from archipel.security import Authority, load_or_make_key, signing_request, site_of
+from archipel.security import Authority, expiry_of, load_or_make_key, signing_request, site_of
+from archipel.site.agent.agent import Agent
 from archipel.site.agent.folder import Identity, SiteFolder
 from archipel.site.journal import Journal
 from archipel.site.link import protocol
@@ -31,6 +33,7 @@ from archipel.spec import (
     Refusal,
     RoundTask,
     StateError,
+    TrustError,
     Update,
 )
 from archipel.spec.job import JobSpec, job_from
@@ -139,6 +142,8 @@ class FakeControl:
         self.address = ""
         self.port = 0
         self.certificate_lifetime = dt.timedelta(hours=24)
+        self.later = dt.timedelta()
+        """How far its clock is ahead: with it, a certificate expires on an open channel."""
         self.hellos: list[Hello] = []
         self.beats: list[Beat] = []
         self.notes: list[Note] = []
@@ -161,6 +166,8 @@ class FakeControl:
         self.corrupt_gets = 0
         self.at_submit: Callable[[], Awaitable[None]] | None = None
         """Awaited when an answer comes, before it is looked at."""
+        self.at_renew: Callable[[], Awaitable[object]] | None = None
+        """Awaited before a certificate is renewed."""
         self.refuse_submit: Callable[[Update | Refusal], ArchipelError | None] = lambda answer: None
         self.receipt_status = "accepted"
         self._server: Any = None
@@ -270,7 +277,12 @@ class FakeControl:
                 self.notes.append(message)
             await self._stir()
 
+    def _require_valid(self, certificate_pem: bytes) -> None:
+        if utc_now() + self.later > expiry_of(certificate_pem.decode())[1]:
+            raise TrustError("the certificate has expired")
+
     async def submit(self, answer: Update | Refusal, certificate_pem: bytes) -> Receipt:
+        self._require_valid(certificate_pem)
         self.submissions += 1
         if self.at_submit is not None:
             await self.at_submit()
@@ -287,11 +299,13 @@ class FakeControl:
         return Receipt(status="duplicate" if known else self.receipt_status)
 
     async def offer(self, offer: Offer, certificate_pem: bytes) -> Offset:
+        self._require_valid(certificate_pem)
         self.offers += 1
         self.at_offer(offer)
         return Offset(have_bytes=self.spool.have(offer.blob, site_of(certificate_pem)))
 
     async def put(self, start: protocol.PutStart, chunks: AsyncIterator[bytes], certificate_pem: bytes) -> Offset:
+        self._require_valid(certificate_pem)
         blob, sender = start.offer.blob, site_of(certificate_pem)
         if self.at_put is not None:
             at_put, self.at_put = self.at_put, None
@@ -310,6 +324,7 @@ class FakeControl:
         return Offset(have_bytes=self.spool.have(blob, sender))
 
     async def get(self, want: Want, certificate_pem: bytes) -> AsyncGenerator[bytes, None]:
+        self._require_valid(certificate_pem)
         position = want.offset
         for piece in self.spool.read(want.digest, want.offset, CHUNK_BYTES):
             data = piece
@@ -324,9 +339,25 @@ class FakeControl:
                 raise LinkError("cut by the test")
 
     async def renew(self, renewal: protocol.Renewal, certificate_pem: bytes) -> Certificate:
+        self._require_valid(certificate_pem)
+        if self.at_renew is not None:
+            await self.at_renew()
         self.renewals += 1
         await self._stir()
         return self.certify(site_of(certificate_pem), renewal.csr_pem)
+
+
+@contextlib.asynccontextmanager
+async def living(place: SiteFolder, **how: Any) -> AsyncIterator[Agent]:
+    """An agent in this process; its workers have their own."""
+    stop = asyncio.Event()
+    agent = Agent(place, chance=lambda: 0.0, **how)
+    life = asyncio.create_task(agent.run(stop))
+    try:
+        yield agent
+    finally:
+        stop.set()
+        await life
 
 
 class AgentProcess:

@@ -82,6 +82,13 @@ class Run:
         return Serve(model=model, copy=copy)
 
 
+async def began(run: Run) -> dict[str, Any]:
+    """Do the first stages; return what training needs."""
+    statistics = (await run.stage("statistics", "statistics")).parts["sums"].blob
+    model = (await run.stage("initialise", "initialise", statistics=statistics)).parts["model"].blob
+    return {"statistics": statistics, "model": model}
+
+
 def outcome(updates: dict[str, Update]) -> dict[str, Any]:
     """What must not depend on crashes: everything but wall time."""
     return {name: msgspec.structs.replace(update, seconds=0.0) for name, update in updates.items()}

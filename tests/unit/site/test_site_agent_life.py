@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
 from archipel.site.agent import SiteFolder, read_status
-from archipel.site.agent.agent import Agent
 from archipel.site.journal import Journal
 from archipel.spec import (
     ArchipelError,
@@ -34,12 +30,12 @@ from unit.site.site_fakes import (
     TASK,
     AgentProcess,
     FakeControl,
+    living,
     make_job,
     put_bundle,
     utc_now,
-    write_birds,
 )
-from unit.site.site_runs import Run
+from unit.site.site_runs import Run, began
 
 LONG = 50_000
 """Epochs that take longer than the test."""
@@ -56,41 +52,6 @@ class Wide(Birds):
 """
 )
 """A model whose bytes do not fit one piece."""
-
-
-@pytest.fixture
-async def control(tmp_path: Path) -> AsyncIterator[FakeControl]:
-    async with FakeControl(tmp_path / "control") as running:
-        yield running
-
-
-@pytest.fixture
-def place(control: FakeControl, tmp_path: Path) -> SiteFolder:
-    return control.enrol(tmp_path / "site", {"birds": write_birds(tmp_path / "data")})
-
-
-@pytest.fixture
-async def run(control: FakeControl, tmp_path: Path) -> Run:
-    return Run(control, make_job(), put_bundle(control.spool, tmp_path / "job"))
-
-
-@contextlib.asynccontextmanager
-async def living(place: SiteFolder, **how: Any) -> AsyncIterator[Agent]:
-    """An agent in this process; its workers have their own."""
-    stop = asyncio.Event()
-    agent = Agent(place, chance=lambda: 0.0, **how)
-    life = asyncio.create_task(agent.run(stop))
-    try:
-        yield agent
-    finally:
-        stop.set()
-        await life
-
-
-async def began(run: Run) -> dict[str, Any]:
-    statistics = (await run.stage("statistics", "statistics")).parts["sums"].blob
-    model = (await run.stage("initialise", "initialise", statistics=statistics)).parts["model"].blob
-    return {"statistics": statistics, "model": model}
 
 
 def slow(run: Run) -> None:

@@ -117,16 +117,18 @@ class Agent:
     async def _keep_link(self) -> None:
         waits = Backoff(self._chance)
         while True:
+            identity = self._identity
             try:
-                require_valid(self._identity, self._clock())
-                async with dial(self._identity.certificate.sites_address, self._folder.credentials()) as link:
-                    await self._attend(link, waits)
+                require_valid(identity, self._clock())
+                async with dial(identity.certificate.sites_address, self._folder.credentials()) as link:
+                    await self._attend(link, identity, waits)
             except ArchipelError as error:
-                self._complain(error)
+                if identity is self._identity:  # else it was the agent that hung up
+                    self._complain(error)
             self._enter("connecting")
             await asyncio.sleep(waits.next_seconds())
 
-    async def _attend(self, link: Link, waits: Backoff) -> None:
+    async def _attend(self, link: Link, identity: Identity, waits: Backoff) -> None:
         attendance = await link.attend(self._hello())
         speaking: asyncio.Task[None] | None = None
         try:
@@ -137,7 +139,7 @@ class Agent:
                     self._trouble = None
                     self._line.connect(link)
                     self._enter("connected")
-                    speaking = speaking or asyncio.create_task(self._speak(attendance))
+                    speaking = speaking or asyncio.create_task(self._speak(attendance, identity))
                 else:
                     await self._obey(message)
         finally:
@@ -156,12 +158,19 @@ class Agent:
             case Serve():
                 self._shelf.take(message)
 
-    async def _speak(self, attendance: Attendance) -> None:
-        """Say notes and what is served at once, and beat three times a lease."""
+    async def _speak(self, attendance: Attendance, identity: Identity) -> None:
+        """Say notes and what is served at once, and beat three times a lease.
+
+        Once there is a newer certificate than the one the link is made with, hang up: control goes by the link's own,
+        so that one link would not outlive it. Transfers that break off go on over the next link.
+        """
         clock = asyncio.get_running_loop().time
         due, said = 0.0, self._shelf.serving()
         while True:
             self._stirred.clear()
+            if identity is not self._identity:
+                attendance.close()
+                return
             while self._notes:
                 await attendance.send(self._notes[0])
                 self._notes.pop(0)
@@ -197,12 +206,13 @@ class Agent:
             await asyncio.sleep(_RENEWAL_CHECK_SECONDS * (0.5 + self._chance() / 2))
 
     async def _renew(self) -> None:
-        """Get a fresh certificate for the same key; the next dialling uses it."""
+        """Get a fresh certificate for the same key, and dial again with it."""
         request = signing_request(load_or_make_key(self._folder.key), self._identity.site)
         link = await self._line.link()
         certificate = await link.renew(request)
-        self._identity = Identity(site=self._identity.site, control=self._identity.control, certificate=certificate)
-        self._folder.become(self._identity)
+        fresh = Identity(site=self._identity.site, control=self._identity.control, certificate=certificate)
+        self._folder.become(fresh)
+        self._identity = fresh
         self._changed()
 
     # ---- what is said about it ------------------------------------------------------------------------------
