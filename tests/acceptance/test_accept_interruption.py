@@ -16,6 +16,7 @@ from acceptance.workspace import PATIENCE_SECONDS, Workspace, interrupt, read_un
 from archipel.cli import processes
 from archipel.cli.fleet import Fleet
 
+pytestmark = pytest.mark.timeout(600)  # fleets are started one after another: seconds alone, minutes on a busy machine
 MOMENTS = (
     ("prepare", signal.SIGINT, 130),
     ("join", signal.SIGTERM, 143),
