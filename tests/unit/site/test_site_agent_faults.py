@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import errno
+import sys
 from pathlib import Path
 
-from archipel.site.agent import read_status
+import pytest
+
+from archipel.site.agent import SiteFolder, read_status
+from archipel.site.agent.folder import Identity
+from archipel.site.link.dial import Credentials
 from archipel.spec import Blob
 from unit.site.site_fakes import FakeControl, living, make_job, put_bundle, utc_now, write_birds
 from unit.site.site_runs import Run, began
@@ -35,3 +41,54 @@ async def test_a_site_goes_on_when_the_certificate_it_dialled_with_has_expired(
     assert (control.renewals, len(control.hellos)) == (1, 2)
     assert status is not None
     assert (status.state, status.error) == ("connected", "")
+
+
+async def test_a_certificate_that_cannot_be_stored_is_a_trouble_that_is_told_and_not_the_end(
+    control: FakeControl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(control, make_job(), put_bundle(control.spool, tmp_path / "job"))
+    birds = {"birds": write_birds(tmp_path / "data")}
+    place = control.enrol(tmp_path / "aging", birds, now=utc_now() - dt.timedelta(hours=20))
+    before = place.require_identity()
+
+    def full(folder: SiteFolder, identity: Identity) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder.path / "identity.json"))
+
+    monkeypatch.setattr(SiteFolder, "become", full)
+    with place.locked():
+        async with living(place):
+            await control.until(lambda: control.renewals == 1)
+            await run.stage("check", "check")
+            status = read_status(place.path)
+    assert status is not None
+    assert (status.state, "No space left on device" in status.error) == ("connected", True)
+    assert place.require_identity() == before
+
+
+async def test_a_file_that_cannot_be_read_for_a_moment_delays_the_link_and_no_more(
+    control: FakeControl, place: SiteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, tries = SiteFolder.credentials, []
+
+    def fail_once(folder: SiteFolder) -> Credentials:
+        tries.append(folder)
+        if len(tries) == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return read(folder)
+
+    monkeypatch.setattr(SiteFolder, "credentials", fail_once)
+    async with living(place):
+        await control.until(lambda: bool(control.beats))
+    assert len(tries) == 2
+
+
+async def test_a_library_that_is_missing_for_serving_is_noted_by_class_and_no_more(
+    control: FakeControl, place: SiteFolder, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "archipel.site.inference.models", None)
+    async with living(place):
+        await run.stage("export", "export", share=True, **await began(run))
+        control.say(run.serve("global"))
+        await control.until(lambda: bool(control.notes))
+    assert [note.what for note in control.notes] == ["site.serve.failed"]
+    assert control.notes[0].detail["message"] == "a model cannot be served: ModuleNotFoundError"

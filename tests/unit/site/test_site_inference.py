@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, save
 from archipel.site.inference.models import Model, Models
 from archipel.site.inference.server import InferenceServer
 from archipel.site.inference.tensors import NUMPY_OF, Tensor, from_array, to_array
-from archipel.spec import ServedModel, SpecError, TaskError, digest_of
+from archipel.spec import ServedModel, SpecError, StateError, TaskError, digest_of
 
 X = {"name": "x", "datatype": "FP32", "shape": [2, 2], "data": [1, 2, 3, 4]}
 N = {"name": "n", "datatype": "INT64", "shape": [1], "data": [10]}
@@ -65,6 +65,19 @@ async def client(models: Models) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=server.url, trust_env=False) as opened:
         yield opened
     await server.stop()
+
+
+@pytest.mark.parametrize("end", [MemoryError("ended"), None], ids=["by an error", "by itself"])
+async def test_a_server_that_ends_at_its_start_is_not_announced(
+    models: Models, monkeypatch: pytest.MonkeyPatch, end: Exception | None
+) -> None:
+    async def serve(*_: object, **__: object) -> None:
+        if end is not None:
+            raise end
+
+    monkeypatch.setattr("uvicorn.Server.serve", serve)
+    with pytest.raises(StateError if end is None else type(end), match="ended"):
+        await InferenceServer.start(models)
 
 
 async def test_a_question_is_answered(client: httpx.AsyncClient) -> None:

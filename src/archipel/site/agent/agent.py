@@ -30,7 +30,7 @@ from archipel.site.agent.shelf import Shelf
 from archipel.site.journal import Journal
 from archipel.site.link.backoff import Backoff
 from archipel.site.link.dial import Attendance, Link, dial
-from archipel.spec import ArchipelError
+from archipel.spec import ArchipelError, StateError
 from archipel.spec.wire import (
     BUSY_LEASE_SECONDS,
     IDLE_LEASE_SECONDS,
@@ -122,7 +122,7 @@ class Agent:
                 require_valid(identity, self._clock())
                 async with dial(identity.certificate.sites_address, self._folder.credentials()) as link:
                     await self._attend(link, identity, waits)
-            except ArchipelError as error:
+            except (ArchipelError, OSError) as error:
                 if identity is self._identity:  # else it was the agent that hung up
                     self._complain(error)
             self._enter("connecting")
@@ -201,8 +201,10 @@ class Agent:
             if self._clock() < due:
                 await asyncio.sleep(min(_RENEWAL_CHECK_SECONDS, due - self._clock()))
                 continue
-            with contextlib.suppress(ArchipelError):
+            try:
                 await self._renew()
+            except (ArchipelError, OSError) as error:
+                self._complain(error)
             await asyncio.sleep(_RENEWAL_CHECK_SECONDS * (0.5 + self._chance() / 2))
 
     async def _renew(self) -> None:
@@ -230,11 +232,15 @@ class Agent:
             if path.name not in live:
                 shutil.rmtree(path)
 
-    def _complain(self, error: ArchipelError) -> None:
+    def _complain(self, error: ArchipelError | OSError) -> None:
         """Remember what keeps the site from going on; each trouble is logged once."""
+        if isinstance(error, OSError):
+            hint = "free space on that disk, or mend it; the site goes on by itself"
+            error = StateError(f"a file of the site cannot be read or written: {error}", hint=hint)
         if self._trouble is None or self._trouble.message != error.message:
             _LOG.warning("%s; %s", error.message, error.hint)
         self._trouble = error
+        self._changed()
 
     def _take_note(self, note: Note) -> None:
         _LOG.log(logging.getLevelNamesMapping()[note.level.upper()], "%s %s", note.what, dict(note.detail))

@@ -8,6 +8,7 @@ it needs) starts with the first model.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from archipel.site.inference.models import Models
     from archipel.site.inference.server import InferenceServer
 
+_LOG = logging.getLogger("archipel.site")
 _PORT = "inference.port"
 Copy = Literal["global", "personalised"]
 
@@ -81,9 +83,15 @@ class Shelf:
             async with self._turn:
                 await work()  # type: ignore[misc]
         except ArchipelError as error:
-            detail = {"message": error.message, "hint": error.hint}
-            self._note(Note(what="site.serve.failed", level="error", detail={**detail}))
+            self._tell(error.message, error.hint)
+        except Exception as error:  # noqa: BLE001
+            # A library that is missing, a disk that does not read: whatever it is, control is told what kind of error.
+            _LOG.exception("a model cannot be served")
+            self._tell(f"a model cannot be served: {type(error).__name__}", "the site's log says where")
         self._changed()
+
+    def _tell(self, message: str, hint: str) -> None:
+        self._note(Note(what="site.serve.failed", level="error", detail={"message": message, "hint": hint}))
 
     async def _fetch_and_offer(self, serve: Serve) -> None:
         own = self._journal.recall(serve.model.run, sys.maxsize).get(PERSONALISED_ONNX)

@@ -18,6 +18,7 @@ import uvicorn
 
 from archipel.site.inference.app import make_app
 from archipel.site.inference.models import Models
+from archipel.spec import StateError
 
 HOST = "127.0.0.1"
 _TICK_SECONDS = 0.005
@@ -46,7 +47,11 @@ class InferenceServer:
 
     @classmethod
     async def start(cls, models: Models, port: int = 0) -> Self:
-        """Start to answer with `models`, on `port` if it is free, else on a free one."""
+        """Start to answer with `models`, on `port` if it is free, else on a free one.
+
+        Raises:
+            StateError: it ended before it answered; an error of its own is raised as it is.
+        """
         config = uvicorn.Config(make_app(models), log_config=None, access_log=False, lifespan="off", ws="none")
         server = _Server(config)
         listening = _listen(port)
@@ -54,6 +59,10 @@ class InferenceServer:
         # uvicorn tells nobody when it has started; before that it cannot be stopped either.
         while not server.started and not task.done():  # noqa: ASYNC110
             await asyncio.sleep(_TICK_SECONDS)
+        if not server.started:
+            listening.close()
+            task.result()
+            raise StateError("the inference server ended before it answered", hint="the site's log says why")
         return cls(server, task, listening.getsockname()[1])
 
     async def stop(self) -> None:
