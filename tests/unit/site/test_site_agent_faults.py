@@ -13,7 +13,8 @@ import pytest
 from archipel.site.agent import SiteFolder, read_status
 from archipel.site.agent.folder import Identity
 from archipel.site.link.dial import Credentials
-from archipel.spec import Blob
+from archipel.spec import ArchipelError, Blob, LinkError, Refusal, Update
+from archipel.spec.wire import Cancel
 from unit.site.site_fakes import FakeControl, living, make_job, put_bundle, utc_now, write_birds
 from unit.site.site_runs import Run, began
 
@@ -41,6 +42,33 @@ async def test_a_site_goes_on_when_the_certificate_it_dialled_with_has_expired(
     assert (control.renewals, len(control.hellos)) == (1, 2)
     assert status is not None
     assert (status.state, status.error) == ("connected", "")
+
+
+async def test_an_answer_whose_receipt_was_lost_is_counted_although_its_run_is_over(
+    control: FakeControl, place: SiteFolder, run: Run
+) -> None:
+    obeyed = asyncio.Event()
+
+    def count_but_lose_the_receipt(answer: Update | Refusal) -> ArchipelError | None:
+        control.answers.setdefault((answer.run, answer.round), answer)
+        return None if obeyed.is_set() or answer.run == "run-2" else LinkError("the receipt is lost")
+
+    async with living(place):
+        known = await began(run)
+        own = (await run.stage("personalise", "personalise", **known)).parts["model"].blob
+        await run.stage("export", "export", share=True, **known)
+        await control.until(lambda: control.beats[-1].working == ())
+        control.refuse_submit = count_but_lose_the_receipt
+        last = await run.stage("export-own", "export", **{**known, "model": own})
+        control.pending.clear()
+        control.say(Cancel(run="run-1"))
+        await Run(control, run.job, run._blank.bundle, "run-2").stage("check", "check")
+        obeyed.set()
+        await control.until(lambda: control.beats[-1].working == ())
+        control.say(run.serve())
+        await control.until(lambda: bool(control.beats[-1].serving))
+    [served] = control.beats[-1].serving
+    assert (served.copy, served.digest) == ("personalised", last.parts["onnx"].blob.digest)
 
 
 async def test_a_certificate_that_cannot_be_stored_is_a_trouble_that_is_told_and_not_the_end(

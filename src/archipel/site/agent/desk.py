@@ -125,7 +125,7 @@ class Desk:
         self._changed()
 
     async def cancel(self, run: str, *, forget: bool) -> None:
-        """Stop working on a run; drop its tasks, and with `forget` all that is kept of it.
+        """Stop working on a run; drop the tasks without an answer, and with `forget` all that is kept of it.
 
         Once begun it is carried through, also when the link breaks or the agent ends meanwhile.
         """
@@ -136,6 +136,8 @@ class Desk:
 
     async def _cancel(self, run: str, *, forget: bool) -> None:
         pieces = [piece for (name, _), piece in self._pieces.items() if name == run]
+        if not forget:
+            pieces = [piece for piece in pieces if not self._is_answered(piece.task)]
         for piece in pieces:
             piece.doing.cancel()
         await asyncio.gather(*(piece.doing for piece in pieces), return_exceptions=True)
@@ -145,6 +147,11 @@ class Desk:
             self._drop(await asyncio.to_thread(self._journal.clear, piece.task, counted=False))
         if forget:
             self._drop(await asyncio.to_thread(self._journal.forget, run))
+
+    def _is_answered(self, task: RoundTask) -> bool:
+        """Is its answer there? Control may have counted it, only the receipt was lost: it will say what it is worth."""
+        work = self._journal.work(task.run, task.round)
+        return work is not None and work.answer is not None
 
     async def close(self) -> None:
         """Stop everything, with the worker processes; the journal knows what to go on with."""
