@@ -6,14 +6,16 @@
     4. only then are the new instructions carried out: Ask is pushed, Fold and Finish go to the workshop
 
 Killed between any two steps, the run is rebuilt from its journal and `outstanding()` is carried out again: state is
-nothing but the journal and the blobs it names. Where step 3 fails, the coordinator is rebuilt and nobody is told yes.
+nothing but the journal and the blobs it names. Where step 3 fails, nobody is told yes, and the coordinator is rebuilt
+before anybody is told anything else.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import msgspec
@@ -45,7 +47,7 @@ from archipel.federated.port import (
     UpdateAccepted,
     UpdateRejected,
 )
-from archipel.spec import ArchipelError, Blob, JobSpec, RoundTask, Update, failpoint
+from archipel.spec import ArchipelError, Blob, JobSpec, Refusal, RoundTask, Update, failpoint
 from archipel.spec.wire import Assign
 
 Answer = Literal["accepted", "duplicate", "stale"]
@@ -64,6 +66,8 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     monotonic: Callable[[], float]
     work: Callable[[str, Fold | Finish], None]
     """Hands a Fold or Finish of a run to the workshop."""
+    delay: Callable[[Driver, ArchipelError], None]
+    """A run could not keep what happened: it stands still for a while, and is tried again."""
 
 
 class Driver:
@@ -84,8 +88,8 @@ class Driver:
         self._lock = threading.RLock()
         self._doubtful = True
         """What is in memory may be ahead of the journal."""
-        with self._lock:
-            self._ensure_built()
+        with self._built():
+            pass
 
     @property
     def holder(self) -> str:
@@ -93,6 +97,11 @@ class Driver:
         return f"run/{self.run}"
 
     # ---- events ------------------------------------------------------------------------------------------------
+
+    def receipt(self, answer: Update | Refusal) -> Answer:
+        """Say what an answer is worth by all that is kept, without counting it."""
+        with self._built():
+            return self.coordinator.receipt(answer)
 
     def take(self, event: RunEvent) -> Answer:
         """Keep and handle an event; "duplicate" and "stale" change nothing.
@@ -104,19 +113,17 @@ class Driver:
         self._queue.append(waiting)
         with self._lock:
             while not waiting.done:
-                self._ensure_built()
                 self._take_waiting()
         return waiting.answer()
 
     def carry_out_outstanding(self) -> None:
         """Do again all that is open: after a start."""
-        with self._lock:
-            self._ensure_built()
+        with self._built():
             self._carry_out(self.coordinator.outstanding())
 
     def call_on(self, site: str) -> None:
         """Push again what is asked of a site: it has just come."""
-        with self._lock:
+        with self._built():
             if not self.coordinator.paused and site in self.tasks:
                 self._push(self.tasks[site])
 
@@ -125,7 +132,7 @@ class Driver:
 
         A message may cross another: an Assign that comes while the site still hands in an earlier answer to it.
         """
-        with self._lock:
+        with self._built():
             task = self.tasks.get(site)
             if task is None or task.round in rounds or self.coordinator.paused:
                 return
@@ -134,24 +141,24 @@ class Driver:
 
     def task_for(self, site: str) -> RoundTask | None:
         """Return what is asked of a site now."""
-        with self._lock:
+        with self._built():
             return self.tasks.get(site)
 
     def arrived(self, site: str, digest: str) -> None:
         """A blob for the open round is here; it stays at least until the round closes."""
-        with self._lock:
+        with self._built():
             if site in self.tasks:
                 self.needs.open.add(digest)
                 self._desk.holdings.hold(self.holder, [digest])
 
-    def awaiting(self) -> tuple[str, ...]:
-        """Return the sites that are asked something now."""
-        with self._lock:
-            return () if self.coordinator.paused else tuple(sorted(self.tasks))
+    def is_open(self, fold: Fold) -> bool:
+        """Is this fold still to be done? Not where it was done meanwhile, or the run was stopped."""
+        with self._built():
+            return fold in self.coordinator.outstanding()
 
     def needs_word(self, event: SiteLost | SiteBack) -> bool:
         """Would it be news to the run that this site is lost, or back?"""
-        with self._lock:
+        with self._built():
             lost = event.site in self.coordinator.progress().lost
         return lost == isinstance(event, SiteBack)
 
@@ -161,15 +168,18 @@ class Driver:
         batch = [self._queue.popleft() for _ in range(len(self._queue))]
         steps: list[Step] = []
         instructions: list[Instruction] = []
-        for waiting in batch:
-            self._handle(waiting, steps, instructions)
         try:
+            self._ensure_built()
+            for waiting in batch:
+                self._handle(waiting, steps, instructions)
             if steps:
                 self._keep(steps, instructions)
-        except ArchipelError as error:
+        except Exception as error:  # noqa: BLE001 - given to everyone who waits for this commit
             self._doubtful = True
             for waiting in batch:
                 waiting.fail(error)
+            if isinstance(error, ArchipelError):
+                self._desk.delay(self, error)
             return
         finally:
             for waiting in batch:
@@ -192,7 +202,7 @@ class Driver:
         counted = isinstance(event, UpdateAccepted) and self.coordinator.receipt(event.update) == "duplicate"
         closed = self.coordinator.number > number
         self.needs.note(event, kind)
-        self._note_answer(event, counted=counted)
+        _note_answer(self.answers, event, counted=counted)
         steps.append(
             Step(
                 event=event,
@@ -207,13 +217,6 @@ class Driver:
         )
         self._settle(event, closed=closed)
         instructions += new
-
-    def _note_answer(self, event: RunEvent, *, counted: bool) -> None:
-        """Follow who has answered in the open round."""
-        if isinstance(event, UpdateAccepted) and counted:
-            self.answers[event.update.site] = event.update
-        elif isinstance(event, UpdateRejected):
-            self.answers.pop(event.refusal.site, None)
 
     def _settle(self, event: RunEvent, *, closed: bool) -> None:
         """Follow the open round in memory."""
@@ -280,32 +283,45 @@ class Driver:
 
     # ---- the way back ------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def _built(self) -> Iterator[None]:
+        """Hold the lock, over a state that is not ahead of the journal."""
+        with self._lock:
+            self._ensure_built()
+            yield
+
     def _ensure_built(self) -> None:
-        """Make the state again from the journal, where what is in memory may be ahead of it."""
+        """Make the state again from the journal, where what is in memory may be ahead of it; all of it, or nothing."""
         if not self._doubtful:
             return
-        self.coordinator = Coordinator(self.run, self.job, self.bundle, self.sites)
-        self.needs = Needs(self.bundle)
-        self.tasks: dict[str, RoundTask] = {}
-        self.answers: dict[str, Update] = {}
-        self.length = 0
-        self.opened_at = self._desk.clock()
-        for at, event in self._desk.database.read(lambda connection: list(journal.replay(connection, self.run))):
-            number, kind = self.coordinator.number, self.coordinator.progress().phase
-            self.coordinator.handle(event)
-            self.needs.note(event, kind)
-            counted = isinstance(event, UpdateAccepted) and self.coordinator.receipt(event.update) == "duplicate"
-            self._note_answer(event, counted=counted)
-            if self.coordinator.number > number:
-                self.needs.close_round()
-                self.answers.clear()
-                self.opened_at = at
-            self.length += 1
-        for instruction in self.coordinator.outstanding():
-            if isinstance(instruction, Ask):
-                self.tasks[instruction.task.site] = instruction.task
-        self._desk.holdings.hold(self.holder, self.needs.digests())
+        coordinator, needs = Coordinator(self.run, self.job, self.bundle, self.sites), Needs(self.bundle)
+        answers: dict[str, Update] = {}
+        opened_at = self._desk.clock()
+        history = self._desk.database.read(lambda connection: list(journal.replay(connection, self.run)))
+        for at, event in history:
+            number, kind = coordinator.number, coordinator.progress().phase
+            coordinator.handle(event)
+            needs.note(event, kind)
+            counted = isinstance(event, UpdateAccepted) and coordinator.receipt(event.update) == "duplicate"
+            _note_answer(answers, event, counted=counted)
+            if coordinator.number > number:
+                needs.close_round()
+                answers.clear()
+                opened_at = at
+        asked = (item.task for item in coordinator.outstanding() if isinstance(item, Ask))
+        self.tasks: dict[str, RoundTask] = {task.site: task for task in asked}
+        self.coordinator, self.needs, self.answers = coordinator, needs, answers
+        self.length, self.opened_at = len(history), opened_at
+        self._desk.holdings.hold(self.holder, needs.digests())
         self._doubtful = False
+
+
+def _note_answer(answers: dict[str, Update], event: RunEvent, *, counted: bool) -> None:
+    """Follow who has answered in the open round."""
+    if isinstance(event, UpdateAccepted) and counted:
+        answers[event.update.site] = event.update
+    elif isinstance(event, UpdateRejected):
+        answers.pop(event.refusal.site, None)
 
 
 class _Waiting:
@@ -315,9 +331,9 @@ class _Waiting:
         self.event = event
         self.value: Answer = "accepted"
         self.done = False
-        self._error: ArchipelError | None = None
+        self._error: Exception | None = None
 
-    def fail(self, error: ArchipelError) -> None:
+    def fail(self, error: Exception) -> None:
         if self._error is None:
             self._error = error
 

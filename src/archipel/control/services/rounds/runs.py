@@ -105,6 +105,7 @@ class Runs:
             clock=clock,
             monotonic=monotonic,
             work=self._work,
+            delay=self._delay,
         )
         self._finisher = Finisher(self._desk, tools.registry, tools.spool, tools.artefacts)
         after = After(delay=self._delay, done=self._done)
@@ -211,7 +212,7 @@ class Runs:
         driver = self._drivers.get(answer.run)
         if driver is None:
             return self._late(answer)
-        worth = driver.coordinator.receipt(answer)
+        worth = driver.receipt(answer)
         if worth != "accepted":
             return Receipt(status=worth, reason=_REASONS[worth])
         event, reason = self._judged(answer)

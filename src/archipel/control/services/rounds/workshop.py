@@ -71,6 +71,8 @@ class Workshop:
             self._fail(driver, error)
 
     def _fold(self, driver: Driver, instruction: Fold) -> None:
+        if not driver.is_open(instruction):
+            return  # ordered twice, as by a resume while it was under way: the blobs it names may be gone
         for blob in (instruction.model, instruction.state):
             if blob is not None:
                 self._artefacts.fetch(blob, self._spool)
