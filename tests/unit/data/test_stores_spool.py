@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -117,3 +120,19 @@ def test_a_lost_artefact_is_a_state_error(tmp_path) -> None:
     store = Artefacts.open(str(tmp_path / "artefacts"))
     with pytest.raises(StateError, match="is not in"):
         list(store.read(digest_of(b"x")))
+
+
+def test_the_same_bytes_put_at_the_same_time_are_whole_for_everybody(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    data = bytes(range(256)) * 4096
+    together = threading.Barrier(4)
+
+    def put() -> Blob:
+        together.wait(timeout=60)
+        return spool.put(data)
+
+    with ThreadPoolExecutor(4) as pool:
+        blobs = {work.result() for work in [pool.submit(put) for _ in range(4)]}
+    assert blobs == {Blob(digest=digest_of(data), size_bytes=len(data))}
+    assert b"".join(spool.read(digest_of(data))) == data
+    assert not list((tmp_path / "partial").iterdir())

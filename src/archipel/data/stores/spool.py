@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+from uuid import uuid4
 
 from archipel.spec import Blob, DigestError, StateError, StorageFullError, digest_of, failpoint
 
@@ -60,10 +61,10 @@ class Spool:
         return path
 
     def put(self, data: bytes | memoryview) -> Blob:
-        """Store bytes; return their name."""
+        """Store bytes; return their name. Who puts the same bytes at the same time writes another file."""
         blob = Blob(digest=digest_of(data), size_bytes=len(data))
         if not self.has(blob.digest):
-            with self.receive(blob, restart=True) as incoming:
+            with self.receive(blob, uuid4().hex) as incoming:
                 incoming.write(data)
         return blob
 
