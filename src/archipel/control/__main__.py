@@ -7,23 +7,19 @@ options may come from the environment (ARCHIPEL_DATABASE, ARCHIPEL_ARTEFACTS, AR
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 from archipel.control.app import run
+from archipel.control.logs import log_plainly
 from archipel.control.settings import Settings
 from archipel.spec import ArchipelError, decode
-
-_M_ARENA_MAX = -8
-"""Of mallopt (malloc.h)."""
 
 
 def main(words: list[str] | None = None) -> int:
     """Read the arguments and serve; return the exit code."""
-    _share_heaps()
+    log_plainly(sys.stdout)
     try:
         run(_settings(_parser().parse_args(words)))
     except ArchipelError as error:
@@ -32,16 +28,6 @@ def main(words: list[str] | None = None) -> int:
             sys.stderr.write(f"  → {error.hint}\n")
         return error.exit_code
     return 0
-
-
-def _share_heaps() -> None:
-    """Let all threads take memory from two heaps: glibc gives each its own, and what was freed there stays there.
-
-    Pieces of blobs are taken in one thread and let go in another; with a heap a thread, control held 200 MB of nothing
-    after a round of 4 x 100 MB.
-    """
-    with suppress(AttributeError, OSError):  # another C library: it has its own ways
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _parser() -> argparse.ArgumentParser:

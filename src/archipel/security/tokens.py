@@ -22,7 +22,6 @@ import hmac
 from archipel.spec import Name, SpecError, TrustError, Value, decode, encode
 
 LIFETIME_SECONDS = 3600.0
-MAX_TRIES = 5
 SECRET_BYTES = 16
 _PREFIX = "arc1."
 
@@ -46,8 +45,6 @@ class Invitation(Value, frozen=True, kw_only=True):
     secret_hash: str
     expires_at: float
     """Seconds since the Unix epoch."""
-    tries: int = 0
-    """Wrong secrets seen; MAX_TRIES of them lock the invitation."""
     used: bool = False
 
 
@@ -80,18 +77,16 @@ def read_token(text: str) -> JoinToken:
 
 
 def check(invitation: Invitation, site: str, secret: str, now: float) -> None:
-    """Accept the secret for `site`, or raise; the caller then stores used (accepted) or tries + 1 (wrong secret).
+    """Accept the secret for `site`, or raise; the caller then stores that it was used.
 
     Raises:
-        TrustError: used, expired, locked, for another site, or wrong; the message says which.
+        TrustError: used, expired, for another site, or wrong; the message says which.
     """
     hint = f"ask for a new one: `archipel invite {site}`"
     if invitation.site != site:
         raise TrustError(f"the token is for site {invitation.site!r}, not {site!r}", hint=hint)
     if invitation.used:
         raise TrustError("the token has been used", hint=hint)
-    if invitation.tries >= MAX_TRIES:
-        raise TrustError(f"the invitation is locked after {MAX_TRIES} wrong secrets", hint=hint)
     if now > invitation.expires_at:
         raise TrustError(f"the token expired {now - invitation.expires_at:.0f} s ago", hint=hint)
     if not hmac.compare_digest(invitation.secret_hash, hash_of(secret)):

@@ -22,7 +22,6 @@ from archipel.security import (
     site_of,
     write_secret,
 )
-from archipel.security.tokens import MAX_TRIES
 from archipel.spec import TrustError
 
 NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
@@ -60,7 +59,6 @@ class Refused:
         Refused("has been used", _invitation(used=True)),
         Refused("secret is wrong", _invitation(), secret="00" * 16),
         Refused("for site 'hospital-a', not 'hospital-b'", _invitation(), site="hospital-b"),
-        Refused("locked after 5", _invitation(tries=MAX_TRIES)),
     ],
     ids=lambda case: case.why,
 )

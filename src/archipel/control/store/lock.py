@@ -37,7 +37,7 @@ class FolderLock:
     """Holds a state folder until closed, or until the process dies."""
 
     def __init__(self, folder: Path, now: float) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # every site's update lies in it
         self.holder = Holder(pid=os.getpid(), host=socket.gethostname(), since=now)
         self._file: IO[bytes] = (folder / "control.lock").open("a+b")
         try:

@@ -13,7 +13,7 @@ from archipel.spec import DatasetManifest, ServedModel, decode, encode
 
 def add_invitation(connection: Connection, site: str, secret_hash: str, expires_at: float) -> None:
     """Remember an invitation."""
-    values = {"site": site, "secret_hash": secret_hash, "expires_at": expires_at, "tries": 0}
+    values = {"site": site, "secret_hash": secret_hash, "expires_at": expires_at}
     connection.execute(insert(invitations).values(**values))
 
 
@@ -26,12 +26,6 @@ def latest_invitation(connection: Connection, site: str) -> Row[Any] | None:
     """Return the newest invitation of a site."""
     newest = select(invitations).where(invitations.c.site == site).order_by(invitations.c.id.desc()).limit(1)
     return connection.execute(newest).first()
-
-
-def count_try(connection: Connection, invitation: int) -> None:
-    """One more wrong secret."""
-    change = update(invitations).where(invitations.c.id == invitation).values(tries=invitations.c.tries + 1)
-    connection.execute(change)
 
 
 def use_invitation(connection: Connection, invitation: int, csr_digest: str, now: float) -> None:

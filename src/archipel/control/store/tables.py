@@ -49,7 +49,6 @@ invitations = Table(
     Column("site", Text, nullable=False),
     Column("secret_hash", Text, nullable=False, unique=True),
     Column("expires_at", Float, nullable=False),
-    Column("tries", Integer, nullable=False),
     Column("used_at", Float),
     Column("csr_digest", Text),  # of the signing request that used it: the same one may ask again
     Index("invitations_site", "site"),

@@ -15,6 +15,7 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from cryptography import x509
 from sqlalchemy import Connection, Row
 
@@ -62,26 +63,26 @@ class Enrolments:
         """Spend a token and certify the site's key.
 
         Raises:
-            TrustError: the token is wrong, used, expired, locked or another site's; or the request is not valid.
+            TrustError: the token is wrong, used, expired or another site's; or the request is not valid. A stranger
+                who has no token costs a look and leaves nothing: no signature, no row, no lock on the site's token.
         """
         now = self._clock()
+        try:
+            self._database.read(lambda connection: _require_token(connection, enrolment, now))
+        except TrustError as refused:
+            structlog.get_logger().warning("site.refused", site=enrolment.site, reason=refused.message)
+            raise
         pem = self._authority.certify_site(enrolment.site, enrolment.csr_pem, _utc(now))
+        said = self._log.event("site.joined", actor=f"site/{enrolment.site}", site=enrolment.site)
 
-        def change(connection: Connection) -> TrustError | None:
-            refused = _spend(connection, enrolment, now)
-            if refused is None:
-                rows.add_site(connection, enrolment.site, now)
-                _remember(connection, enrolment.site, pem)
-                said = self._log.event("site.joined", actor=f"site/{enrolment.site}", site=enrolment.site)
-            else:
-                facts = {"level": "warning", "site": enrolment.site, "reason": refused.message}
-                said = self._log.event("site.refused", **facts)  # type: ignore[arg-type]
+        def change(connection: Connection) -> None:
+            token = _require_token(connection, enrolment, now)
+            rows.use_invitation(connection, token.id, _digest(enrolment), now)
+            rows.add_site(connection, enrolment.site, now)
+            _remember(connection, enrolment.site, pem)
             keep_within(connection, said)
-            return refused
 
-        refused = self._database.write(change)
-        if refused is not None:
-            raise refused
+        self._database.write(change)
         failpoint("control.enrol.after_commit")
         return Certificate(certificate_pem=pem, ca_pem=self._authority.pem, sites_address=sites_address)
 
@@ -135,29 +136,21 @@ class Enrolments:
         return site, row.expires_at
 
 
-def _spend(connection: Connection, enrolment: Enrolment, now: float) -> TrustError | None:
-    """Spend the invitation, or say why not (a wrong try is counted, so nothing is raised within the transaction)."""
-    request = digest_of(enrolment.csr_pem.encode())
+def _require_token(connection: Connection, enrolment: Enrolment, now: float) -> Row[Any]:
+    """Return the invitation that the secret opens; a TrustError says why there is none."""
     row = rows.invitation_by_secret(connection, hash_of(enrolment.secret))
     found = row or rows.latest_invitation(connection, enrolment.site)
     if found is None:
         hint = f"ask for one: `archipel invite {enrolment.site}`"
-        return TrustError(f"no token was issued for {enrolment.site}", hint=hint)
-    try:
-        check(_invitation(found, request), enrolment.site, enrolment.secret, now)
-    except TrustError as refused:
-        if row is None:
-            rows.count_try(connection, found.id)
-        return refused
-    rows.use_invitation(connection, found.id, request, now)
-    return None
+        raise TrustError(f"no token was issued for {enrolment.site}", hint=hint)
+    spent = found.used_at is not None and found.csr_digest != _digest(enrolment)
+    invitation = Invitation(site=found.site, secret_hash=found.secret_hash, expires_at=found.expires_at, used=spent)
+    check(invitation, enrolment.site, enrolment.secret, now)
+    return found
 
 
-def _invitation(row: Row[Any], request: str) -> Invitation:
-    spent = row.used_at is not None and row.csr_digest != request
-    return Invitation(
-        site=row.site, secret_hash=row.secret_hash, expires_at=row.expires_at, tries=row.tries, used=spent
-    )
+def _digest(enrolment: Enrolment) -> str:
+    return digest_of(enrolment.csr_pem.encode())
 
 
 def _remember(connection: Connection, site: str, pem: str) -> None:

@@ -43,7 +43,6 @@ def _people() -> None:
         sa.Column("site", sa.Text, nullable=False),
         sa.Column("secret_hash", sa.Text, nullable=False, unique=True),
         sa.Column("expires_at", sa.Float, nullable=False),
-        sa.Column("tries", sa.Integer, nullable=False),
         sa.Column("used_at", sa.Float),
         sa.Column("csr_digest", sa.Text),
     )
