@@ -1,6 +1,7 @@
 """`python -m rounds` in benchmarks/ (`make bench-rounds`): contenders interleaved, medians, a table and JSON rows.
 
     --repeats N       how often each contender runs each workload (default 3; Flower, whose rounds take long, once)
+    --size SIZE       one workload only: "0.1 MB", "10 MB" or "100 MB" (may be given more than once)
     --quick           0.1 MB and one repeat only
     --without NAME    leave a contender out: flower, raw, kept or archipel
 
@@ -50,7 +51,7 @@ def main() -> None:
     names = [name for name in CONTENDERS if name not in arguments.without]
     if "flower" in names:
         flower.install()
-    sizes = list(WIDTHS)[:1] if arguments.quick else list(WIDTHS)
+    sizes = list(WIDTHS)[:1] if arguments.quick else arguments.size or list(WIDTHS)
     repeats = 1 if arguments.quick else arguments.repeats
     costs: Costs = {}
     failed = 0
@@ -70,6 +71,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="rounds", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--size", action="append", choices=list(WIDTHS))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--without", action="append", default=[], choices=list(CONTENDERS))
     return parser.parse_args()
