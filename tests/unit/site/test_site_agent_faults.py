@@ -8,14 +8,17 @@ import errno
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from archipel.site.agent import SiteFolder, read_status
+from archipel.site.agent import SiteFolder, desk, read_status
 from archipel.site.agent.folder import Identity
 from archipel.site.link.dial import Credentials
+from archipel.site.worker.frames import Begin
+from archipel.site.worker.process import WorkerProcess
 from archipel.spec import ArchipelError, Blob, LinkError, Refusal, Update
 from archipel.spec.wire import Cancel
-from unit.site.site_fakes import FakeControl, living, make_job, put_bundle, utc_now, write_birds
+from unit.site.site_fakes import PATIENCE_SECONDS, FakeControl, living, make_job, put_bundle, utc_now, write_birds
 from unit.site.site_runs import Run, began
 
 
@@ -120,3 +123,32 @@ async def test_a_library_that_is_missing_for_serving_is_noted_by_class_and_no_mo
         await control.until(lambda: bool(control.notes))
     assert [note.what for note in control.notes] == ["site.serve.failed"]
     assert control.notes[0].detail["message"] == "a model cannot be served: ModuleNotFoundError"
+
+
+async def test_a_task_that_waits_for_an_earlier_answer_is_done_by_a_worker_that_is_ended_with_the_agent(
+    control: FakeControl, place: SiteFolder, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers: list[WorkerProcess] = []
+    stuck, come = asyncio.Event(), asyncio.Event()
+
+    def start(begin: Begin) -> WorkerProcess:
+        workers.append(WorkerProcess(begin))
+        return workers[-1]
+
+    async def hold() -> None:
+        come.set()
+        await stuck.wait()
+
+    monkeypatch.setattr(desk, "WorkerProcess", start)
+    monkeypatch.setattr(desk, "IDLE_SECONDS", 1.0)
+    control.at_submit = hold
+    async with living(place):
+        first = run.task("check")
+        control.assign(first)
+        await asyncio.wait_for(come.wait(), PATIENCE_SECONDS)
+        second = msgspec.structs.replace(first, round=1)
+        control.assign(second)
+        await control.until(lambda: len(control.beats[-1].working) == 2 and workers[0].pid is None)
+        stuck.set()
+        await control.answered(second)
+    assert [worker.pid for worker in workers] == [None, None]

@@ -224,8 +224,8 @@ class Desk:
             await self._line.insist(partial(fetch, spool=self._spool, blob=blob))
 
     async def _execute(self, task: RoundTask) -> tuple[Update, dict[str, Blob]]:
+        await self._settle_before(task)  # first: while it waits, a worker that is idle may be retired
         warm = self._warm_of(task)
-        await self._settle_before(task)
         async with warm.turn:
             _keep(warm)
             piece = self._pieces[task.run, task.round]
