@@ -176,6 +176,16 @@ def test_the_page_shows_names_as_text_whatever_they_are(tmp_path: Path) -> None:
     assert "<img" not in (tmp_path / "report.html").read_text()
 
 
+def test_the_screen_leaves_out_columns_that_nothing_was_measured_for() -> None:
+    console = Console(width=120, record=True)
+    show_report(build(site("north", None, 0.9, None)), console)
+    said = console.export_text()
+    sites = said[said.index("The sites") : said.index("rounds;")]
+    assert "0.900" in sites
+    for word in ("alised", "joining", "not measured", "—"):
+        assert word not in sites
+
+
 def test_the_screen_shows_every_way_and_site() -> None:
     console = Console(width=140, record=True)
     show_report(build(site("north", 0.8, 0.9, 0.95), site("south", 0.9, 0.7, 0.7)), console)

@@ -22,6 +22,9 @@ SHORT_WORDS = {
     "pooled": "pooled, the reference",
 }
 VERDICT_STYLES = {"gained": "green", "lost": "red", "same": "dim"}
+_COLUMNS = ("site", "rows", "alone*", "alone", "feder-\nated", "person-\nalised", "pooled", "joining", "disclosed")
+_NOTHING = ("—", "[dim]not measured[/]")
+"""A column that holds nothing else is left out: the job did not ask for it."""
 METRIC_WORDS = {"accuracy": "accuracy", "auc": "AUC", "entity_f1": "entity F1"}
 
 
@@ -103,20 +106,12 @@ def _comparison(report: Report) -> Table:
 def _sites(report: Report) -> Table:
     metric = METRIC_WORDS.get(report.metric, report.metric)
     table = _plain(title=f"The sites: {metric} on each one's own test rows (alone*: on everyone's)")
-    for name in (
-        "site",
-        "rows",
-        "alone*",
-        "alone",
-        "feder-\nated",
-        "person-\nalised",
-        "pooled",
-        "joining",
-        "disclosed",
-    ):
+    rows = [_site(site, report) for site in report.sites]
+    shown = [place for place in range(len(_COLUMNS)) if any(row[place] not in _NOTHING for row in rows)]
+    for name in (_COLUMNS[place] for place in shown):
         table.add_column(name, justify="left" if name in {"site", "joining"} else "right", no_wrap=name == "site")
-    for site in report.sites:
-        table.add_row(*_site(site, report))
+    for row in rows:
+        table.add_row(*(row[place] for place in shown))
     return table
 
 
