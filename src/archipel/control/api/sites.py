@@ -189,7 +189,7 @@ class SitesDoor:
         driver, task = wanted
 
         def came(size: int) -> None:
-            self._back.attendances.touch(site, self._back.monotonic())
+            self._back.attendances.note_piece(site, self._back.monotonic())
             driver.traffic.count(site, task.kind, up_bytes=size)
 
         blob = start.offer.blob
@@ -205,7 +205,7 @@ class SitesDoor:
         pieces, offset = self._pieces(readable, want.offset), want.offset
         while offset < readable.blob.size_bytes:
             for piece in await asyncio.to_thread(_some, pieces, digest=want.digest):
-                self._back.attendances.touch(site, self._back.monotonic())
+                self._back.attendances.note_piece(site, self._back.monotonic())
                 self._back.runs.count(readable, site, len(piece))
                 offset += len(piece)
                 yield piece

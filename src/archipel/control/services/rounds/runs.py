@@ -95,6 +95,8 @@ class Runs:
         self._monotonic = monotonic
         self._drivers: dict[str, Driver] = {}
         self._retry_at: dict[str, float] = {}
+        self._untold: set[str] = set()
+        """Sites that were lost or found again, until every run that wants to know has been told."""
         self._lock = threading.Lock()
         self._desk = Desk(
             database=tools.database,
@@ -135,8 +137,9 @@ class Runs:
     def tick(self) -> None:
         """Called a few times a second: ends leases, tries again what waits."""
         now = self._monotonic()
-        for site in self._tools.attendances.expire(now):
-            self.lost(site)
+        self._untold.update(self._tools.attendances.expire(now))
+        for site in sorted(self._untold):
+            self._tell_quorums(site)
         for run, at in list(self._retry_at.items()):
             if now >= at:
                 self._retry_at.pop(run, None)
@@ -198,14 +201,9 @@ class Runs:
         for row in reversed(waiting):
             self.begin(row.id)
 
-    def lost(self, site: str) -> None:
-        """A site's lease has ended."""
-        self._tools.log.write("site.lost", site=site, level="warning")
-        self._tell_quorums(site, SiteLost(site))
-
     def back(self, site: str) -> None:
         """A site gives signs of life again."""
-        self._tell_quorums(site, SiteBack(site))
+        self._tell_quorums(site)
 
     def submit(self, answer: Update | Refusal) -> Receipt:
         """Take a site's answer, exactly once."""
@@ -318,6 +316,7 @@ class Runs:
             self._tools.database.write(change)
             failpoint("control.start.after_commit")
             driver = self._open(self._row(run))
+        self._expect(driver)
         driver.carry_out_outstanding()
         self._tools.notices.changed(run)
 
@@ -373,10 +372,28 @@ class Runs:
         status: Answer = "duplicate" if counted else "stale"
         return Receipt(status=status, reason=_REASONS[status])
 
-    def _tell_quorums(self, site: str, event: SiteLost | SiteBack) -> None:
-        for driver in self._active():
-            if driver.job.federation.absent == "quorum" and site in driver.sites and driver.needs_word(event):
-                driver.take(event)
+    def _tell_quorums(self, site: str) -> None:
+        """Tell runs whether a site is here; again, where that changes meanwhile. What fails is left to a tick."""
+        self._untold.discard(site)
+        lost: bool | None = None
+        try:
+            while lost != (now := self._tools.attendances.is_lost(site)):
+                lost = now
+                event = SiteLost(site) if lost else SiteBack(site)
+                for driver in self._active():
+                    if driver.job.federation.absent == "quorum" and site in driver.sites and driver.needs_word(event):
+                        driver.take(event)
+            if lost:
+                self._tools.log.write("site.lost", site=site, level="warning")
+        except ArchipelError:
+            self._untold.add(site)
+            raise
+
+    def _expect(self, driver: Driver) -> None:
+        """Give the sites of a run that begins a lease to come; one that is lost is told to the run at the next tick."""
+        if driver.job.federation.absent == "quorum":
+            self._tools.attendances.expect(driver.sites, self._monotonic())
+            self._untold.update(filter(self._tools.attendances.is_lost, driver.sites))
 
     def _work(self, run: str, instruction: Fold | Finish) -> None:
         driver = self._drivers.get(run)

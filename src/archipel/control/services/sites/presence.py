@@ -84,6 +84,13 @@ class Attendances:
             back, attendance.lost = attendance.lost, False
             return back
 
+    def note_piece(self, site: str, now: float) -> None:
+        """A piece of a blob goes by: the lease runs on. That a lost site is back, the next `touch` says."""
+        with self._lock:
+            attendance = self._here.get(site)
+            if attendance is not None:
+                attendance.seen = max(attendance.seen, now)
+
     def expire(self, now: float) -> tuple[str, ...]:
         """Return the sites whose lease has ended since the last call."""
         with self._lock:
@@ -147,6 +154,12 @@ class Attendances:
         if attendance is None:
             return "away"
         return "lost" if attendance.lost else "here"
+
+    def is_lost(self, site: str) -> bool:
+        """Does no lease of this site run? A stream that broke a moment ago still has one."""
+        with self._lock:
+            attendance = self._here.get(site)
+            return site not in self._gone if attendance is None else attendance.lost
 
     def _lease(self, attendance: Attendance) -> float:
         return self.busy_seconds if attendance.assigned else self.idle_seconds
