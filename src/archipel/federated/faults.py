@@ -20,6 +20,8 @@ PARTS: dict[Kind, tuple[str, ...]] = {
     "export": ("onnx",),
 }
 """Parts an update must have (train: those the algorithm names)."""
+MOST_WEIGHT = 2.0**53
+"""A weight counts rows: up to here every count has its own number, and no sum of weights overflows."""
 _SAME_VERSION = "run the same archipel version at the site and in control"
 _SAME_MODEL = "let the model's shapes depend on the job and the statistics only"
 
@@ -32,6 +34,9 @@ def fault_of(update: Update, stage: Stage, algorithm: Algorithm, manifest: str |
         return _refusal(update, "TaskError", f"{update.site} sent no part {missing[0]!r}", _SAME_VERSION)
     if not math.isfinite(update.weight):
         return _refusal(update, "NonFiniteError", f"the weight of {update.site} is not finite", _SAME_VERSION)
+    if update.weight > MOST_WEIGHT:
+        message = f"the weight of {update.site} is {update.weight:g}: a weight is a number of rows, 2**53 at the most"
+        return _refusal(update, "TaskError", message, _SAME_VERSION)
     private = [name for name in wanted if stage.kind in FOLDED and not update.parts[name].shared]
     if private:
         message = f"{update.site} kept part {private[0]!r} to itself"

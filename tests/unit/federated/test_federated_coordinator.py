@@ -250,6 +250,8 @@ def test_a_refusal_after_training_pauses_too(kind):
         ({"manifest": "other"}, "other shapes"),
         ({"weight": float("nan")}, "not finite"),
         ({"weight": float("inf")}, "not finite"),
+        ({"weight": 1.7e308}, "2**53 at the most"),
+        ({"weight": 2.0**53 + 2}, "2**53 at the most"),
         ({"shared": False}, "to itself"),
     ],
 )
