@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import errno
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -13,10 +14,11 @@ import pytest
 
 from archipel.site.agent import SiteFolder, desk, read_status
 from archipel.site.agent.folder import Identity
+from archipel.site.journal import Journal
 from archipel.site.link.dial import Credentials
 from archipel.site.worker.frames import Begin
 from archipel.site.worker.process import WorkerProcess
-from archipel.spec import ArchipelError, Blob, LinkError, Refusal, Update
+from archipel.spec import ArchipelError, Blob, LinkError, Refusal, RoundTask, Update
 from archipel.spec.wire import Cancel
 from unit.site.site_fakes import PATIENCE_SECONDS, FakeControl, living, make_job, put_bundle, utc_now, write_birds
 from unit.site.site_runs import Run, began
@@ -47,22 +49,35 @@ async def test_a_site_goes_on_when_the_certificate_it_dialled_with_has_expired(
     assert (status.state, status.error) == ("connected", "")
 
 
-async def test_an_answer_whose_receipt_was_lost_is_counted_although_its_run_is_over(
-    control: FakeControl, place: SiteFolder, run: Run
+@pytest.mark.parametrize("receipt", ["lost", "just come"])
+async def test_a_counted_answer_keeps_its_state_although_its_run_is_cancelled(
+    control: FakeControl, place: SiteFolder, run: Run, monkeypatch: pytest.MonkeyPatch, receipt: str
 ) -> None:
-    obeyed = asyncio.Event()
+    obeyed, cleared, clear = threading.Event(), threading.Event(), Journal.clear
 
     def count_but_lose_the_receipt(answer: Update | Refusal) -> ArchipelError | None:
         control.answers.setdefault((answer.run, answer.round), answer)
         return None if obeyed.is_set() or answer.run == "run-2" else LinkError("the receipt is lost")
+
+    def clear_and_wait(journal: Journal, task: RoundTask, *, counted: bool) -> set[str]:
+        freed = clear(journal, task, counted=counted)
+        if counted and task.run == "run-1":
+            cleared.set()
+            obeyed.wait(PATIENCE_SECONDS)
+        return freed
 
     async with living(place):
         known = await began(run)
         own = (await run.stage("personalise", "personalise", **known)).parts["model"].blob
         await run.stage("export", "export", share=True, **known)
         await control.until(lambda: control.beats[-1].working == ())
-        control.refuse_submit = count_but_lose_the_receipt
+        if receipt == "lost":
+            control.refuse_submit = count_but_lose_the_receipt
+        else:
+            monkeypatch.setattr(Journal, "clear", clear_and_wait)
         last = await run.stage("export-own", "export", **{**known, "model": own})
+        if receipt == "just come":
+            assert await asyncio.to_thread(cleared.wait, PATIENCE_SECONDS)
         control.pending.clear()
         control.say(Cancel(run="run-1"))
         await Run(control, run.job, run._blank.bundle, "run-2").stage("check", "check")

@@ -70,6 +70,8 @@ class _Piece(msgspec.Struct, kw_only=True):
     doing: asyncio.Task[None]
     done: float = 0.0
     executing: bool = False
+    answered: bool = False
+    """Its answer is on its way to control, or there; the journal has nothing of it any more once that is settled."""
 
 
 class _Warm(msgspec.Struct, kw_only=True):
@@ -137,7 +139,7 @@ class Desk:
     async def _cancel(self, run: str, *, forget: bool) -> None:
         pieces = [piece for (name, _), piece in self._pieces.items() if name == run]
         if not forget:
-            pieces = [piece for piece in pieces if not self._is_answered(piece.task)]
+            pieces = [piece for piece in pieces if not self._is_answered(piece)]
         for piece in pieces:
             piece.doing.cancel()
         await asyncio.gather(*(piece.doing for piece in pieces), return_exceptions=True)
@@ -148,10 +150,10 @@ class Desk:
         if forget:
             self._drop(await asyncio.to_thread(self._journal.forget, run))
 
-    def _is_answered(self, task: RoundTask) -> bool:
+    def _is_answered(self, piece: _Piece) -> bool:
         """Is its answer there? Control may have counted it, only the receipt was lost: it will say what it is worth."""
-        work = self._journal.work(task.run, task.round)
-        return work is not None and work.answer is not None
+        work = self._journal.work(piece.task.run, piece.task.round)
+        return piece.answered or (work is not None and work.answer is not None)
 
     async def close(self) -> None:
         """Stop everything, with the worker processes; the journal knows what to go on with."""
@@ -190,12 +192,14 @@ class Desk:
 
     async def _insist(self, task: RoundTask, answer: Answer | None) -> bool:
         """Bring the answer to control, made first if there is none; return whether it was counted."""
+        piece = self._pieces[task.run, task.round]
         while True:
             answer = answer or await self._answer(task)
-            self._pieces[task.run, task.round].done = 1.0
+            piece.done, piece.answered = 1.0, True
             try:
                 return await self._deliver(task, answer)
             except _LostBytesError:
+                piece.answered = False
                 await asyncio.to_thread(self._journal.reopen, task)
                 answer = None
 
