@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from archipel.control.store.tables import bundles, jobs, rounds, runs, transfers
 from archipel.spec import Blob, JobSpec, decode, encode
@@ -73,10 +73,17 @@ def mark_run(connection: Connection, run: str, state: str, message: str = "", hi
     connection.execute(update(runs).where(runs.c.id == run).values(state=state, message=message, hint=hint))
 
 
+def keep_waiting(connection: Connection, run: str, message: str, hint: str) -> None:
+    """Note what a run waits for, unless it has begun or was stopped meanwhile."""
+    waits = (runs.c.id == run) & (runs.c.state == "waiting") & runs.c.sites.is_(None)
+    connection.execute(update(runs).where(waits).values(message=message, hint=hint))
+
+
 def end_run(connection: Connection, run: str, now: float) -> None:
-    """Note that a run is finished; the first time counts."""
-    values = {"state": "finished", "message": "", "hint": "", "ended_at": now}
-    connection.execute(update(runs).where(runs.c.id == run, runs.c.ended_at.is_(None)).values(**values))
+    """Note that a run is finished; of its end, the first time counts."""
+    ended_at = func.coalesce(runs.c.ended_at, now)
+    values = {"state": "finished", "message": "", "hint": "", "ended_at": ended_at}
+    connection.execute(update(runs).where(runs.c.id == run).values(**values))
 
 
 def tidy_run(connection: Connection, run: str, now: float) -> None:

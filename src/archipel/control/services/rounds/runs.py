@@ -159,7 +159,7 @@ class Runs:
         if len(coming) < job.federation.min_sites:
             reason = f"{len(coming)} of at least {job.federation.min_sites} sites with {job.data.dataset!r} are here"
             hint = "start the agents of the sites; the run starts by itself"
-            self._tools.database.write(lambda connection: rows.mark_run(connection, run, "waiting", reason, hint))
+            self._tools.database.write(lambda connection: rows.keep_waiting(connection, run, reason, hint))
             self._tools.notices.changed(run)
             return
         self._start(run, tuple(sorted(named or here)))

@@ -1,0 +1,58 @@
+"""The state of a run in the database, where two things happen to it at once or one happens twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from archipel.control.api.house import House
+from archipel.control.services.sites.presence import Attendance
+from archipel.control.settings import Settings
+from archipel.control.store import runs as rows
+from unit.control.control_house import Home
+from unit.control.control_plane import make_bundle, make_job
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    with ExitStack() as closing:
+        yield House.open(Settings(state=tmp_path / "state"), time.time, time.monotonic, closing)
+
+
+def submitted(house: House, folder: Path) -> str:
+    return Home(house, None, folder).start(make_job(federation={"min_sites": 2}), make_bundle(folder / "job"))  # type: ignore[arg-type]  # the operator is not asked
+
+
+def test_a_run_that_begins_while_it_is_looked_at_does_not_wait_again(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = submitted(house, tmp_path)
+    assert house.standing.show(run).state == "waiting"
+    for site in ("coral", "lagoon"):
+        here = Attendance(site=site, send=lambda _: None, seen=time.monotonic(), datasets=("birds",))
+        house.attendances.enter(here)
+
+    def one_of_two(_: str) -> tuple[str, ...]:
+        monkeypatch.undo()
+        house.runs.begin(run)  # the other site's thread is quicker
+        return ("coral",)
+
+    monkeypatch.setattr(house.fleet, "present_holders", one_of_two)
+    house.runs.begin(run)
+    view = house.standing.show(run)
+    assert (view.state, view.message) == ("running", "")
+
+
+def test_a_run_that_fails_after_its_end_and_is_resumed_ends_finished_as_of_its_first_end(
+    house: House, tmp_path: Path
+) -> None:
+    run = submitted(house, tmp_path)
+    house.database.write(lambda connection: rows.end_run(connection, run, 10.0))
+    house.database.write(lambda connection: rows.mark_run(connection, run, "running"))  # failed at tidying; resumed
+    house.database.write(lambda connection: rows.end_run(connection, run, 20.0))
+    view = house.standing.show(run)
+    assert (view.state, view.ended_at) == ("finished", 10.0)
