@@ -33,9 +33,10 @@ def reference(data: Path | None, seed: int) -> dict[str, Any]:
     rule = DatelineRule.from_training(parts["train"], OWN_BUREAU)
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
+        pooled = folder_of(root, "pooled")
         for part, documents in parts.items():
-            write(folder_of(root, "pooled") / f"{part}.txt", documents)
-        adapter = open_adapter(job, task, site_at(root / "pooled"), {})
+            write(pooled / f"{part}.txt", documents)
+        adapter = open_adapter(job, task, site_at(pooled), {})
         weights = train_pooled(job, adapter, seed)
         figures = summarise(adapter.evaluate(weights))
         sites = {}
