@@ -177,6 +177,7 @@ def test_an_expired_certificate_is_named_and_a_local_site_joins_again_by_itself(
     identity = folder.require_identity()
     old = structs.replace(identity.certificate, certificate_pem=authority.certify_site("north", request, past))
     folder.become(structs.replace(identity, certificate=old))
+    assert "expired" in workspace.cli("join", "--detach", "--folder", str(folder.path), code=5)
     said = workspace.cli("join", "--folder", str(folder.path), code=5)
     assert "the certificate of north expired" in said
     assert "archipel invite north" in said

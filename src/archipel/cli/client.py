@@ -83,6 +83,10 @@ class Client:
         """Make a join token for `site`."""
         return self._post("/v1/invitations", InvitationRequest(site=site), InvitationView)
 
+    def revoke(self, site: str) -> SiteView:
+        """Cut `site` off; it needs a new token."""
+        return self._call("POST", f"/v1/sites/{site}/revoke", SiteView)
+
     def sites(self) -> tuple[SiteView, ...]:
         """Return all sites, by name."""
         return self._get("/v1/sites", SitesPage).sites

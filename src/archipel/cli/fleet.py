@@ -62,9 +62,10 @@ class FleetState(Value, frozen=True, kw_only=True, tag_field="type", tag="fleet/
 class Fleet:
     """The processes and files of one job's local sites."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, control: Path | None = None) -> None:
+        """Name a fleet by its folder; `control` is its control plane's state, if not in there."""
         self.folder = folder
-        self.control = folder / "control"
+        self.control = folder / "control" if control is None else control
         self.logs = folder / "logs"
         self._handles: dict[str, psutil.Process] = {}
 
@@ -116,14 +117,13 @@ class Fleet:
             words = ["-m", "archipel.control", "--state", str(self.control), *ports]
             self._handles["control"] = processes.start(self.folder, "control", words, self.logs / "control.log")
         self._adopt()
-        self._wait_for("control", self._control_answers)
+        self._wait_for("control", self.answers)
         return Client(operator_of(self.control))
 
     def start_plane(self, words: list[str]) -> None:
-        """Start a control plane of its own, whose state is this folder, and return once it answers."""
-        self.control = self.folder
+        """Start a control plane by these words, and return once it answers."""
         self._handles["control"] = processes.start(self.folder, "control", words, self.logs / "control.log")
-        self._wait_for("control", self._control_answers)
+        self._wait_for("control", self.answers)
 
     def ensure_sites(self, client: Client, datasets: dict[str, Path], dataset: str) -> None:
         """Start every site that does not run, joining those that never did; return once all are here."""
@@ -182,7 +182,8 @@ class Fleet:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         return "\n".join(lines[-_TAIL_LINES:])
 
-    def _control_answers(self) -> bool:
+    def answers(self) -> bool:
+        """Does its control plane answer?"""
         if not (self.control / OPERATOR).is_file():
             return False
         try:

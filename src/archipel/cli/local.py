@@ -110,6 +110,9 @@ class LocalRun:
 
     def _go(self, *, detach: bool) -> None:
         self._open()
+        state = self.fleet.state
+        if state is not None and state.run is not None and state.run == state.reported:
+            self._refuse_new("there is no unfinished run")
         datasets = self.prepare()
         with self.phase("start"):
             client = self.fleet.ensure_control()
@@ -143,8 +146,11 @@ class LocalRun:
         self.spent = dict(state.spent)
         self._stops = state.stops
 
-    def prepare(self) -> dict[str, Path]:
-        """Return site → folder of its rows, prepared by the job's function unless that has been done."""
+    def prepare(self, *, mine: bool = True) -> dict[str, Path]:
+        """Return site → folder of its rows, prepared by the job's function unless that has been done.
+
+        A command that does not hold the fleet (`mine`) takes the rows as they are: sites may be reading them.
+        """
         if self.job.data.prepare is None:
             return self._given()
         root = self.fleet.folder / "data"
@@ -154,6 +160,11 @@ class LocalRun:
         stamp = digest_value([self.job.data.prepare, source.read_text(encoding="utf-8"), str(self._data)])
         seal = self.fleet.folder / "data.seal"
         if not (root.is_dir() and seal.is_file() and seal.read_text(encoding="utf-8") == stamp):
+            if not mine:
+                raise StateError(
+                    f"another command works with other data of {self.job.name!r}",
+                    hint="wait for it, or give this command a folder of its own to work in",
+                )
             with self.phase("prepare"):
                 self._say(f"preparing one folder per site: {self.job.data.prepare}")
                 self._prepare_into(root)
@@ -193,8 +204,6 @@ class LocalRun:
                 self._say(f"going on with run {earlier.id}")
                 return client.resume(earlier.id) if earlier.state in {"stopped", "failed"} else earlier
             self._leave_behind(client, earlier)
-        if state is not None and state.run is not None and state.run == state.reported:
-            self._refuse_new("there is no unfinished run")
         with self.phase("plan"):
             self._show_plan(client)
         kept = {name: seconds for name, seconds in self.spent.items() if earlier is None}

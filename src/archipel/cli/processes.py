@@ -7,6 +7,7 @@ crash of the command that started a process loses nothing, and `stop` finds work
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -54,8 +55,9 @@ def start(
             start_new_session=True,
         )
     if stdin is not None and child.stdin is not None:
-        child.stdin.write(stdin.encode())
-        child.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it has died; whoever waits for it says why
+            child.stdin.write(stdin.encode())
+            child.stdin.close()
     process = psutil.Process(child.pid)
     _await_mark(process)
     return process

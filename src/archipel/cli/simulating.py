@@ -60,7 +60,8 @@ def simulate_job(
     """Run the job here, show its progress and print what came out."""
     local = LocalRun(job_file, presets, data, console)
     settle_threads(local.job.task.framework)
-    folders = local.prepare()
+    with local.fleet.lock() as mine:
+        folders = local.prepare(mine=mine)
     if local.job.federation.sites:
         folders = {name: path for name, path in folders.items() if name in local.job.federation.sites}
     recorded = None if participation is None else read_participation(participation)

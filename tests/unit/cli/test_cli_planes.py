@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from msgspec import structs
+from msgspec import convert, structs
 
 from archipel.cli import naming, processes
+from archipel.cli.commands.jobs import address_for
 from archipel.cli.fleet import Fleet, FleetState, free_ports
 from archipel.cli.planes import find_state, operator_of, remember, remote
-from archipel.spec import SpecError, StateError, encode
+from archipel.spec import JobSpec, SpecError, StateError, encode
 from archipel.spec.views import Operator
 
 OPERATOR = Operator(url="https://here:1", ca_pem="pem", token="t")
@@ -117,3 +118,17 @@ def test_a_printed_command_names_this_installation(monkeypatch: pytest.MonkeyPat
     assert naming.program() == f"{fake} -m archipel.cli.main"
     (fake.parent / "archipel").touch()
     assert naming.program() == ".venv/bin/archipel"
+
+
+@pytest.mark.parametrize(
+    ("local", "wanted"),
+    [("https://here:1", None), ("https://elsewhere:1", "https://plant.example:7400")],
+    ids=["the plane here is the one named", "the plane here is another"],
+)
+def test_a_job_that_names_its_control_plane_goes_to_no_other(home: Path, local: str, wanted: str | None) -> None:
+    remember(home)
+    (home / "operator.json").write_bytes(encode(structs.replace(OPERATOR, url=local)))
+    named = "https://plant.example:7400" if wanted else local
+    job = convert({"name": "j", "task": {"code": "t.py:T"}, "data": {"dataset": "d"}, "control": named}, JobSpec)
+    assert address_for(job, None, None) == wanted
+    assert address_for(job, None, "https://given:1") == "https://given:1"

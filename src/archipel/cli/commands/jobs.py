@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from archipel.cli.client import Client
-from archipel.cli.planes import CURRENT, Control, Json, OperatorFile, State, connect, find_state
+from archipel.cli.planes import CURRENT, Control, Json, OperatorFile, State, connect, find_state, operator_of
 from archipel.cli.watching import ENDED, watch
 from archipel.spec import JobSpec, StateError, encode, read_job
 from archipel.spec.views import RunView
@@ -41,7 +41,7 @@ def plan(
     from archipel.cli.planning import show_plan
 
     wanted = read_job(job, preset)
-    with connect(state, _address(wanted, state, control), operator) as client:
+    with connect(state, address_for(wanted, state, control), operator) as client:
         found = client.plan(wanted)
     if as_json:
         print(encode(found).decode())
@@ -72,7 +72,7 @@ def run(
 
         LocalRun(job, preset, data, Console(soft_wrap=False), finish).go(detach=detach)
         return
-    with connect(state, _address(wanted, state, control), operator) as client:
+    with connect(state, address_for(wanted, state, control), operator) as client:
         started = _submit(client, wanted, job.resolve().parent)
         _follow(client, started, detach=detach)
 
@@ -126,10 +126,12 @@ def _resume_local(state: Path, run: str | None, *, detach: bool) -> bool:
     return True
 
 
-def _address(job: JobSpec, state: Path | None, control: str | None) -> str | None:
+def address_for(job: JobSpec, state: Path | None, control: str | None) -> str | None:
+    """Return the address of the job's control plane; None: the one of the state folder that is meant."""
     if control is not None or state is not None or job.control is None:
         return control
-    return job.control if not CURRENT.is_file() else control
+    here = CURRENT.is_file() and operator_of(find_state()).url == job.control
+    return None if here else job.control
 
 
 def _submit(client: Client, job: JobSpec, folder: Path) -> RunView:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from rich.console import Console
 from archipel.cli import processes
 from archipel.cli.fleet import Fleet
 from archipel.cli.interrupts import held
-from archipel.cli.planes import HOME, OPERATOR, State, connect, find_state, operator_of, remember
+from archipel.cli.planes import HOME, OPERATOR, Control, OperatorFile, State, connect, find_state, operator_of, remember
 from archipel.spec import StateError
 
 _TICK_SECONDS = 0.05
@@ -41,20 +42,24 @@ def up(
     words += ["--sites-port", str(sites_port)] if sites_port is not None else []
     words += ["--host", host] if host is not None else []
     words += [word for each in name for word in ("--name", each)]
-    remember(state.resolve())
+    plane = Fleet(state.resolve(), control=state.resolve())
     if not detach:
-        raise SystemExit(_foreground(words))
-    plane = Fleet(state.resolve())
+        raise SystemExit(_foreground(plane, words))
     if processes.leaders(plane.folder):
         raise StateError(f"the control plane of {state} runs already", hint="`archipel status` shows it")
     plane.start_plane(words)
+    remember(plane.folder)
     address = operator_of(state).url
     Console().print(f"control plane at {address}, in the background; `archipel stop` ends it", highlight=False)
 
 
-def _foreground(words: list[str]) -> int:
+def _foreground(plane: Fleet, words: list[str]) -> int:
     with subprocess.Popen([sys.executable, *words]) as child:  # noqa: S603 - our own interpreter and module
         try:
+            while child.poll() is None and not plane.answers():
+                time.sleep(_TICK_SECONDS)
+            if child.poll() is None:
+                remember(plane.folder)
             return child.wait()
         except KeyboardInterrupt:
             with held():
@@ -77,6 +82,8 @@ def stop(
         Path | None, Parameter(help="End the site that serves from this folder, and nothing else.")
     ] = None,
     state: State = None,
+    control: Control = None,
+    operator: OperatorFile = None,
 ) -> None:
     """Stop a run, or (with no run named) end all processes of the local fleet.
 
@@ -84,7 +91,7 @@ def stop(
     """
     console = Console()
     if run is not None:
-        with connect(state) as client:
+        with connect(state, control, operator) as client:
             stopped = client.stop(run)
         console.print(f"run {stopped.id}: {stopped.state}; `archipel resume {stopped.id}` goes on", highlight=False)
         return

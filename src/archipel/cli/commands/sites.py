@@ -1,4 +1,4 @@
-"""`archipel invite` and `archipel join`: how a site becomes part of a fleet."""
+"""`archipel invite`, `archipel join` and `archipel revoke`: how a site becomes part of a fleet, and is cut off."""
 
 from __future__ import annotations
 
@@ -40,6 +40,28 @@ def invite(
     print(f"archipel join {invitation.token} --data NAME=PATH")
 
 
+def revoke(
+    site: Annotated[str, Parameter(help="Name of the site to cut off.")],
+    /,
+    *,
+    state: State = None,
+    control: Control = None,
+    operator: OperatorFile = None,
+    as_json: Json = False,
+) -> None:
+    """Cut SITE off at once: its certificates and tokens no longer hold, and its connection ends.
+
+    To let it back, make a new token with `archipel invite`; it joins again in its own folder.
+    """
+    with connect(state, control, operator) as client:
+        view = client.revoke(site)
+    if as_json:
+        print(encode(view).decode())
+        return
+    said = f"{site} is cut off; `archipel invite {site}` makes a token that lets it back"
+    Console(stderr=True).print(said, highlight=False, soft_wrap=True)
+
+
 def join(
     token: Annotated[
         str | None,
@@ -72,6 +94,9 @@ def join(
 
         join_site(words, place, datasets, now=time.time())
     if detach:
+        from archipel.site.agent.folder import SiteFolder, require_valid
+
+        require_valid(SiteFolder(place).require_identity(), time.time())
         role = f"site/{place.name}"
         processes.start(place, role, ["-m", "archipel.site", "--folder", str(place)], place / "agent.log")
         said = f"serving in the background, with its output in {place / 'agent.log'}"
