@@ -30,9 +30,17 @@ class Intake:
         self._max_bytes = max_bytes
         self._writing: dict[str, tuple[asyncio.Lock, int]] = {}
 
-    async def take(self, blob: Blob, offset: int, pieces: AsyncIterator[bytes], came: Callable[[int], None]) -> int:
+    async def take(
+        self,
+        blob: Blob,
+        offset: int,
+        pieces: AsyncIterator[bytes],
+        came: Callable[[int], None],
+        wanted: Callable[[], bool],
+    ) -> int:
         """Write `pieces` from `offset` on; return how many bytes of the blob are here then.
 
+        `wanted` is asked first, off the event loop: where nobody waits for the blob, nothing of it is missing.
         `came` is called with the size of each piece. Where more or less is here than `offset`, nothing is read and
         the answer says from where to go on.
 
@@ -46,16 +54,18 @@ class Intake:
             raise SpecError(f"a blob of {blob.size_bytes} bytes is too large", hint=hint)
         async with self._turn(blob.digest):
             with ExitStack() as stack:
-                incoming = await _settled(self._begin, stack, blob, offset)
-                if incoming is not None:
+                incoming = await _settled(self._begin, stack, blob, offset, wanted)
+                if isinstance(incoming, Incoming):
                     rest = await _write(incoming, _living(pieces), came)
                     return await _settled(self._end, stack.pop_all(), incoming, rest, blob)
-            return await asyncio.to_thread(self._spool.have, blob)
+            return incoming
 
-    def _begin(self, stack: ExitStack, blob: Blob, offset: int) -> Incoming | None:
-        """Open what is here of a blob; None where it is whole, or ends elsewhere than at `offset`."""
+    def _begin(self, stack: ExitStack, blob: Blob, offset: int, wanted: Callable[[], bool]) -> Incoming | int:
+        """Open what is here of a blob; how much that is, where it is whole or ends elsewhere than at `offset`."""
+        if not wanted():
+            return blob.size_bytes
         if self._spool.has(blob.digest) or self._spool.have(blob) != offset:
-            return None
+            return self._spool.have(blob)
         return stack.enter_context(self._spool.receive(blob))
 
     def _end(self, leaving: ExitStack, incoming: Incoming, rest: list[bytes], blob: Blob) -> int:

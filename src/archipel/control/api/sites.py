@@ -16,6 +16,7 @@ import msgspec
 from archipel import __version__
 from archipel.control.api.intake import Intake
 from archipel.control.services.audit import EventLog
+from archipel.control.services.rounds.driver import Driver
 from archipel.control.services.rounds.runs import Readable, Runs
 from archipel.control.services.sites.enrolment import Enrolments
 from archipel.control.services.sites.fleet import Fleet
@@ -23,7 +24,7 @@ from archipel.control.services.sites.presence import Attendance, Attendances
 from archipel.data.stores.artefacts import Artefacts
 from archipel.data.stores.spool import Spool
 from archipel.site.link.protocol import PutStart, Renewal
-from archipel.spec import DigestError, Event, Refusal, SpecError, TrustError, Update, encode
+from archipel.spec import DigestError, Event, Refusal, RoundTask, SpecError, TrustError, Update, encode
 from archipel.spec.wire import (
     CHUNK_BYTES,
     Beat,
@@ -182,20 +183,24 @@ class SitesDoor:
     async def put(self, start: PutStart, chunks: AsyncIterator[bytes], certificate_pem: bytes) -> Offset:
         """Take a blob's bytes from `start.offset` on."""
         site = await self._caller(certificate_pem)
-        wanted = self._back.runs.wanted(site, start.offer.run)
-        if wanted is None:
-            # Counted before, or stale: nothing is missing, and the receipt of Submit says which.
-            return Offset(have_bytes=start.offer.blob.size_bytes)
-        driver, task = wanted
+        waiting: list[tuple[Driver, RoundTask]] = []
+        """Filled by `wanted`: one, or none."""
+
+        def wanted() -> bool:
+            # Where not, it was counted before or is stale: nothing is missing, and the receipt of Submit says which.
+            waiting.extend(filter(None, [self._back.runs.wanted(site, start.offer.run)]))
+            return bool(waiting)
 
         def came(size: int) -> None:
             self._back.attendances.note_piece(site, self._back.monotonic())
-            driver.traffic.count(site, task.kind, up_bytes=size)
+            for driver, task in waiting:
+                driver.traffic.count(site, task.kind, up_bytes=size)
 
         blob = start.offer.blob
-        have = await self._back.intake.take(blob, start.offset, chunks, came)
-        if have == blob.size_bytes:
-            await asyncio.to_thread(driver.arrived, site, blob.digest)
+        have = await self._back.intake.take(blob, start.offset, chunks, came, wanted)
+        for driver, _ in waiting:
+            if have == blob.size_bytes:
+                await asyncio.to_thread(driver.arrived, site, blob.digest)
         return Offset(have_bytes=have)
 
     async def get(self, want: Want, certificate_pem: bytes) -> AsyncGenerator[bytes, None]:

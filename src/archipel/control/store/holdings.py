@@ -21,18 +21,30 @@ class Holdings:
         self._spool = spool
         self._artefacts = artefacts
         self._holders: dict[str, set[str]] = {}
+        self._stored: set[str] = set()
+        """What may be in the store; the rest came from sites and is only in the spool."""
         self._left: set[str] = set()
-        """Artefacts that nobody holds and that could not be dropped yet: the store was away."""
+        """Artefacts that nobody holds and that are not dropped yet."""
+        self._dropping: set[str] = set()
+        """Artefacts whose drop is under way."""
         self._lock = threading.Lock()
+        self._settled = threading.Condition(self._lock)
 
-    def hold(self, holder: str, digests: Iterable[str]) -> None:
-        """`holder` needs these."""
-        with self._lock:
-            for digest in digests:
+    def hold(self, holder: str, digests: Iterable[str], *, stored: bool = True) -> None:
+        """`holder` needs these, from before they are put into the store on; not `stored`: they only came by.
+
+        Where one is being dropped, this waits until it is gone: what is put into the store then stays.
+        """
+        wanted = set(digests)
+        with self._settled:
+            self._settled.wait_for(lambda: wanted.isdisjoint(self._dropping))
+            for digest in wanted:
                 self._holders.setdefault(digest, set()).add(holder)
+            if stored:
+                self._stored |= wanted
 
     def let_go(self, holder: str, digests: Iterable[str]) -> None:
-        """`holder` does not need these any more; bytes nobody else holds are dropped."""
+        """`holder` does not need these any more; of those nobody holds, the store's copy is left to `drop_left`."""
         with self._lock:
             for digest in digests:
                 holders = self._holders.get(digest, set())
@@ -40,8 +52,8 @@ class Holdings:
                 if not holders:
                     self._holders.pop(digest, None)
                     self._spool.drop(digest)
-                    self._left.add(digest)
-            self._drop_left()
+                    if digest in self._stored:
+                        self._left.add(digest)
 
     def held_by(self, holder: str) -> set[str]:
         """Return what a holder holds."""
@@ -55,11 +67,30 @@ class Holdings:
                 if digest not in self._holders:
                     self._spool.drop(digest)
 
-    def _drop_left(self) -> None:
-        self._left -= self._holders.keys()
-        for digest in sorted(self._left):
+    def drop_left(self) -> None:
+        """Drop from the store what nobody holds: one request each, so call it where no other lock is held."""
+        while (digest := self._begin_drop()) is not None:
+            dropped = False
             try:
                 self._artefacts.drop(digest)
+                dropped = True
             except LinkError:
-                return  # tried again when the next blob is let go; until then it only takes up space
+                return  # tried again when more is left; until then it only takes up space
+            finally:
+                self._end_drop(digest, dropped=dropped)
+
+    def _begin_drop(self) -> str | None:
+        with self._settled:
+            self._left = {digest for digest in self._left if digest not in self._holders}
+            if not self._left:
+                return None
+            digest = min(self._left)
             self._left.discard(digest)
+            self._dropping.add(digest)
+            return digest
+
+    def _end_drop(self, digest: str, *, dropped: bool) -> None:
+        with self._settled:
+            self._dropping.discard(digest)
+            (self._stored.discard if dropped else self._left.add)(digest)
+            self._settled.notify_all()

@@ -111,9 +111,13 @@ class Driver:
         """
         waiting = _Waiting(event)
         self._queue.append(waiting)
+        closed = False
         with self._lock:
             while not waiting.done:
-                self._take_waiting()
+                closed |= self._take_waiting()
+        if closed:
+            self._desk.holdings.drop_left()
+            failpoint("control.round.after_drop")
         return waiting.answer()
 
     def carry_out_outstanding(self) -> None:
@@ -149,7 +153,7 @@ class Driver:
         with self._built():
             if site in self.tasks:
                 self.needs.open.add(digest)
-                self._desk.holdings.hold(self.holder, [digest])
+                self._desk.holdings.hold(self.holder, [digest], stored=False)
 
     def is_open(self, fold: Fold) -> bool:
         """Is this fold still to be done? Not where it was done meanwhile, or the run was stopped."""
@@ -164,7 +168,8 @@ class Driver:
 
     # ---- the four steps ----------------------------------------------------------------------------------------
 
-    def _take_waiting(self) -> None:
+    def _take_waiting(self) -> bool:
+        """Carry out the steps for all that waits; was a round closed?"""
         batch = [self._queue.popleft() for _ in range(len(self._queue))]
         steps: list[Step] = []
         instructions: list[Instruction] = []
@@ -180,11 +185,12 @@ class Driver:
                 waiting.fail(error)
             if isinstance(error, ArchipelError):
                 self._desk.delay(self, error)
-            return
+            return False
         finally:
             for waiting in batch:
                 waiting.done = True
         self._follow(steps, instructions)
+        return any(step.closed for step in steps)
 
     def _handle(self, waiting: _Waiting, steps: list[Step], instructions: list[Instruction]) -> None:
         event = waiting.event
@@ -277,9 +283,8 @@ class Driver:
     def _drop_unneeded(self) -> None:
         needed = self.needs.digests()
         holdings = self._desk.holdings
-        holdings.hold(self.holder, needed)
+        holdings.hold(self.holder, needed, stored=False)
         holdings.let_go(self.holder, holdings.held_by(self.holder) - needed)
-        failpoint("control.round.after_drop")
 
     # ---- the way back ------------------------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ class Finisher:
     def tidy(self, driver: Driver) -> None:
         """Drop what only the run itself needed."""
         self._desk.holdings.let_go(driver.holder, self._desk.holdings.held_by(driver.holder))
+        self._desk.holdings.drop_left()
         self._desk.database.write(lambda connection: rows.tidy_run(connection, driver.run, self._desk.clock()))
 
     def _keep(self, driver: Driver, blob: Blob) -> None:
