@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from archipel.control.store.tables import run_events
 from archipel.federated.port import RunEvent, UpdateAccepted
-from archipel.spec import decode, encode
+from archipel.spec import Update, decode, encode
 
 
 def append(connection: Connection, run: str, first: int, entries: Sequence[tuple[RunEvent, bool]], now: float) -> None:
@@ -39,6 +39,13 @@ def is_counted(connection: Connection, run: str, number: int, site: str) -> bool
     """Was an update of this site counted in this round?"""
     here = (run_events.c.run == run) & (run_events.c.round == number) & (run_events.c.site == site)
     return connection.execute(select(run_events.c.seq).where(here)).first() is not None
+
+
+def counted(connection: Connection, run: str, number: int) -> list[Update]:
+    """Return the updates that were counted in a round."""
+    here = (run_events.c.run == run) & (run_events.c.round == number)
+    texts = connection.execute(select(run_events.c.event).where(here).order_by(run_events.c.seq)).scalars()
+    return [decode(text.encode(), UpdateAccepted).update for text in texts]
 
 
 def uncount(connection: Connection, run: str, number: int, site: str) -> None:

@@ -33,7 +33,6 @@ from archipel.federated.coordinator import Coordinator
 from archipel.federated.port import (
     Finish,
     Fold,
-    RoundFolded,
     RunResumed,
     RunStopped,
     SiteBack,
@@ -429,11 +428,16 @@ class Runs:
             self._tools.holdings.hold(report_holder(row.id), self._report_blobs(row.id))
 
     def _report_blobs(self, run: str) -> list[str]:
-        events = [event for _, event in self._tools.database.read(lambda at: list(journal.replay(at, run)))]
-        updates = [event.update for event in events if isinstance(event, UpdateAccepted)]
-        scored = [update.parts["sums"] for update in updates if update.kind == "evaluate" and "sums" in update.parts]
-        added = [event.sums for event in events if isinstance(event, RoundFolded) and event.sums is not None]
-        return [part.blob.digest for part in scored] + [blob.digest for blob in added]
+        """Return the added sums of each round, and of the last evaluation each site's own."""
+
+        def question(connection: Connection) -> list[str]:
+            closed = rows.rounds_of(connection, run)
+            evaluated = [row.round for row in closed if row.kind == "evaluate"][-1:]
+            updates = [update for number in evaluated for update in journal.counted(connection, run, number)]
+            added = [row.sums for row in closed if row.sums is not None]
+            return added + [update.parts["sums"].blob.digest for update in updates]
+
+        return self._tools.database.read(question)
 
 
 _REASONS = {"duplicate": "it was counted before", "stale": "its round is not open"}
