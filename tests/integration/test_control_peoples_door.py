@@ -61,6 +61,7 @@ async def test_the_addresses_are_these() -> None:
         "/v1/runs/{run}/stop",
         "/v1/sites",
         "/v1/sites/{name}",
+        "/v1/sites/{name}/revoke",
     }
 
 

@@ -3,6 +3,7 @@
     POST /v1/invitations            InvitationRequest → InvitationView
     POST /v1/enrolments             wire.Enrolment    → wire.Certificate
     GET  /v1/sites[/NAME]           SitesPage, SiteView
+    POST /v1/sites/NAME/revoke      SiteView
     POST /v1/bundles                zip bytes         → Blob
     POST /v1/plans                  PlanRequest       → Plan
     POST /v1/runs                   RunRequest        → RunView

@@ -100,6 +100,7 @@ class House:
         return Office(
             accounts=self.accounts,
             enrolments=self.enrolments,
+            attendances=self.attendances,
             fleet=self.fleet,
             bundles=self.bundles,
             board=self.board,

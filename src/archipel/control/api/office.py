@@ -24,6 +24,7 @@ from archipel.control.services.rounds.runs import Runs
 from archipel.control.services.rounds.standing import Standing
 from archipel.control.services.sites.enrolment import Enrolments
 from archipel.control.services.sites.fleet import Fleet
+from archipel.control.services.sites.presence import Attendances
 from archipel.data.stores.artefacts import Artefacts
 from archipel.spec import TrustError
 
@@ -37,6 +38,7 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
 
     accounts: Accounts
     enrolments: Enrolments
+    attendances: Attendances
     fleet: Fleet
     bundles: Bundles
     board: Board

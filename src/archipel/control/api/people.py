@@ -76,6 +76,16 @@ def site(request: AnyRequest, name: FromPath[str]) -> SiteView:
     return office_of(request).fleet.show(name)
 
 
+@post("/v1/sites/{name:str}/revoke", sync_to_thread=True, status_code=200, tags=["sites"])
+def revoke(request: AnyRequest, name: FromPath[str]) -> SiteView:
+    """Cut a site off at once: its certificates and tokens no longer hold, its stream ends; a new token lets it back."""
+    office = office_of(request)
+    office.fleet.show(name)
+    office.enrolments.revoke(name, operator_of(request))
+    office.attendances.disconnect(name)
+    return office.fleet.show(name)
+
+
 @get("/v1/events", sync_to_thread=True, tags=["events"])
 def events(
     request: AnyRequest,
@@ -90,7 +100,7 @@ def events(
 
 def build(office: Office, max_bundle_bytes: int) -> Litestar:
     """Return the ASGI app."""
-    handlers: list[Any] = [healthz, metrics, certificate_authority, enrol, invite, sites, site, events]
+    handlers: list[Any] = [healthz, metrics, certificate_authority, enrol, invite, sites, site, revoke, events]
     router = Router(path="/", route_handlers=[*handlers, *RESULTS, *work_handlers(max_bundle_bytes)], guards=[guard])
     return Litestar(
         route_handlers=[router, assets()],

@@ -34,6 +34,11 @@ def use_invitation(connection: Connection, invitation: int, csr_digest: str, now
     connection.execute(update(invitations).where(invitations.c.id == invitation).values(**values))
 
 
+def withdraw_invitations(connection: Connection, site: str) -> None:
+    """No token made for the site until now lets anybody in, the one it joined with included."""
+    connection.execute(delete(invitations).where(invitations.c.site == site))
+
+
 def add_site(connection: Connection, name: str, now: float) -> None:
     """Remember a site; joining again keeps what is known."""
     if not has_site(connection, name):

@@ -89,7 +89,13 @@ class Enrolments:
     def renew(self, site: str, csr_pem: str, sites_address: str) -> Certificate:
         """Certify a fresh key (or the same) of a site that has proved its name."""
         pem = self._authority.certify_site(site, csr_pem, _utc(self._clock()))
-        self._database.write(lambda connection: _remember(connection, site, pem))
+
+        def change(connection: Connection) -> None:
+            if site not in rows.certificates_of(connection):
+                raise _revoked(site)  # since the caller was let in
+            _remember(connection, site, pem)
+
+        self._database.write(change)
         self._log.write("site.renewed", actor=f"site/{site}", site=site)
         return Certificate(certificate_pem=pem, ca_pem=self._authority.pem, sites_address=sites_address)
 
@@ -104,24 +110,26 @@ class Enrolments:
         Raises:
             TrustError: it names no site, was not issued here, has expired or was revoked.
         """
+        known = self._known  # taken before the look: `revoke` puts another in its place
         site, expires_at = self._look_up(certificate_pem)
         if self._clock() > expires_at:
             hint = f"ask for `archipel invite {site}`, then join again"
             raise TrustError(f"the certificate of {site} has expired", hint=hint)
-        self._known[certificate_pem] = (site, expires_at)
+        known[certificate_pem] = (site, expires_at)
         return site
 
     def revoke(self, site: str, actor: str) -> int:
-        """From now on no certificate of the site is taken; return how many were valid."""
+        """From now on no certificate or token of the site is taken; return how many certificates were valid."""
         now = self._clock()
 
         def change(connection: Connection) -> int:
             count = rows.revoke_certificates(connection, site, now)
+            rows.withdraw_invitations(connection, site)
             keep_within(connection, self._log.event("site.revoked", actor=actor, site=site, certificates=count))
             return count
 
         count = self._database.write(change)
-        self._known = {pem: known for pem, known in self._known.items() if known[0] != site}
+        self._known = {pem: known for pem, known in dict(self._known).items() if known[0] != site}
         return count
 
     def _look_up(self, certificate_pem: bytes) -> tuple[str, float]:
@@ -132,8 +140,13 @@ class Enrolments:
         if row is None or row.site != site:
             raise TrustError(f"no certificate {serial} was issued to {site}", hint=hint)
         if row.revoked_at is not None:
-            raise TrustError(f"the certificate of {site} was revoked", hint=hint)
+            raise _revoked(site)
         return site, row.expires_at
+
+
+def _revoked(site: str) -> TrustError:
+    hint = f"ask for `archipel invite {site}`, then join again"
+    return TrustError(f"the certificate of {site} was revoked", hint=hint)
 
 
 def _require_token(connection: Connection, enrolment: Enrolment, now: float) -> Row[Any]:
