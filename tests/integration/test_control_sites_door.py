@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from archipel.security import Authority, load_or_make_key, read_token, signing_request
+from archipel.security import Authority, load_or_make_key, signing_request
 from archipel.site.link.dial import Credentials, dial
 from archipel.site.link.protocol import PutStart
 from archipel.spec import (
@@ -31,13 +31,11 @@ from archipel.spec import (
     StateError,
     TrustError,
     Update,
-    decode,
     digest_of,
     encode,
     pack,
 )
-from archipel.spec.views import SiteView
-from archipel.spec.wire import Beat, Enrolment, Hello, Note, Offer, Want
+from archipel.spec.wire import Beat, Hello, Note, Offer, Want
 from unit.control.control_house import Home, at_home, living
 from unit.control.control_plane import make_bundle, make_job
 from unit.control.control_sites import ScriptedSite, answer, described_part, sent
@@ -185,40 +183,6 @@ async def test_no_certificate_at_all_opens_nothing(home: Home) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await channel.unary_unary("/archipel.Sites/Offer")(b"{}")
         assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-
-
-async def test_revoking_cuts_an_open_stream(home: Home) -> None:
-    async with dial(home.address, home.credentials("coral")) as link:
-        attendance = await link.attend(Hello(site="coral", agent="t"))
-        await anext(aiter(attendance))
-        async with home.client() as client:
-            answer = await client.post("/v1/sites/coral/revoke")
-        assert decode(answer.content, SiteView).name == "coral"
-        with pytest.raises(StopAsyncIteration):
-            await anext(aiter(attendance))
-        with pytest.raises(TrustError, match="revoked"):
-            await anext(aiter(await link.attend(Hello(site="coral", agent="t"))))
-    async with dial(home.address, home.credentials("coral")) as link:  # with a new token
-        await anext(aiter(await link.attend(Hello(site="coral", agent="t"))))
-
-
-async def test_a_revoked_site_is_not_let_back_by_a_token_made_before(home: Home, tmp_path: Path) -> None:
-    house, office = home.house, home.house.office()
-    key = load_or_make_key(tmp_path / "atoll.key")
-    token = read_token(house.enrolments.invite("atoll", office.url(), "operator/t", office.random).token)
-    enrolment = Enrolment(site="atoll", secret=token.secret, csr_pem=signing_request(key, "atoll"))
-    house.enrolments.enrol(enrolment, home.address)
-    house.enrolments.enrol(enrolment, home.address)  # an answer was lost
-    assert house.enrolments.revoke("atoll", "operator/t") == 2
-    with pytest.raises(TrustError, match="no token was issued"):
-        house.enrolments.enrol(enrolment, home.address)
-    with pytest.raises(TrustError, match="revoked"):
-        house.enrolments.renew("atoll", enrolment.csr_pem, home.address)
-
-
-async def test_nobody_can_be_revoked_who_never_joined(home: Home) -> None:
-    async with home.client() as client:
-        assert (await client.post("/v1/sites/nobody/revoke")).status_code == 404
 
 
 async def test_a_renewed_certificate_holds_and_the_old_one_goes_on_until_it_ends(home: Home, tmp_path: Path) -> None:

@@ -192,6 +192,7 @@ class SitesDoor:
             return bool(waiting)
 
         def came(size: int) -> None:
+            self._require_still(site, certificate_pem)
             self._back.attendances.note_piece(site, self._back.monotonic())
             for driver, task in waiting:
                 driver.traffic.count(site, task.kind, up_bytes=size)
@@ -210,6 +211,7 @@ class SitesDoor:
         pieces, offset = self._pieces(readable, want.offset), want.offset
         while offset < readable.blob.size_bytes:
             for piece in await asyncio.to_thread(_some, pieces, digest=want.digest):
+                self._require_still(site, certificate_pem)
                 self._back.attendances.note_piece(site, self._back.monotonic())
                 self._back.runs.count(readable, site, len(piece))
                 offset += len(piece)
@@ -232,6 +234,12 @@ class SitesDoor:
             site = await asyncio.to_thread(self._back.enrolments.require, certificate_pem)
         await self._touch(site)
         return site
+
+    def _require_still(self, site: str, certificate_pem: bytes) -> None:
+        """Break off a transfer whose site was revoked, or whose certificate ended, since it was let in."""
+        if self._back.enrolments.known(certificate_pem) is None:
+            hint = f"ask for `archipel invite {site}`, then join again"
+            raise TrustError(f"the certificate of {site} no longer holds", hint=hint)
 
     async def _touch(self, site: str) -> None:
         if self._back.attendances.touch(site, self._back.monotonic()):
