@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from archipel.control.api.house import House
+from archipel.control.services.rounds.runs import RETRY_SECONDS
 from archipel.control.services.sites.presence import Attendance
 from archipel.control.settings import Settings
 from archipel.control.store import runs as rows
+from archipel.spec import StorageFullError
 from unit.control.control_house import Home
 from unit.control.control_plane import make_bundle, make_job
+from unit.control.control_stage import NAMES, Stage
 
 
 @pytest.fixture
@@ -56,3 +59,24 @@ def test_a_run_that_fails_after_its_end_and_is_resumed_ends_finished_as_of_its_f
     house.database.write(lambda connection: rows.end_run(connection, run, 20.0))
     view = house.standing.show(run)
     assert (view.state, view.ended_at) == ("finished", 10.0)
+
+
+def test_who_watches_a_paused_run_is_told_when_it_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StorageFullError("the database has no space", hint="free some space")
+
+    with ExitStack() as closing:
+        stage = Stage(tmp_path, closing)
+        stage.enter(*NAMES)
+        driver = stage.start()
+        with monkeypatch.context() as patch:
+            patch.setattr(stage.house.database, "write", full)
+            with pytest.raises(StorageFullError):
+                stage.house.runs.stop(driver.run, "operator/t")
+        assert stage.house.standing.show(driver.run).state == "paused"
+        seen = stage.house.notices.count(driver.run)
+        stage.wait(RETRY_SECONDS, *NAMES)
+        assert stage.house.standing.show(driver.run).state == "running"
+        assert stage.house.notices.count(driver.run) > seen

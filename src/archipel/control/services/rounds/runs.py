@@ -414,6 +414,7 @@ class Runs:
         if driver is None:
             return
         driver.trouble = None
+        self._tools.notices.changed(run)
         try:
             driver.carry_out_outstanding()
         except ArchipelError as error:
