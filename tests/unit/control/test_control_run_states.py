@@ -13,8 +13,9 @@ from archipel.control.api.house import House
 from archipel.control.services.rounds.runs import RETRY_SECONDS
 from archipel.control.services.sites.presence import Attendance
 from archipel.control.settings import Settings
+from archipel.control.store import journal
 from archipel.control.store import runs as rows
-from archipel.spec import StorageFullError
+from archipel.spec import LinkError, StorageFullError
 from unit.control.control_house import Home
 from unit.control.control_plane import make_bundle, make_job
 from unit.control.control_stage import NAMES, Stage
@@ -80,3 +81,37 @@ def test_who_watches_a_paused_run_is_told_when_it_is_tried_again(
         stage.wait(RETRY_SECONDS, *NAMES)
         assert stage.house.standing.show(driver.run).state == "running"
         assert stage.house.notices.count(driver.run) > seen
+
+
+def test_a_run_whose_start_meets_a_database_that_is_away_waits_and_begins_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise LinkError("the database cannot be reached", hint="check the server")
+
+    with ExitStack() as closing:
+        stage = Stage(tmp_path, closing)
+        stage.enter(*NAMES)
+        with monkeypatch.context() as patch:
+            patch.setattr(journal, "replay", away)
+            with pytest.raises(LinkError):
+                stage.start()
+        [view] = stage.house.standing.list().runs
+        assert view.state == "waiting"
+        stage.house.runs.here("reef")
+        assert stage.house.standing.show(view.id).state == "running"
+
+
+def test_a_run_stopped_while_it_is_about_to_begin_stays_stopped(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = submitted(house, tmp_path)
+
+    def stopped_meanwhile(_: str) -> tuple[str, ...]:
+        house.runs.stop(run, "operator/t")
+        return ("coral", "lagoon")
+
+    monkeypatch.setattr(house.fleet, "present_holders", stopped_meanwhile)
+    house.runs.begin(run)
+    assert house.standing.show(run).state == "stopped"
+    assert house.runs.find(run) is None

@@ -165,13 +165,14 @@ class Runs:
 
     def stop(self, run: str, actor: str) -> None:
         """Stop a run; `resume` goes on from here."""
-        row = self._row(run)
-        if row.state in {"finished", "stopped"}:
-            raise StateError(f"run {run} is {row.state}", hint="nothing to stop")
-        if row.sites is None:
-            self._mark(run, "stopped", "stopped before it began", actor)
-        else:
-            self.driver(run).take(RunStopped())
+        with self._lock:  # it does not begin meanwhile
+            row = self._row(run)
+            if row.state in {"finished", "stopped"}:
+                raise StateError(f"run {run} is {row.state}", hint="nothing to stop")
+            if row.sites is None:
+                self._mark(run, "stopped", "stopped before it began", actor)
+                return
+        self.driver(run).take(RunStopped())
 
     def resume(self, run: str, actor: str) -> None:
         """Let a stopped or failed run go on."""
@@ -304,8 +305,10 @@ class Runs:
 
     def _start(self, run: str, sites: tuple[str, ...]) -> None:
         with self._lock:
-            if run in self._drivers:
+            row = self._row(run)
+            if run in self._drivers or row.state != "waiting":
                 return
+            driver = self._made(row, sites)
             said = self._tools.log.event("run.started", run=run, sites=len(sites))
 
             def change(connection: Connection) -> None:
@@ -314,17 +317,19 @@ class Runs:
 
             self._tools.database.write(change)
             failpoint("control.start.after_commit")
-            driver = self._open(self._row(run))
+            self._drivers[run] = driver
         self._expect(driver)
         driver.carry_out_outstanding()
         self._tools.notices.changed(run)
 
     def _open(self, row: Row[Any]) -> Driver:
+        driver = self._drivers[row.id] = self._made(row, rows.sites_of(row))
+        return driver
+
+    def _made(self, row: Row[Any], sites: tuple[str, ...]) -> Driver:
         bundle = self._tools.database.read(lambda connection: rows.bundle(connection, row.bundle))
         assert bundle is not None
-        driver = Driver(self._desk, row.id, rows.job_of(row), bundle, rows.sites_of(row))
-        self._drivers[row.id] = driver
-        return driver
+        return Driver(self._desk, row.id, rows.job_of(row), bundle, sites)
 
     def _active(self) -> Iterator[Driver]:
         yield from list(self._drivers.values())
