@@ -95,7 +95,7 @@ async def test_a_certificate_is_renewed_after_two_thirds_of_its_life(control: Fa
     before = place.require_identity().certificate.certificate_pem
     async with living(place):
         await control.until(lambda: control.renewals == 1)
-        await control.until(lambda: len(control.beats) > 1)
+        await control.until(lambda: len(control.hellos) == 2)
     after = place.require_identity()
     assert after.certificate.certificate_pem != before
     assert after.validity()[1] > utc_now() + dt.timedelta(hours=23)
