@@ -94,6 +94,14 @@ def test_a_second_token_renews_a_site_whose_certificate_has_expired(control: Con
     assert first.certificate.certificate_pem != second.certificate.certificate_pem
 
 
+def test_a_new_token_lets_a_revoked_site_back_into_its_own_folder(control: Control, tmp_path: Path) -> None:
+    first = join(control.invite("stolen"), tmp_path / "site", {}, now=time.time())
+    assert control.client.post("/v1/sites/stolen/revoke").status_code == 200
+    second = join(control.invite("stolen"), tmp_path / "site", {}, now=time.time())
+    assert first.certificate.certificate_pem != second.certificate.certificate_pem
+    assert SiteFolder(tmp_path / "site").identity() == second
+
+
 class Bad(msgspec.Struct):
     name: str
     spoil: Callable[[str], str]

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 import archipel
 from archipel.data.stores.spool import Spool
 from archipel.security import load_or_make_key, signing_request
@@ -212,7 +214,7 @@ class Agent:
         request = signing_request(load_or_make_key(self._folder.key), self._identity.site)
         link = await self._line.link()
         certificate = await link.renew(request)
-        fresh = Identity(site=self._identity.site, control=self._identity.control, certificate=certificate)
+        fresh = msgspec.structs.replace(self._identity, certificate=certificate)
         self._folder.become(fresh)
         self._identity = fresh
         self._changed()

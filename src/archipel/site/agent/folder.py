@@ -35,6 +35,8 @@ class Identity(Value, frozen=True, kw_only=True, tag_field="type", tag="identity
     control: str
     """Address of control's HTTPS port."""
     certificate: Certificate
+    joined_with: str = ""
+    """Hash of the secret of the token it joined with."""
 
     def validity(self) -> tuple[dt.datetime, dt.datetime]:
         """From when and until when (UTC) the certificate holds."""

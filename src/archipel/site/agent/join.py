@@ -26,6 +26,7 @@ from archipel.security import (
     site_of,
     write_secret,
 )
+from archipel.security.tokens import hash_of
 from archipel.site.agent.folder import Identity, SiteFolder
 from archipel.site.journal import Journal
 from archipel.spec import (
@@ -75,7 +76,9 @@ def _enrolled(folder: SiteFolder, token: JoinToken, now: float) -> Identity:
     failpoint("site.join.before_identity")
     if site_of(certificate.certificate_pem) != token.site:
         raise TrustError("control certified another name than asked for", hint="report this: it is a fault")
-    identity = Identity(site=token.site, control=token.control, certificate=certificate)
+    identity = Identity(
+        site=token.site, control=token.control, certificate=certificate, joined_with=hash_of(token.secret)
+    )
     folder.become(identity)
     failpoint("site.join.after_identity")
     return identity
@@ -84,7 +87,8 @@ def _enrolled(folder: SiteFolder, token: JoinToken, now: float) -> Identity:
 def _holds(known: Identity, token: JoinToken, now: float) -> bool:
     """Has this very joining been done already?"""
     _, ends = known.validity()
-    return fingerprint(known.certificate.ca_pem) == token.ca and now < ends.timestamp()
+    same = (fingerprint(known.certificate.ca_pem), known.joined_with) == (token.ca, hash_of(token.secret))
+    return same and now < ends.timestamp()
 
 
 def _signing_request(folder: SiteFolder, site: str) -> str:
