@@ -18,11 +18,12 @@ from archipel.cli.fleet import Fleet
 
 pytestmark = pytest.mark.timeout(600)  # fleets are started one after another: seconds alone, minutes on a busy machine
 MOMENTS = (
-    ("prepare", signal.SIGINT, 130),
-    ("join", signal.SIGTERM, 143),
-    ("train-2", signal.SIGINT, 130),
-    ("reference", signal.SIGINT, 130),
+    ("prepare", signal.SIGINT, 130, RUN),
+    ("join", signal.SIGTERM, 143, ("resume",)),
+    ("train-2", signal.SIGINT, 130, RUN),
+    ("reference", signal.SIGINT, 130, ("resume",)),
 )
+"""Where it is interrupted, by what, the exit code, and the command that has brought it there."""
 
 
 @pytest.fixture(scope="module")
@@ -38,20 +39,20 @@ def gates(workspace: Workspace) -> Gates:
     return lay_out(workspace)
 
 
-def start_up_to(workspace: Workspace, gates: Gates, name: str) -> subprocess.Popen[str]:
-    """Start the run and return once it stands before a gate."""
+def start_up_to(workspace: Workspace, gates: Gates, name: str, words: tuple[str, ...] = RUN) -> subprocess.Popen[str]:
+    """Start the run, or go on with it, and return once it stands before a gate."""
     gates.close(name)
-    running = workspace.start(*RUN)
+    running = workspace.start(*words)
     gates.await_arrival(name, running)
     return running
 
 
-def test_interrupted_at_every_stage_the_same_command_goes_on_to_the_same_bytes(
+def test_interrupted_at_every_stage_the_same_command_or_resume_goes_on_to_the_same_bytes(
     workspace: Workspace, gates: Gates, undisturbed: str
 ) -> None:
     runs = set()
-    for moment, number, expected in MOMENTS:
-        running = start_up_to(workspace, gates, moment)
+    for moment, number, expected, words in MOMENTS:
+        running = start_up_to(workspace, gates, moment, words)
         code, said = interrupt(running, number)
         assert code == expected, said
         assert "archipel resume`, goes on" in said

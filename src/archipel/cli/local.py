@@ -116,7 +116,6 @@ class LocalRun:
         datasets = self.prepare()
         with self.phase("start"):
             client = self.fleet.ensure_control()
-            remember(self.fleet.control)
             self._say(f"control plane at {client.operator.url}; {len(datasets)} sites join by token …")
             self.fleet.ensure_sites(client, datasets, self.job.data.dataset)
         with client:
@@ -145,6 +144,7 @@ class LocalRun:
         self.fleet.change(job_file=str(self._job_file), presets=self._presets, data=data)
         self.spent = dict(state.spent)
         self._stops = state.stops
+        remember(self.fleet.control)  # already now: `resume` goes on from preparing too
 
     def prepare(self, *, mine: bool = True) -> dict[str, Path]:
         """Return site → folder of its rows, prepared by the job's function unless that has been done.

@@ -76,8 +76,8 @@ def _look(client: Client, run: str, last: Progress | None, on_news: Look) -> Pro
     after = None if last is None else last.seq
     while True:
         check()
-        on_news(last)
         try:
+            on_news(last)
             return client.progress(run, after)
         except LinkError:
             since = time.monotonic() if since is None else since
