@@ -47,14 +47,18 @@ def test_report_json_holds_what_is_promised(islands: Islands) -> None:
 
 
 def test_what_each_site_disclosed_is_listed_and_holds_no_more_than_is_known(islands: Islands) -> None:
-    for site in islands[0].report("islands")["sites"]:
+    sites = islands[0].report("islands")["sites"]
+    assert [site["name"] for site in sites] == sorted(SITES)
+    for site in sites:
         kinds = {item["kind"] for item in site["disclosed"]}
         assert {"check manifest", "statistics sums", "train delta", "evaluate sums"} <= kinds
         assert all(item["what"] and item["size_bytes"] > 0 for item in site["disclosed"])
 
 
 def test_every_island_answers_the_question_that_only_one_has_seen(islands: Islands) -> None:
-    for site in islands[0].report("islands")["sites"]:
+    sites = islands[0].report("islands")["sites"]
+    assert [site["name"] for site in sites] == sorted(SITES)
+    for site in sites:
         # Class order: Adelie, Chinstrap, Gentoo; the bird is a Gentoo.
         probabilities = [float(number) for number in re.findall(r"\d\.\d+", site["answer"])]
         assert probabilities[2] > 0.9, site
@@ -135,7 +139,9 @@ def test_the_page_is_one_file_that_can_be_opened_anywhere(islands: Islands) -> N
 
 def test_no_process_runs_where_it_could_read_another_sites_folder_by_its_arguments(islands: Islands) -> None:
     fleet = islands[0].fleet("islands")
-    for role, process in processes.leaders(fleet).items():
+    running = processes.leaders(fleet)
+    assert running.keys() == {"control", *(f"site/{name}" for name in SITES)}
+    for role, process in running.items():
         line = " ".join(process.cmdline())
         others = [name for name in SITES if f"{os.sep}{name}" in line and role != f"site/{name}"]
         assert others == []

@@ -137,13 +137,14 @@ class Client:
         path = "/v1/models" if name is None else f"/v1/models/{name}"
         return self._get(path, ModelsPage).models
 
-    def events(self, after: int = 0) -> tuple[LoggedEvent, ...]:
-        """Return one page of events with ids above `after`."""
-        return self._get("/v1/events", EventsPage, {"after": after}).events
+    def events(self, after: int = 0, run: str | None = None) -> tuple[LoggedEvent, ...]:
+        """Return one page of events with ids above `after`; of one run, where it is named."""
+        query: dict[str, str | int] = {"after": after} if run is None else {"after": after, "run": run}
+        return self._get("/v1/events", EventsPage, query).events
 
-    def all_events(self, after: int = 0) -> Iterator[tuple[int, Event]]:
-        """Yield every event above `after` that is there now, page by page."""
-        while page := self.events(after):
+    def all_events(self, after: int = 0, run: str | None = None) -> Iterator[tuple[int, Event]]:
+        """Yield every event above `after` that is there now, page by page; of one run, where it is named."""
+        while page := self.events(after, run):
             for item in page:
                 after = item.id
                 yield item.id, item.event
@@ -152,8 +153,8 @@ class Client:
         """Return site → why its work was last refused in the run."""
         return {
             event.site: str(event.detail.get("reason", ""))
-            for _, event in self.all_events()
-            if event.what == "update.refused" and event.run == run and event.site is not None
+            for _, event in self.all_events(run=run)
+            if event.what == "update.refused" and event.site is not None
         }
 
     # ---- the wire --------------------------------------------------------------------------------------------

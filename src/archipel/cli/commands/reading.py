@@ -56,10 +56,9 @@ def logs(
     last = 0
     with connect(state, control, operator) as client:
         while True:
-            for number, event in client.all_events(after=last):
+            for number, event in client.all_events(last, run):
                 last = number
-                if run is None or event.run == run:
-                    _show(event, console, as_json=as_json)
+                _show(event, console, as_json=as_json)
             if not follow:
                 return
             sys.stdout.flush()
