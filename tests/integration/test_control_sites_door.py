@@ -16,7 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from archipel.security import Authority, load_or_make_key, signing_request
+from archipel.security import Authority, load_or_make_key, signing_request, site_of
 from archipel.site.link.dial import Credentials, dial
 from archipel.site.link.protocol import PutStart
 from archipel.spec import (
@@ -191,6 +191,8 @@ async def test_a_renewed_certificate_holds_and_the_old_one_goes_on_until_it_ends
         key = load_or_make_key(tmp_path / "coral.key")
         got = await link.renew(signing_request(key, "anybody"))
     fresh = msgspec.structs.replace(old, certificate_pem=got.certificate_pem.encode())
+    assert fresh != old
+    assert site_of(got.certificate_pem) == "coral", "whatever name the request asks for"
     for credentials in (old, fresh):
         async with dial(home.address, credentials) as link:
             await anext(aiter(await link.attend(Hello(site="coral", agent="t"))))

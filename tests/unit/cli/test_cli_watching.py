@@ -110,7 +110,9 @@ def test_the_live_picture_shows_sites_loss_and_bytes() -> None:
 
 def test_the_live_picture_is_drawn_for_every_state_of_a_run() -> None:
     for state in ("waiting", "running", "paused", "stopped", "failed", "finished"):
-        Console(file=io.StringIO()).print(draw(progress(1, state)))
+        console = Console(width=120, record=True, file=io.StringIO())
+        console.print(draw(progress(1, state)))
+        assert state in console.export_text()
 
 
 @pytest.mark.parametrize(

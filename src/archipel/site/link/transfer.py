@@ -12,8 +12,8 @@ so that the site keeps beating.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 from archipel.data.stores.spool import Spool
 from archipel.site.link.dial import Link
@@ -88,15 +88,10 @@ async def fetch(link: Link, spool: Spool, blob: Blob) -> None:
 
 
 async def _receive(link: Link, spool: Spool, blob: Blob, *, restart: bool = False) -> None:
-    receiving = spool.receive(blob, restart=restart)
-    incoming = await asyncio.to_thread(receiving.__enter__)
-    try:
+    with ExitStack() as stack:
+        incoming = await asyncio.to_thread(stack.enter_context, spool.receive(blob, restart=restart))
         async for piece in link.get(Want(digest=blob.digest, offset=incoming.size)):
             failpoint("site.fetch.before_piece")
             incoming.write(piece)
-    except BaseException:
-        if not receiving.__exit__(*sys.exc_info()):
-            raise
-    else:
-        await asyncio.to_thread(receiving.__exit__, None, None, None)
+        await asyncio.to_thread(stack.pop_all().close)  # it verifies and flushes
     failpoint("site.fetch.after_blob")
