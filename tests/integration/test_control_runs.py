@@ -52,8 +52,25 @@ async def test_a_run_ends_with_a_model_a_report_and_serving_sites(tmp_path: Path
         assert models[0].weights.digest == report.model_digest
         for site in sites:
             await site.until(lambda site=site: "birds" in site.serving)
+            await site.until(lambda site=site: site.forgotten == [run])
         weights = await plane.insist("GET", "/v1/models/birds/1/weights")
         assert len(weights.content) == models[0].weights.size_bytes
+        assert await plane.end() == 0
+
+
+async def test_a_site_that_was_away_is_told_which_of_its_runs_it_may_forget(tmp_path: Path) -> None:
+    async with Plane(tmp_path / "state") as plane:
+        async with attended(plane, tmp_path):
+            over = await plane.start(make_job(), make_bundle(tmp_path / "job"))
+            await plane.until(over, "finished")
+        waiting = await plane.start(make_job(), make_bundle(tmp_path / "job"))
+        late = await plane.site("atoll", tmp_path)
+        late.remembers = ("of-another-control", over, waiting)
+        attending = asyncio.create_task(late.run())
+        await late.until(lambda: bool(late.forgotten))
+        assert late.forgotten == [over]
+        attending.cancel()
+        await asyncio.gather(attending, return_exceptions=True)
         assert await plane.end() == 0
 
 

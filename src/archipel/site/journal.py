@@ -180,16 +180,22 @@ class Journal:
         )  # later rounds overwrite earlier ones in the mapping
         return {str(name): decode(blob, Blob) for name, blob in rows}
 
-    def forget(self, run: str) -> set[str]:
-        """Drop everything of a run except what is served; return the digests that nothing needs any more."""
+    def forget(self, run: str, but: str = "") -> set[str]:
+        """Drop all of a run except its state named `but`, and what is served; return the digests nothing needs now."""
         used = {digest for work in self.in_hand() if work.task.run == run for digest in _all_digests(work)}
         with self._transaction() as db:
-            used |= {decode(row[0], Blob).digest for row in db.execute("SELECT blob FROM state WHERE run = ?", (run,))}
+            query = "DELETE FROM state WHERE run = ? AND name != ? RETURNING blob"
+            used |= _digests(db.execute(query, (run, but)).fetchall())
             for table in ("kept", "recent"):
-                used |= {row[0] for row in db.execute(f"SELECT digest FROM {table} WHERE run = ?", (run,))}  # noqa: S608
-            for table in ("work", "state", "kept", "recent"):
-                db.execute(f"DELETE FROM {table} WHERE run = ?", (run,))  # noqa: S608
+                used |= {row[0] for row in db.execute(f"DELETE FROM {table} WHERE run = ? RETURNING digest", (run,))}  # noqa: S608
+            db.execute("DELETE FROM work WHERE run = ?", (run,))
         return used - self.live()
+
+    def remembered(self, but: str = "") -> tuple[str, ...]:
+        """Return the runs of which more is kept than their state named `but`, by name."""
+        query = """SELECT run FROM work UNION SELECT run FROM kept UNION SELECT run FROM recent
+                   UNION SELECT run FROM state WHERE name != ? ORDER BY run"""
+        return tuple(str(row[0]) for row in self._read(query, (but,)))
 
     def live(self) -> set[str]:
         """Return the digests of all blobs the journal still needs."""

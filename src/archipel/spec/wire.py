@@ -49,6 +49,8 @@ class Hello(Value, frozen=True, kw_only=True, tag_field="type", tag="hello/1"):
     working: tuple[Working, ...] = ()
     """Work it still holds from before a break."""
     serving: tuple[ServedModel, ...] = ()
+    remembers: tuple[Name, ...] = ()
+    """Runs it keeps more of than the copy it may serve; control answers Forget for those that are over."""
 
 
 class Beat(Value, frozen=True, kw_only=True, tag_field="type", tag="beat/1"):
@@ -83,10 +85,15 @@ class Assign(Value, frozen=True, kw_only=True, tag_field="type", tag="assign/1")
 
 
 class Cancel(Value, frozen=True, kw_only=True, tag_field="type", tag="cancel/1"):
-    """Stop working on a run; what was spooled for it may be dropped when `forget` is set."""
+    """Stop working on a run. An answer that is there is still delivered, and what is remembered stays."""
 
     run: Name
-    forget: bool = False
+
+
+class Forget(Value, frozen=True, kw_only=True, tag_field="type", tag="forget/1"):
+    """A run is over for good: keep nothing of it but the site's own copy of its model, which may be served."""
+
+    run: Name
 
 
 class Serve(Value, frozen=True, kw_only=True, tag_field="type", tag="serve/1"):
@@ -97,7 +104,7 @@ class Serve(Value, frozen=True, kw_only=True, tag_field="type", tag="serve/1"):
 
 
 SiteMessage = Hello | Beat | Note
-ControlMessage = Welcome | Assign | Cancel | Serve
+ControlMessage = Welcome | Assign | Cancel | Forget | Serve
 
 
 class Offer(Value, frozen=True, kw_only=True, tag_field="type", tag="offer/1"):

@@ -33,7 +33,7 @@ from archipel.spec import (
     pack,
     unpack,
 )
-from archipel.spec.wire import Assign, Beat, ControlMessage, Hello, Offer, Receipt, Serve, Want, Working
+from archipel.spec.wire import Assign, Beat, ControlMessage, Forget, Hello, Offer, Receipt, Serve, Want, Working
 
 RETRY_SECONDS = 0.05
 Answer = Callable[["ScriptedSite", RoundTask, dict[str, bytes]], tuple[Update | Refusal, dict[str, bytes]]]
@@ -51,6 +51,8 @@ class ScriptedSite:
         self.answer: Answer = answer
         self.receipts: list[tuple[str, int, Receipt]] = []
         self.serving: dict[str, Serve] = {}
+        self.remembers: tuple[str, ...] = ()
+        self.forgotten: list[str] = []
         self.asked: list[RoundTask] = []
         self.errors: list[Exception] = []
         self.silent = False
@@ -78,7 +80,8 @@ class ScriptedSite:
                 await self.heard.wait()
 
     async def _attend(self, link: Link) -> None:
-        attendance = await link.attend(Hello(site=self.name, agent="scripted", datasets=(self.dataset,)))
+        hello = Hello(site=self.name, agent="scripted", datasets=(self.dataset,), remembers=self.remembers)
+        attendance = await link.attend(hello)
         beating = asyncio.create_task(self._beat(attendance))
         try:
             async for message in attendance:
@@ -105,6 +108,8 @@ class ScriptedSite:
                     self._working[key] = asyncio.create_task(self._work(task))
             case Serve():
                 self.serving[message.model.name] = message
+            case Forget(run=run):
+                self.forgotten.append(run)
         self.heard.set()
 
     async def _work(self, task: RoundTask) -> None:

@@ -100,7 +100,7 @@ def test_messages_to_a_site_that_is_away_go_nowhere() -> None:
     attendances = Attendances()
     attendances.push("a", Cancel(run="run"))
     attendances.assign("a", "run", Cancel(run="run"), 0.0)
-    attendances.cancel(("a",), "run", forget=True)
+    attendances.dismiss(("a",), Cancel(run="run"))
     assert attendances.expire(100.0) == ()
 
 

@@ -19,7 +19,7 @@ from archipel.site.link.dial import Credentials
 from archipel.site.worker.frames import Begin
 from archipel.site.worker.process import WorkerProcess
 from archipel.spec import ArchipelError, Blob, LinkError, Refusal, RoundTask, Update
-from archipel.spec.wire import Cancel
+from archipel.spec.wire import Cancel, Forget
 from unit.site.site_fakes import PATIENCE_SECONDS, FakeControl, living, make_job, put_bundle, utc_now, write_birds
 from unit.site.site_runs import Run, began
 
@@ -49,9 +49,15 @@ async def test_a_site_goes_on_when_the_certificate_it_dialled_with_has_expired(
     assert (status.state, status.error) == ("connected", "")
 
 
+@pytest.mark.parametrize("message", [Cancel(run="run-1"), Forget(run="run-1")], ids=["cancelled", "over"])
 @pytest.mark.parametrize("receipt", ["lost", "just come"])
-async def test_a_counted_answer_keeps_its_state_although_its_run_is_cancelled(
-    control: FakeControl, place: SiteFolder, run: Run, monkeypatch: pytest.MonkeyPatch, receipt: str
+async def test_a_counted_answer_keeps_the_sites_own_copy_although_its_run_ends(  # noqa: PLR0917
+    control: FakeControl,
+    place: SiteFolder,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    receipt: str,
+    message: Cancel | Forget,
 ) -> None:
     obeyed, cleared, clear = threading.Event(), threading.Event(), Journal.clear
 
@@ -79,7 +85,7 @@ async def test_a_counted_answer_keeps_its_state_although_its_run_is_cancelled(
         if receipt == "just come":
             assert await asyncio.to_thread(cleared.wait, PATIENCE_SECONDS)
         control.pending.clear()
-        control.say(Cancel(run="run-1"))
+        control.say(message)
         await Run(control, run.job, run._blank.bundle, "run-2").stage("check", "check")
         obeyed.set()
         await control.until(lambda: control.beats[-1].working == ())

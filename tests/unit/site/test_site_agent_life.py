@@ -23,7 +23,7 @@ from archipel.spec import (
     TrustError,
     Update,
 )
-from archipel.spec.wire import CHUNK_BYTES, Cancel, Offer
+from archipel.spec.wire import CHUNK_BYTES, Forget, Offer
 from unit.site.site_fakes import (
     PATIENCE_SECONDS,
     SITE,
@@ -161,7 +161,7 @@ async def test_a_cancelled_run_leaves_nothing_behind(control: FakeControl, place
         control.assign(task)
         await control.until(lambda: bool(working(control)))
         control.pending.clear()
-        control.say(Cancel(run="run-1", forget=True))
+        control.say(Forget(run="run-1"))
         await control.until(lambda: control.beats[-1].working == ())
     journal = Journal(place.journal)
     assert journal.in_hand() == ()

@@ -7,7 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from archipel.data.stores.spool import Spool
 from archipel.spec import unpack
+from archipel.spec.wire import Forget
 from unit.site.site_fakes import SITE, AgentProcess, FakeControl, make_job, put_bundle, write_birds
 from unit.site.site_runs import Run
 
@@ -27,6 +29,10 @@ async def test_an_agent_does_every_stage_of_a_run_and_serves_its_own_copy(tmp_pa
             async with httpx.AsyncClient() as client:
                 answer = await client.get(f"{served.url}/v2/models/birds/versions/1/ready")
             assert answer.json() == {"name": "birds", "ready": True}
+            spool = Spool(place.spool)
+            assert len(set(spool.digests())) > 1
+            control.say(Forget(run="run-1"))
+            await control.until(lambda: set(spool.digests()) == {served.digest})
             assert await agent.end() == 0
     assert served.copy == "personalised"
     assert served.digest == done["export-own"].parts["onnx"].blob.digest

@@ -124,6 +124,19 @@ def test_a_part_that_never_leaves_is_kept_until_its_run_is_forgotten(journal: Jo
     assert journal.live() == set()
 
 
+def test_a_run_that_is_over_leaves_one_state_and_is_remembered_no_more(journal: Journal) -> None:
+    journal.assign(task(1))
+    journal.finish(task(1), update(task(1)), {"c": blob("c"), "own": blob("own")})
+    assert journal.remembered("own") == ("run-1",)
+    journal.clear(task(1), counted=True)
+    assert journal.remembered("own") == ("run-1",)
+    assert digests("c") <= journal.forget("run-1", "own")
+    assert journal.recall("run-1", 9) == {"own": blob("own")}
+    assert journal.live() == digests("own")
+    assert journal.remembered("own") == ()
+    assert journal.remembered() == ("run-1",)
+
+
 def test_what_another_run_needs_is_not_freed(journal: Journal) -> None:
     journal.assign(task(1))
     journal.assign(task(1, run="run-2"))

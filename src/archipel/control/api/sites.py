@@ -121,7 +121,8 @@ class SitesDoor:
 
     def _greet(self, hello: Hello) -> None:
         self._back.fleet.greet(hello)
-        self._back.runs.here(hello.site, tuple(sorted({work.run for work in hello.working})))
+        known = {work.run for work in hello.working} | set(hello.remembers)
+        self._back.runs.here(hello.site, tuple(sorted(known)))
 
     async def _listen(
         self,

@@ -40,6 +40,7 @@ from archipel.spec.wire import (
     Beat,
     Cancel,
     ControlMessage,
+    Forget,
     Hello,
     Note,
     Serve,
@@ -155,8 +156,10 @@ class Agent:
         match message:
             case Assign(task=task):
                 self._desk.take(task)
-            case Cancel(run=run, forget=forget):
-                await self._desk.cancel(run, forget=forget)
+            case Cancel(run=run):
+                await self._desk.cancel(run)
+            case Forget(run=run):
+                self._desk.forget(run)
             case Serve():
                 self._shelf.take(message)
 
@@ -192,6 +195,7 @@ class Agent:
             datasets=tuple(self._journal.datasets()),
             working=self._desk.working(),
             serving=self._shelf.serving(),
+            remembers=self._desk.remembered(),
         )
 
     # ---- the certificate ------------------------------------------------------------------------------------

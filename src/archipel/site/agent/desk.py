@@ -32,6 +32,7 @@ from archipel.site.link.dial import Link
 from archipel.site.link.protocol import failure_of
 from archipel.site.link.transfer import fetch, send
 from archipel.site.worker.frames import Begin
+from archipel.site.worker.memory import PERSONALISED_ONNX
 from archipel.site.worker.process import AbandonedError, WorkerProcess
 from archipel.spec import (
     ArchipelError,
@@ -106,6 +107,7 @@ class Desk:
         self._pieces: dict[Key, _Piece] = {}
         self._warm: dict[tuple[str, str], _Warm] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._forgetting: set[asyncio.Task[None]] = set()
 
     def working(self) -> tuple[Working, ...]:
         """Work in hand and how far it is."""
@@ -126,20 +128,39 @@ class Desk:
         doing.add_done_callback(lambda _: self._left(key))
         self._changed()
 
-    async def cancel(self, run: str, *, forget: bool) -> None:
-        """Stop working on a run; drop the tasks without an answer, and with `forget` all that is kept of it.
+    async def cancel(self, run: str) -> None:
+        """Stop working on a run and drop its tasks without an answer.
 
         Once begun it is carried through, also when the link breaks or the agent ends meanwhile.
         """
-        cancelling = asyncio.get_running_loop().create_task(self._cancel(run, forget=forget))
+        cancelling = asyncio.get_running_loop().create_task(self._cancel(run))
         self._closing.add(cancelling)
         cancelling.add_done_callback(self._closing.discard)
         await asyncio.shield(cancelling)
 
-    async def _cancel(self, run: str, *, forget: bool) -> None:
+    def forget(self, run: str) -> None:
+        """Begin to drop all that is kept of a run that is over, but for the site's own copy of its model.
+
+        Answers that are there are delivered first: only their receipts say whether such a copy counts. Where the agent
+        ends meanwhile, `remembered` still names the run, and control says so again.
+        """
+        forgetting = asyncio.get_running_loop().create_task(self._forget(run))
+        self._forgetting.add(forgetting)
+        forgetting.add_done_callback(self._forgetting.discard)
+
+    def remembered(self) -> tuple[str, ...]:
+        """Return the runs of which there is something to forget."""
+        return self._journal.remembered(PERSONALISED_ONNX)
+
+    async def _forget(self, run: str) -> None:
+        await self.cancel(run)
+        delivering = [piece.doing for (name, _), piece in self._pieces.items() if name == run]
+        await asyncio.gather(*delivering, return_exceptions=True)
+        self._drop(await asyncio.to_thread(self._journal.forget, run, PERSONALISED_ONNX))
+
+    async def _cancel(self, run: str) -> None:
         pieces = [piece for (name, _), piece in self._pieces.items() if name == run]
-        if not forget:
-            pieces = [piece for piece in pieces if not self._is_answered(piece)]
+        pieces = [piece for piece in pieces if not self._is_answered(piece)]
         for piece in pieces:
             piece.doing.cancel()
         await asyncio.gather(*(piece.doing for piece in pieces), return_exceptions=True)
@@ -147,8 +168,6 @@ class Desk:
             await self._close(key)
         for piece in pieces:
             self._drop(await asyncio.to_thread(self._journal.clear, piece.task, counted=False))
-        if forget:
-            self._drop(await asyncio.to_thread(self._journal.forget, run))
 
     def _is_answered(self, piece: _Piece) -> bool:
         """Is its answer there? Control may have counted it, only the receipt was lost: it will say what it is worth."""
@@ -157,7 +176,9 @@ class Desk:
 
     async def close(self) -> None:
         """Stop everything, with the worker processes; the journal knows what to go on with."""
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        for forgetting in self._forgetting:
+            forgetting.cancel()
+        await asyncio.gather(*self._closing, *self._forgetting, return_exceptions=True)
         pieces = list(self._pieces.values())
         for piece in pieces:
             piece.doing.cancel()

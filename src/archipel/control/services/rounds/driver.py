@@ -48,7 +48,7 @@ from archipel.federated.port import (
     UpdateRejected,
 )
 from archipel.spec import ArchipelError, Blob, JobSpec, Refusal, RoundTask, Update, failpoint
-from archipel.spec.wire import Assign
+from archipel.spec.wire import Assign, Cancel
 
 Answer = Literal["accepted", "duplicate", "stale"]
 
@@ -261,7 +261,7 @@ class Driver:
         if any(step.closed for step in steps):
             self._drop_unneeded()
         if any(isinstance(step.event, RunStopped) for step in steps):
-            self._desk.attendances.cancel(tuple(self.tasks), self.run, forget=False)
+            self._desk.attendances.dismiss(tuple(self.tasks), Cancel(run=self.run))
         self._carry_out(instructions)
         self._desk.notices.changed(self.run)
 

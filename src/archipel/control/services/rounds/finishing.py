@@ -17,6 +17,7 @@ from archipel.data.stores.artefacts import Artefacts
 from archipel.data.stores.spool import Spool
 from archipel.federated.port import Finish
 from archipel.spec import Blob, Lineage, ModelVersion, digest_value, failpoint, unpack
+from archipel.spec.wire import Forget
 from archipel.tasks.metrics import summarise
 
 T = TypeVar("T")
@@ -45,8 +46,7 @@ class Finisher:
         for site in orders_of(driver):
             for serve in self._registry.serves(site):
                 self._desk.attendances.push(site, serve)
-        if driver.job.federation.absent == "quorum":
-            self._desk.attendances.cancel(driver.sites, driver.run, forget=False)
+        self._desk.attendances.dismiss(driver.sites, Forget(run=driver.run))
         self._desk.notices.changed(driver.run)
         return model
 

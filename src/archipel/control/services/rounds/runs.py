@@ -56,7 +56,7 @@ from archipel.spec import (
     failpoint,
 )
 from archipel.spec.views import Moved
-from archipel.spec.wire import Cancel, Offer, Receipt, Working
+from archipel.spec.wire import Cancel, Forget, Offer, Receipt, Working
 
 Clock = Callable[[], float]
 RETRY_SECONDS = 2.0
@@ -187,16 +187,19 @@ class Runs:
 
     # ---- sites --------------------------------------------------------------------------------------------------
 
-    def here(self, site: str, working: tuple[str, ...] = ()) -> None:
-        """A site has said Hello: push what is asked of it and what it is to serve; start runs that waited for it."""
+    def here(self, site: str, known: tuple[str, ...] = ()) -> None:
+        """A site has said Hello: push what is asked of it and what it is to serve; start runs that waited for it.
+
+        `known` are runs it works on or remembers: it hears of those that have ended.
+        """
         for serve in self._tools.registry.serves(site):
             self._tools.attendances.push(site, serve)
         self.back(site)
         for driver in self._active():
             driver.call_on(site)
-        for run in working:
+        for run in known:
             if run not in self._drivers:
-                self._tools.attendances.push(site, Cancel(run=run))
+                self._tools.attendances.push(site, Forget(run=run) if self._is_over(run) else Cancel(run=run))
         waiting = self._tools.database.read(lambda connection: rows.run_rows(connection, ("waiting",)))
         for row in reversed(waiting):
             self.begin(row.id)
@@ -340,6 +343,11 @@ class Runs:
             known = self._tools.database.read(lambda connection: [item.id for item in rows.run_rows(connection)])
             raise UnknownNameError.of("run", run, known)
         return row
+
+    def _is_over(self, run: str) -> bool:
+        """Has this run ended in a way that it cannot go on from?"""
+        row = self._tools.database.read(lambda connection: rows.run_row(connection, run))
+        return row is not None and row.state == "finished"
 
     def _mark(self, run: str, state: str, message: str, actor: str) -> None:
         said = self._tools.log.event(f"run.{state}", run=run, actor=actor)

@@ -16,7 +16,7 @@ import msgspec
 
 from archipel.spec import ServedModel
 from archipel.spec.views import Presence
-from archipel.spec.wire import BUSY_LEASE_SECONDS, IDLE_LEASE_SECONDS, Cancel, ControlMessage, Working
+from archipel.spec.wire import BUSY_LEASE_SECONDS, IDLE_LEASE_SECONDS, Cancel, ControlMessage, Forget, Working
 
 Send = Callable[[ControlMessage | None], None]
 """Hands a message to a site's stream, from any thread; None ends the stream."""
@@ -126,11 +126,11 @@ class Attendances:
         if attendance is not None:
             attendance.send(message)
 
-    def cancel(self, sites: Iterable[str], run: str, *, forget: bool) -> None:
+    def dismiss(self, sites: Iterable[str], message: Cancel | Forget) -> None:
         """Let these sites drop the work of a run."""
         for site in sites:
-            self.release(site, run)
-            self.push(site, Cancel(run=run, forget=forget))
+            self.release(site, message.run)
+            self.push(site, message)
 
     def disconnect(self, site: str) -> None:
         """End a site's stream (its certificate no longer holds)."""
