@@ -7,6 +7,7 @@ import dataclasses
 import datetime as dt
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from archipel.control.services.rounds.driver import MOST_BLOBS
 from archipel.security import Authority, load_or_make_key, signing_request, site_of
-from archipel.site.link.dial import Credentials, dial
+from archipel.site.link.dial import Credentials, Link, dial
 from archipel.site.link.protocol import PutStart
 from archipel.spec import (
     ArchipelError,
@@ -219,18 +221,29 @@ async def test_a_second_stream_of_a_site_ends_the_first(home: Home) -> None:
         assert home.house.attendances.presence("coral") == "here"
 
 
-async def test_a_note_is_kept_under_the_sites_own_name_and_a_long_one_is_refused(home: Home) -> None:
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (Note(what="site.disk", detail={"what": "x" * 20_000}), "too long"),
+        (Note(what="model.registered"), "what"),
+        (Note(what="site.failed\n"), "what"),
+    ],
+    ids=["long", "not about a site", "two lines"],
+)
+async def test_a_note_is_kept_under_the_sites_own_name_and_a_bad_one_is_refused(
+    home: Home, bad: Note, why: str
+) -> None:
     async with dial(home.address, home.credentials("coral")) as link:
         attendance = await link.attend(Hello(site="coral", agent="t"))
         stream = aiter(attendance)
         await anext(stream)
-        await attendance.send(Note(what="disk.low", level="warning", detail={"free_bytes": 7}))
-        await attendance.send(Note(what="x" * 20_000))
-        with pytest.raises(SpecError, match="too long"):
+        await attendance.send(Note(what="site.disk.low", level="warning", detail={"free_bytes": 7}))
+        await attendance.send(bad)
+        with pytest.raises(SpecError, match=why):
             await anext(stream)
     kept = [item.event for item in home.house.log.read(site="coral", level="warning").events]
     assert [(event.what, event.actor, event.detail) for event in kept] == [
-        ("disk.low", "site/coral", {"free_bytes": 7})
+        ("site.disk.low", "site/coral", {"free_bytes": 7})
     ]
 
 
@@ -441,15 +454,47 @@ async def test_a_site_gets_no_blob_that_its_work_does_not_need(home: Home, tmp_p
             assert none == []
 
 
-async def test_a_blob_over_the_limit_is_refused_before_a_byte_is_read(tmp_path: Path) -> None:
-    async with at_home(tmp_path, max_blob_bytes=1000) as home:
+async def test_a_site_may_send_so_much_for_a_task_and_no_byte_more(tmp_path: Path) -> None:
+    async with at_home(tmp_path, max_answer_bytes=1000) as home:
         _, [coral, *others] = await _begun(home, tmp_path)
         async with living(held_back(coral), *others):
             task = await first_task(coral)
-            offer = Offer(run=task.run, blob=Blob(digest=digest_of(b"x" * 1001), size_bytes=1001))
+            first, second, large = (os.urandom(size) for size in (600, 401, 1001))
+
+            async def put(link: Link, data: bytes) -> None:
+                blob = Blob(digest=digest_of(data), size_bytes=len(data))
+                await link.put(PutStart(offer=Offer(run=task.run, blob=blob)), iter([data]))
+
             async with dial(home.address, coral.credentials) as link:
-                with pytest.raises(SpecError, match="too large"):
-                    await link.put(PutStart(offer=offer), iter([b"x" * 1001]))
+                for data in (large, first, second):
+                    if data is first:
+                        await put(link, data)
+                        continue
+                    with pytest.raises(SpecError, match="too large"):
+                        await put(link, data)
+                for number in range(MOST_BLOBS - 1):
+                    await put(link, bytes([number]))
+                with pytest.raises(SpecError, match="one too many"):
+                    await put(link, b"")
+            assert sum(home.house.spool.has(digest_of(data)) for data in (first, second, large)) == 1
+
+
+async def test_what_a_site_began_to_send_is_gone_with_the_round(home: Home, tmp_path: Path) -> None:
+    _, [coral, *others] = await _begun(home, tmp_path)
+    junk, cut = os.urandom(1000), os.urandom(1000)
+    async with living(held_back(coral), *others):
+        task = await first_task(coral)
+        async with dial(home.address, coral.credentials) as link:
+            for data, sent_bytes in ((junk, 1000), (cut, 500)):
+                offer = Offer(run=task.run, blob=Blob(digest=digest_of(data), size_bytes=len(data)))
+                with suppress(LinkError, StaleError):
+                    await link.put(PutStart(offer=offer), iter([data[:sent_bytes]]))
+        assert home.house.spool.has(digest_of(junk))
+        assert len(list((home.house.spool.folder / "partial").iterdir())) == 1
+        coral.answer = answer
+        await home.until(task.run, "finished")
+    assert not home.house.spool.has(digest_of(junk))
+    assert list((home.house.spool.folder / "partial").iterdir()) == []
 
 
 async def test_an_update_whose_bytes_never_came_is_not_counted(home: Home, tmp_path: Path) -> None:

@@ -40,8 +40,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Host names and addresses in the server's certificate; the first one is what sites and operators are told."""
     max_bundle_bytes: int = 64 * 1024 * 1024
     """Largest bundle of task code that is taken."""
-    max_blob_bytes: int = 64 * GIB
-    """Largest blob a site may send."""
+    max_answer_bytes: int = 64 * GIB
+    """The most a site may send for one task, all its blobs together."""
 
     @property
     def local_name(self) -> str:

@@ -10,6 +10,7 @@ ControlMessages. Updates go through Submit (answered by a Receipt) after their b
      │ Beat (progress) ───────────────────▶ │   as often as the lease asks
      │ Put(blob) …  Submit(Update) ───────▶ │   Receipt
      │ ◀───────────────────────── Serve     │   which model to answer with
+     │ ◀───────────────────────── Forget    │   a run is over for good
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class Beat(Value, frozen=True, kw_only=True, tag_field="type", tag="beat/1"):
 class Note(Value, frozen=True, kw_only=True, tag_field="type", tag="note/1"):
     """A line for the operator, shown by `archipel logs`."""
 
-    what: str
+    what: Annotated[str, Meta(pattern=r"^site(\.[a-z]+)+$(?!\n)", max_length=64)]
+    """Always "site.…": control alone says what happens to runs, models and people."""
     level: Literal["info", "warning", "error"] = "info"
     run: Name | None = None
     detail: dict[str, bool | int | float | str | None] = field(default_factory=dict)

@@ -36,13 +36,13 @@ async def test_the_event_loop_goes_on_while_an_upload_waits_for_a_busy_run(
             taken.set()
             freed.append(free.wait(5))
 
-    real, loop = stage.house.runs.wanted, asyncio.get_running_loop()
+    real, loop = stage.house.runs.admit, asyncio.get_running_loop()
 
-    def asked(*how: str) -> Any:
+    def asked(*how: Any) -> Any:
         loop.call_soon_threadsafe(free.set)
         return real(*how)
 
-    monkeypatch.setattr(stage.house.runs, "wanted", asked)
+    monkeypatch.setattr(stage.house.runs, "admit", asked)
     busy = threading.Thread(target=be_busy)
     busy.start()
     assert taken.wait(5)

@@ -128,6 +128,7 @@ class House:
             notices=self.notices,
             spool=self.spool,
             artefacts=self.artefacts,
+            max_answer_bytes=self.settings.max_answer_bytes,
         )
 
     def _back(self) -> Back:
@@ -139,7 +140,7 @@ class House:
             log=self.log,
             spool=self.spool,
             artefacts=self.artefacts,
-            intake=Intake(self.spool, self.settings.max_blob_bytes),
+            intake=Intake(self.spool),
             clock=self.clock,
             monotonic=self.monotonic,
         )

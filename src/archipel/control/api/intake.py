@@ -25,9 +25,8 @@ _GATHER_BYTES = 2 * CHUNK_BYTES
 class Intake:
     """Writes incoming blobs."""
 
-    def __init__(self, spool: Spool, max_bytes: int) -> None:
+    def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._max_bytes = max_bytes
         self._writing: dict[str, tuple[asyncio.Lock, int]] = {}
 
     async def take(
@@ -40,18 +39,16 @@ class Intake:
     ) -> int:
         """Write `pieces` from `offset` on; return how many bytes of the blob are here then.
 
-        `wanted` is asked first, off the event loop: where nobody waits for the blob, nothing of it is missing.
+        `wanted` is asked first, off the event loop: where nobody waits for the blob, nothing of it is missing. What it
+        raises is raised before a byte is read.
         `came` is called with the size of each piece. Where more or less is here than `offset`, nothing is read and
         the answer says from where to go on.
 
         Raises:
             DigestError: whole, and wrong.
-            SpecError: the blob is larger than allowed.
+            SpecError: a piece is larger than allowed.
             StorageFullError: the disk is full; what came stays.
         """
-        if blob.size_bytes > self._max_bytes:
-            hint = f"control takes blobs of at most {self._max_bytes} bytes"
-            raise SpecError(f"a blob of {blob.size_bytes} bytes is too large", hint=hint)
         async with self._turn(blob.digest):
             with ExitStack() as stack:
                 incoming = await _settled(self._begin, stack, blob, offset, wanted)

@@ -189,7 +189,7 @@ class SitesDoor:
 
         def wanted() -> bool:
             # Where not, it was counted before or is stale: nothing is missing, and the receipt of Submit says which.
-            waiting.extend(filter(None, [self._back.runs.wanted(site, start.offer.run)]))
+            waiting.extend(filter(None, [self._back.runs.admit(site, start.offer)]))
             return bool(waiting)
 
         def came(size: int) -> None:
@@ -198,12 +198,7 @@ class SitesDoor:
             for driver, task in waiting:
                 driver.traffic.count(site, task.kind, up_bytes=size)
 
-        blob = start.offer.blob
-        have = await self._back.intake.take(blob, start.offset, chunks, came, wanted)
-        for driver, _ in waiting:
-            if have == blob.size_bytes:
-                await asyncio.to_thread(driver.arrived, site, blob.digest)
-        return Offset(have_bytes=have)
+        return Offset(have_bytes=await self._back.intake.take(start.offer.blob, start.offset, chunks, came, wanted))
 
     async def get(self, want: Want, certificate_pem: bytes) -> AsyncGenerator[bytes, None]:
         """Yield a blob's bytes from `want.offset` on."""

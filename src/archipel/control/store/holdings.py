@@ -61,9 +61,9 @@ class Holdings:
             return {digest for digest, holders in self._holders.items() if holder in holders}
 
     def sweep(self) -> None:
-        """Drop every spooled blob that nobody holds: what is left of uploads that were not needed in the end."""
+        """Drop every spooled blob that nobody holds, and pieces of one: what is left of uploads nobody needed."""
         with self._lock:
-            for digest in list(self._spool.digests()):
+            for digest in {*self._spool.digests(), *self._spool.begun()}:
                 if digest not in self._holders:
                     self._spool.drop(digest)
 

@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from archipel.spec import Blob, DigestError, StateError, StorageFullError, digest_of, failpoint
 
+_HEX_DIGITS = 64
 READ_BYTES = 256 * 1024
 """Read at a time where nothing else is asked: what is hashed next is still in the second-level cache."""
 
@@ -108,7 +109,8 @@ class Spool:
                 failpoint("spool.receive.before_fsync")
                 os.fsync(file.fileno())
             failpoint("spool.receive.after_fsync")
-            self.adopt(path, blob.digest)
+            with suppress(FileNotFoundError):  # it was dropped meanwhile: nobody needs it any more
+                self.adopt(path, blob.digest)
 
     def drop(self, digest: str) -> None:
         """Remove a blob and what may have arrived of it; absent is fine."""
@@ -129,6 +131,12 @@ class Spool:
         """Yield the digests of the whole blobs that are here."""
         for path in self.folder.glob("[0-9a-f][0-9a-f]/*"):
             yield f"sha256:{path.name}"
+
+    def begun(self) -> Iterator[str]:
+        """Yield the digests of blobs of which something has arrived."""
+        for path in (self.folder / "partial").iterdir():
+            if path.name.find(".") == _HEX_DIGITS:
+                yield f"sha256:{path.name[:_HEX_DIGITS]}"
 
     def new_file(self, name: str) -> Path:
         """Return a path in the spool's file system for a file to be written and adopted; leftovers are removed."""

@@ -47,10 +47,12 @@ from archipel.federated.port import (
     UpdateAccepted,
     UpdateRejected,
 )
-from archipel.spec import ArchipelError, Blob, JobSpec, Refusal, RoundTask, Update, failpoint
+from archipel.spec import ArchipelError, Blob, JobSpec, Refusal, RoundTask, SpecError, Update, failpoint
 from archipel.spec.wire import Assign, Cancel
 
 Answer = Literal["accepted", "duplicate", "stale"]
+MOST_BLOBS = 64
+"""That a site may send for one task; an answer has a few parts."""
 
 
 class Desk(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +66,8 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     clock: Callable[[], float]
     """Seconds since the Unix epoch."""
     monotonic: Callable[[], float]
+    max_answer_bytes: int
+    """The most a site may send for one task."""
     work: Callable[[str, Fold | Finish], None]
     """Hands a Fold or Finish of a run to the workshop."""
     delay: Callable[[Driver, ArchipelError], None]
@@ -83,6 +87,8 @@ class Driver:
         self.trouble: ArchipelError | None = None
         """Why it stands still for a while (a full disk); it is tried again."""
         self._queue: deque[_Waiting] = deque()
+        self._announced: dict[str, dict[str, int]] = {}
+        """Site → what it has sent for its task, or begun to: digest → bytes."""
         self._pushed: dict[str, float] = {}
         """Site → when it was last pushed its task, by the monotonic clock."""
         self._lock = threading.RLock()
@@ -148,12 +154,28 @@ class Driver:
         with self._built():
             return self.tasks.get(site)
 
-    def arrived(self, site: str, digest: str) -> None:
-        """A blob for the open round is here; it stays at least until the round closes."""
+    def admit(self, site: str, blob: Blob) -> RoundTask | None:
+        """Let a site send a blob of its answer, and hold what comes of it until the round closes.
+
+        Returns:
+            The task it is for; None where nothing is asked of the site.
+
+        Raises:
+            SpecError: with this blob, the site would send more for its task than it may.
+        """
         with self._built():
-            if site in self.tasks:
-                self.needs.open.add(digest)
-                self._desk.holdings.hold(self.holder, [digest], stored=False)
+            task = self.tasks.get(site)
+            if task is None:
+                return None
+            announced = self._announced.setdefault(site, {})
+            sizes = announced | {blob.digest: max(blob.size_bytes, announced.get(blob.digest, 0))}
+            if sum(sizes.values()) > self._desk.max_answer_bytes or len(sizes) > MOST_BLOBS:
+                hint = f"for a task, control takes {MOST_BLOBS} blobs and {self._desk.max_answer_bytes} bytes at most"
+                raise SpecError(f"a blob of {blob.size_bytes} bytes is too large, or one too many", hint=hint)
+            self._announced[site] = sizes
+            self.needs.open.add(blob.digest)
+            self._desk.holdings.hold(self.holder, [blob.digest], stored=False)
+            return task
 
     def is_open(self, fold: Fold) -> bool:
         """Is this fold still to be done? Not where it was done meanwhile, or the run was stopped."""
@@ -234,6 +256,7 @@ class Driver:
             for site in self.tasks:
                 self._desk.attendances.release(site, self.run)
             self.tasks.clear()
+            self._announced.clear()
             self.answers.clear()
             self.needs.close_round()
             self.opened_at = self._desk.clock()

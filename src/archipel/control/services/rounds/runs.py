@@ -83,6 +83,7 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     notices: Notices
     spool: Spool
     artefacts: Artefacts
+    max_answer_bytes: int
 
 
 class Runs:
@@ -105,6 +106,7 @@ class Runs:
             notices=tools.notices,
             clock=clock,
             monotonic=monotonic,
+            max_answer_bytes=tools.max_answer_bytes,
             work=self._work,
             delay=self._delay,
         )
@@ -224,14 +226,18 @@ class Runs:
 
     def missing(self, site: str, offer: Offer) -> int:
         """Return from which byte on a blob is wanted; its size where it is not wanted at all."""
-        if self.wanted(site, offer.run) is None:
+        if self.admit(site, offer) is None:
             return offer.blob.size_bytes
         return _have(self._tools.spool, offer.blob)
 
-    def wanted(self, site: str, run: str) -> tuple[Driver, RoundTask] | None:
-        """Return the driver and the task that wait for blobs of this site; None: whatever it sends is not missing."""
-        driver = self._drivers.get(run)
-        task = None if driver is None else driver.task_for(site)
+    def admit(self, site: str, offer: Offer) -> tuple[Driver, RoundTask] | None:
+        """Let a site send a blob; return what waits for it. None: whatever it sends is not missing.
+
+        Raises:
+            SpecError: with this blob, the site would send more for its task than it may.
+        """
+        driver = self._drivers.get(offer.run)
+        task = None if driver is None else driver.admit(site, offer.blob)
         return None if driver is None or task is None else (driver, task)
 
     def moved(self, working: tuple[Working, ...]) -> None:
