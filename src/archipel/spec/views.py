@@ -210,6 +210,28 @@ class Disclosure(Value, frozen=True, kw_only=True):
     """For sums: the names of what was summed."""
 
 
+class ClassLine(Value, frozen=True, kw_only=True):
+    """How well one class is told apart, or the average over several."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    """How many there truly are."""
+
+
+class Breakdown(Value, frozen=True, kw_only=True):
+    """Precision, recall and F1 class by class, with their averages: what scikit-learn calls a classification report."""
+
+    what: str
+    """What was counted, such as "words"."""
+    classes: tuple[ClassLine, ...]
+    averages: tuple[ClassLine, ...]
+    accuracy: float | None = None
+    """Share that is right, where each thing counted has exactly one class."""
+
+
 class RunReport(Value, frozen=True, kw_only=True, tag_field="type", tag="report/1"):
     """What came out of a run, what it cost and what each site disclosed."""
 
@@ -230,6 +252,8 @@ class RunReport(Value, frozen=True, kw_only=True, tag_field="type", tag="report/
     disclosures: tuple[Disclosure, ...]
     losses: tuple[float, ...] = ()
     """Mean training loss per example, for each training round."""
+    breakdowns: tuple[Breakdown, ...] = ()
+    """Of the federated model, on everyone's test rows."""
 
 
 class ModelsPage(Value, frozen=True, kw_only=True):

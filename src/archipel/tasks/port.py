@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from archipel.data.site_data import SiteData
 from archipel.spec import LocalTraining, Manifest
+from archipel.spec.views import Breakdown
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.floating[Any]]
@@ -125,6 +126,10 @@ class MetricFamily(Protocol):
 
     def summary(self, sums: Mapping[str, Array]) -> dict[str, float]:
         """Figures from added sums, such as {"accuracy": 0.98, "log_loss": 0.1}."""
+        ...
+
+    def breakdowns(self, sums: Mapping[str, Array]) -> tuple[Breakdown, ...]:
+        """Class by class, where the sums tell; () where they do not."""
         ...
 
 

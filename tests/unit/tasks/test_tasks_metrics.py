@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archipel.spec import NonFiniteError, ShapeError, UnknownNameError
-from archipel.tasks.metrics import FAMILIES, Classification, Tagging, summarise
+from archipel.spec import NonFiniteError, ShapeError, SpecError, UnknownNameError
+from archipel.spec.views import ClassLine
+from archipel.tasks.metrics import FAMILIES, Classification, Tagging, breakdowns, summarise
 from archipel.tasks.metrics.classification import BINS, RANKED_CLASSES, area_under
 from archipel.tasks.metrics.families import Mean
 from archipel.tasks.metrics.tagging import find_entities
@@ -135,7 +136,9 @@ def test_tagging_figures_are_those_computed_by_hand():
     guess = codes("B-PER I-PER O O | O B-LOC O |")
     guess[guess < 0] = 0
     sums = Tagging(TAGS).sums(guess, true)
-    assert sums["tagging.entities"].tolist() == [[0, 1, 2], [1, 1, 1]]
+    assert sums["tagging.entities.LOC"].tolist() == [0, 1, 2]
+    assert sums["tagging.entities.PER"].tolist() == [1, 1, 1]
+    assert sums["tagging.words.B-LOC"].tolist() == [1, 1, 2]
     figures = summarise(sums)
     assert figures["examples"] == 7
     assert figures["micro_f1"] == pytest.approx(5 / 7)
@@ -144,6 +147,33 @@ def test_tagging_figures_are_those_computed_by_hand():
     assert figures["entity_precision"] == pytest.approx(1 / 2)
     assert figures["entity_recall"] == pytest.approx(1 / 3)
     assert figures["entity_f1"] == pytest.approx(2 * 1 / (2 + 3))
+
+
+def test_words_and_entities_are_broken_down_by_class_with_their_averages():
+    counts = {"O": (6, 6, 6), "I-LOC": (0, 0, 0), "B-PER": (2, 2, 2), "B-LOC": (1, 2, 1), "B-ORG": (0, 0, 1)}
+    sums = {f"tagging.words.{tag}": np.array(found) for tag, found in counts.items()}
+    sums |= {"tagging.entities.PER": np.array([2, 2, 2]), "tagging.entities.LOC": np.array([1, 2, 1])}
+    words, entities = breakdowns(sums | {"tagging.examples": np.array(10)})
+    assert [line.name for line in words.classes] == ["B-LOC", "I-LOC", "B-ORG", "B-PER", "O"]
+    assert [line.support for line in words.classes] == [1, 0, 1, 2, 6]
+    assert words.classes[0] == ClassLine(name="B-LOC", precision=0.5, recall=1.0, f1=2 / 3, support=1)
+    assert words.accuracy == pytest.approx(9 / 10)
+    macro, weighted = words.averages
+    assert (macro.name, weighted.name) == ("macro avg", "weighted avg")
+    assert macro.f1 == pytest.approx((2 / 3 + 2) / 5)
+    assert weighted.precision == pytest.approx((0.5 + 2 + 6) / 10)
+    assert weighted.recall == pytest.approx((1 + 2 + 6) / 10)
+    micro = entities.averages[0]
+    assert (micro.name, micro.precision, micro.recall, micro.support) == ("micro avg", 3 / 4, 1.0, 3)
+    assert entities.accuracy is None
+
+
+def test_what_does_not_name_classes_is_not_broken_down():
+    assert breakdowns(Classification().sums(SCORES, LABELS)) == ()
+    assert breakdowns(Mean().sums(np.zeros(2), np.zeros(2))) == ()
+    assert breakdowns({}) == ()
+    empty = breakdowns(Tagging(()).sums(np.zeros(0, int), np.zeros(0, int)))
+    assert [table.classes for table in empty] == [(), ()]
 
 
 SENTENCE = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=12)
@@ -160,7 +190,7 @@ def test_tagging_sums_add_over_sentences(sentences, cut):
     parts = added([sums(sentences[:cut]), sums(sentences[cut:])])
     for name, value in whole.items():
         assert value.tolist() == parts[name].tolist()
-    assert whole["tagging.confusion"].sum() == sum(map(len, sentences))
+    assert sum(whole[f"tagging.words.{tag}"][2] for tag in TAGS) == sum(map(len, sentences))
 
 
 def test_scores_of_tags_and_chosen_tags_give_the_same_sums():
@@ -193,8 +223,9 @@ REFUSALS = [
     Refusal("tag label above", lambda: Tagging(TAGS).sums(np.array([0]), np.array([5]))),
     Refusal("tags float", lambda: Tagging(TAGS).sums(np.array([0.0]), np.array([0]))),
     Refusal("tags NaN", lambda: Tagging(TAGS).sums(np.full((1, 5), np.nan), np.array([0])), NonFiniteError),
+    Refusal("a tag with a bar", lambda: Tagging(("O", "B|LOC")), SpecError),
     Refusal("mean", lambda: Mean().sums(np.zeros(2), np.zeros(3))),
-    Refusal("two families", lambda: summarise({"classification.examples": 1, "tagging.confusion": 1})),
+    Refusal("two families", lambda: summarise({"classification.examples": 1, "tagging.examples": 1})),
     Refusal("stranger", lambda: summarise({"clasification.examples": np.array(1.0)}), UnknownNameError),
 ]
 

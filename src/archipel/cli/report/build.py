@@ -88,6 +88,7 @@ def build_report(
         model_version=run.run.model_version or 0,
         model_digest=run.model_digest or "",
         losses=tuple(Loss(round=number, loss=loss) for number, loss in enumerate(run.losses, start=1)),
+        breakdowns=run.breakdowns,
         question=dict(question or {}),
         small_sites=tuple(site.name for site in judged if site.verdict == TOO_SMALL),
         provenance=provenance,

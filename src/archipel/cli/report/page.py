@@ -10,6 +10,8 @@ from pathlib import Path
 
 from archipel.cli import wording
 from archipel.cli.report import charts
+from archipel.cli.report.breakdown import HEADINGS
+from archipel.cli.report.breakdown import rows as rows_of
 from archipel.cli.report.screen import METRIC_WORDS, WAY_WORDS, figure, headline
 from archipel.cli.report.values import WAYS, Comparison, Report, SiteReport
 
@@ -30,6 +32,7 @@ def render(report: Report) -> str:
             _header(report, when),
             _section("Four ways to a model, on the same held-out rows", _comparison(report)),
             _section("Training loss", _loss(report)),
+            _section("Class by class", _breakdowns(report)),
             _section("The sites", _sites(report)),
             _section("What each site disclosed", _disclosures(report)),
             _section("Where the time went", _phases(report)),
@@ -91,6 +94,18 @@ def _comparison(report: Report) -> str:
 def _loss(report: Report) -> str:
     values = [(item.round, item.loss) for item in report.losses]
     return charts.line(values, title="Training loss by round", across="training round", up="mean loss an example")
+
+
+def _breakdowns(report: Report) -> str:
+    tables = [
+        _table(
+            [breakdown.what, *HEADINGS],
+            [(cells or ("",) * (1 + len(HEADINGS)), "") for cells in rows_of(breakdown)],
+        )
+        for breakdown in report.breakdowns
+    ]
+    note = '<p class="note">The federated model on everyone\'s test rows.</p>'
+    return "\n".join([*tables, note]) if tables else ""
 
 
 def _sites(report: Report) -> str:

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from archipel.cli import wording
+from archipel.cli.report.breakdown import layout
 from archipel.cli.report.values import WAYS, Comparison, Report, SiteReport
 
 WAY_WORDS = {
@@ -39,6 +40,9 @@ def show_report(report: Report, console: Console) -> None:
             console.print(
                 f"[yellow]{site.name} took no part:[/] {escape(site.absent)}", highlight=False, soft_wrap=True
             )
+    for breakdown in report.breakdowns:
+        console.print(f"\n[cyan]The federated model on everyone's test rows: {breakdown.what}[/]\n", highlight=False)
+        console.print(layout(breakdown), highlight=False, markup=False, soft_wrap=True)
     _show_answers(report, console)
     console.print()
     moved = f"↓ {wording.size(report.bytes_down)}, ↑ {wording.size(report.bytes_up)}"

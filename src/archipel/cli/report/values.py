@@ -18,6 +18,7 @@ from __future__ import annotations
 from msgspec import field
 
 from archipel.spec import Value
+from archipel.spec.views import Breakdown
 
 WAYS = ("alone", "federated", "personalised", "pooled")
 VIEWS = ("everyone", "own")
@@ -117,6 +118,8 @@ class Report(Value, frozen=True, kw_only=True, tag_field="type", tag="comparison
     model_digest: str
     """Digest of the federated model's weights."""
     losses: tuple[Loss, ...] = ()
+    breakdowns: tuple[Breakdown, ...] = ()
+    """Class by class: the federated model on everyone's test rows."""
     question: dict[str, list[object]] = field(default_factory=dict)
     small_sites: tuple[str, ...] = ()
     """Sites with too few test rows a class to tell."""

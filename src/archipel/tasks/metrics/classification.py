@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archipel.spec import NonFiniteError, ShapeError
+from archipel.spec.views import Breakdown
 from archipel.tasks.port import Sums
 
 Array = npt.NDArray[Any]
@@ -72,6 +73,10 @@ class Classification:
             if known:
                 figures["auc"] = sum(known) / len(known)
         return figures
+
+    def breakdowns(self, sums: Mapping[str, Array]) -> tuple[Breakdown, ...]:  # noqa: ARG002
+        """None: the sums do not name the classes."""
+        return ()
 
 
 def area_under(others: Array, own: Array) -> float | None:

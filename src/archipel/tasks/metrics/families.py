@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archipel.spec import ShapeError, UnknownNameError
+from archipel.spec.views import Breakdown
 from archipel.tasks.metrics.classification import Classification
 from archipel.tasks.metrics.tagging import Tagging
 from archipel.tasks.port import MetricFamily, Sums
@@ -41,6 +42,10 @@ class Mean:
         names = [key.removeprefix("mean.") for key in sums if key != "mean.examples"]
         return {"examples": examples} | {name: float(sums[f"mean.{name}"]) / examples for name in names if examples}
 
+    def breakdowns(self, sums: Mapping[str, Array]) -> tuple[Breakdown, ...]:  # noqa: ARG002
+        """None: there are no classes."""
+        return ()
+
 
 FAMILIES: Mapping[str, MetricFamily] = MappingProxyType(
     {family.name: family for family in (Classification(), Tagging(), Mean())}
@@ -50,12 +55,19 @@ FAMILIES: Mapping[str, MetricFamily] = MappingProxyType(
 
 def summarise(sums: Mapping[str, Array]) -> dict[str, float]:
     """Return the figures of added sums; {} for no sums at all."""
+    return _family(sums).summary(sums) if sums else {}
+
+
+def breakdowns(sums: Mapping[str, Array]) -> tuple[Breakdown, ...]:
+    """Return what added sums tell of each class."""
+    return _family(sums).breakdowns(sums) if sums else ()
+
+
+def _family(sums: Mapping[str, Array]) -> MetricFamily:
     names = {key.partition(".")[0] for key in sums}
-    if not names:
-        return {}
     if len(names) > 1:
         raise ShapeError(f"sums of several families: {', '.join(sorted(names))}", hint="summarise each on its own")
-    name = names.pop()
+    [name] = names
     if name not in FAMILIES:
         raise UnknownNameError.of("metric family", name, FAMILIES)
-    return FAMILIES[name].summary(sums)
+    return FAMILIES[name]

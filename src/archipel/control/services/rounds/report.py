@@ -56,6 +56,7 @@ class Reports:
             moved=moved,
             disclosures=self._disclosures(updates, folded),
             losses=progress.losses,
+            breakdowns=tables.breakdowns(),
         )
 
     def _evaluated(self, updates: Iterable[Update]) -> dict[str, Sums]:

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from archipel.spec.views import Scores
-from archipel.tasks.metrics import summarise
+from archipel.spec.views import Breakdown, Scores
+from archipel.tasks.metrics import breakdowns, summarise
 
 Sums = Mapping[str, npt.NDArray[Any]]
 FEDERATED = "federated"
@@ -62,6 +62,11 @@ class Tables:
         return {
             kind: Scores(own=_figures(self._all_own(kind)), everyone=self._mean_everyone(kind)) for kind in self.kinds
         }
+
+    def breakdowns(self) -> tuple[Breakdown, ...]:
+        """Class by class, of the federated model on everyone's rows."""
+        sums = self._all_own(FEDERATED)
+        return () if sums is None else breakdowns(sums)
 
     def _own(self, site: str, kind: str) -> Sums | None:
         return self._sites.get(site, {}).get(_model_of(kind, site))
