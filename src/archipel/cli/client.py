@@ -27,7 +27,6 @@ from archipel.spec import (
     SpecError,
     decode,
     encode,
-    errors,
 )
 from archipel.spec.views import (
     EventsPage,
@@ -188,16 +187,9 @@ class Client:
         raise _error_of(answer)
 
 
-def error_from(failure: Failure) -> ArchipelError:
-    """Return the error a Failure names; a class this version does not know becomes the tree's base."""
-    kind = getattr(errors, failure.error, ArchipelError)
-    known = isinstance(kind, type) and issubclass(kind, ArchipelError)
-    return (kind if known else ArchipelError)(failure.message, hint=failure.hint)
-
-
 def _error_of(answer: httpx.Response) -> ArchipelError:
     try:
-        return error_from(decode(answer.content, Failure))
+        return decode(answer.content, Failure).as_error()
     except SpecError:
         text = answer.text[:200]
         return LinkError(f"control answered {answer.status_code}: {text}", hint="both sides must run the same version")

@@ -82,9 +82,7 @@ class Entry:
         answer = decode(path.read_bytes(), Answer)
         path.unlink()
         if answer.failure is not None:
-            from archipel.cli.client import error_from
-
-            raise error_from(answer.failure)
+            raise answer.failure.as_error()
         return answer.value
 
     def _await_end(self) -> None:

@@ -18,8 +18,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from archipel.federated.port import Block
-from archipel.spec import Manifest, ShapeError, SpecError, header_bytes, parse_header
-from archipel.spec.tensors import MAX_HEADER_BYTES
+from archipel.spec import Manifest, ShapeError, SpecError, header_bytes
+from archipel.spec.tensors import read_header
 
 WORKING: dict[str, np.dtype[np.floating[Any]]] = {"f2": np.dtype("<f4"), "f4": np.dtype("<f4"), "f8": np.dtype("<f8")}
 """Stored dtype → the dtype its arithmetic is done in."""
@@ -207,9 +207,7 @@ class TensorFileWriter:
 def read_manifest(path: Path) -> tuple[Manifest, int]:
     """Read a tensor file's header; return its manifest and the byte at which the buffer begins."""
     with path.open("rb") as file:
-        prefix = file.read(8)
-        size = int.from_bytes(prefix, "little")
-        manifest, start = parse_header(prefix + file.read(min(size, MAX_HEADER_BYTES)))
+        manifest, start = read_header(file)
     if path.stat().st_size != start + manifest.size_bytes:
         raise SpecError(f"{path.name} is not a tensor file: its length is wrong", hint="fetch the file again")
     return manifest, start

@@ -22,7 +22,7 @@ The rules it keeps:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain, islice
+from itertools import chain
 from typing import Literal, get_args
 
 import msgspec
@@ -72,9 +72,6 @@ from archipel.spec import (
     UnknownNameError,
     Update,
 )
-
-SHOWN = 20
-"""Names in a progress at the most: it is read after each answer, and a cohort may have ten thousand sites."""
 
 
 class Coordinator:
@@ -212,7 +209,7 @@ class Coordinator:
             steps_total=self._job.federation.rounds,
             answered=0 if current is None else len(current.answered),
             cohort=0 if current is None else len(current.cohort),
-            waiting=() if current is None else tuple(islice(current.unanswered, SHOWN)),
+            waiting=() if current is None else tuple(current.unanswered),
             lost=tuple(sorted(self._lost & self._members)),
             losses=tuple(self._losses),
             excluded=dict(self._excluded),

@@ -119,7 +119,7 @@ class Simulation:
         try:
             update = self._workers[task.site].execute(task, lambda _: None)
         except ArchipelError as error:
-            return SiteRefused(refusal=_refusal(task, error))
+            return SiteRefused(refusal=Refusal.of(task, error))
         self._remember(update)
         return UpdateAccepted(update=update)
 
@@ -163,14 +163,3 @@ class Simulation:
             progress=self._coordinator.progress(),
             seconds=self._seconds,
         )
-
-
-def _refusal(task: RoundTask, error: ArchipelError) -> Refusal:
-    return Refusal(
-        run=task.run,
-        round=task.round,
-        site=task.site,
-        error=type(error).__name__,
-        message=error.message,
-        hint=error.hint,
-    )

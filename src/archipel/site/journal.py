@@ -64,12 +64,6 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     onnx: Blob
 
 
-def inputs_of(task: RoundTask) -> dict[str, Blob]:
-    """Return every blob a task needs, by digest."""
-    named = [task.bundle, task.model, task.statistics, *task.inputs.values(), *(item.blob for item in task.models)]
-    return {blob.digest: blob for blob in named if blob is not None}
-
-
 class Journal:
     """Reads and writes the journal; safe to call from several threads of the one process that holds the folder."""
 
@@ -157,12 +151,12 @@ class Journal:
         """
         failpoint("site.receipt.before_journal")
         held = self.work(task.run, task.round)
-        used = set(inputs_of(task)) | _parts(held)
+        used = set(task.blobs()) | _parts(held)
         with self._transaction() as db:
             used |= {row[0] for row in db.execute("SELECT digest FROM recent WHERE run = ?", (task.run,))}
             db.execute("DELETE FROM work WHERE run = ? AND round = ?", (task.run, task.round))
             db.execute("DELETE FROM recent WHERE run = ?", (task.run,))
-            rows = [(task.run, digest) for digest in inputs_of(task)]
+            rows = [(task.run, digest) for digest in task.blobs()]
             db.executemany("INSERT OR IGNORE INTO recent VALUES (?, ?)", rows)
             if not counted:
                 query = "DELETE FROM state WHERE run = ? AND round = ? RETURNING blob"
@@ -269,7 +263,7 @@ def _parts(work: Work | None) -> set[str]:
 
 
 def _all_digests(work: Work) -> set[str]:
-    return set(inputs_of(work.task)) | _parts(work)
+    return set(work.task.blobs()) | _parts(work)
 
 
 def _serving(serve: bytes, answering: bytes) -> Serving:

@@ -25,6 +25,7 @@ from msgspec import Meta, field
 
 from archipel.spec.canonical import Digest, Name, Value
 from archipel.spec.dataset import DatasetManifest
+from archipel.spec.errors import ArchipelError
 from archipel.spec.job import JobSpec
 
 Kind = Literal["check", "statistics", "initialise", "train", "alone", "personalise", "evaluate", "export"]
@@ -71,6 +72,11 @@ class RoundTask(Value, frozen=True, kw_only=True, tag_field="type", tag="round-t
     share: bool = False
     """May the resulting "model" or "onnx" part leave the site (deltas and sums always do)?"""
 
+    def blobs(self) -> dict[str, Blob]:
+        """Return every blob the task needs, by digest."""
+        named = [self.bundle, self.model, self.statistics, *self.inputs.values(), *(item.blob for item in self.models)]
+        return {blob.digest: blob for blob in named if blob is not None}
+
 
 class Part(Value, frozen=True, kw_only=True):
     """One blob of an update."""
@@ -110,3 +116,15 @@ class Refusal(Value, frozen=True, kw_only=True, tag_field="type", tag="refusal/1
     """Class name in the error tree, such as "DataError"."""
     message: str
     hint: str = ""
+
+    @classmethod
+    def of(cls, work: RoundTask | Update, error: ArchipelError) -> Refusal:
+        """Refuse a task, or what a site sent for it, because of `error`."""
+        return cls(
+            run=work.run,
+            round=work.round,
+            site=work.site,
+            error=type(error).__name__,
+            message=error.message,
+            hint=error.hint,
+        )

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import msgspec
 import numpy as np
@@ -143,6 +143,13 @@ def parse_header(data: bytes | memoryview) -> tuple[Manifest, int]:
         raise SpecError(f"not a tensor file: {error}", hint="fetch the file again") from error
     _check_offsets(specs)
     return Manifest(tensors=specs), 8 + size
+
+
+def read_header(file: IO[bytes]) -> tuple[Manifest, int]:
+    """Read the header of an open tensor file, and no more of it; see `parse_header`."""
+    prefix = file.read(8)
+    size = int.from_bytes(prefix, "little")
+    return parse_header(prefix + file.read(min(size, MAX_HEADER_BYTES)))
 
 
 def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -19,7 +19,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
+from archipel.spec import errors
 from archipel.spec.canonical import Digest, Name, Value
+from archipel.spec.errors import ArchipelError
 from archipel.spec.model import ModelVersion, ServedModel
 from archipel.spec.round import Blob, RoundTask
 
@@ -142,6 +144,12 @@ class Failure(Value, frozen=True, kw_only=True, tag_field="type", tag="failure/1
     error: str
     message: str
     hint: str = ""
+
+    def as_error(self) -> ArchipelError:
+        """Return the error it names; a class this version does not know becomes the tree's base."""
+        found = getattr(errors, self.error, None)
+        kind = found if isinstance(found, type) and issubclass(found, ArchipelError) else ArchipelError
+        return kind(self.message, hint=self.hint)
 
 
 class Enrolment(Value, frozen=True, kw_only=True, tag_field="type", tag="enrolment/1"):

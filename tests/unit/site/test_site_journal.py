@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archipel.site.journal import Journal, Serving, inputs_of
+from archipel.site.journal import Journal, Serving
 from archipel.spec import (
     Blob,
     Lineage,
@@ -204,7 +204,7 @@ def test_a_blob_is_freed_only_when_nothing_in_the_journal_names_it(
         match what:
             case "assign":
                 journal.assign(of)
-                held |= set(inputs_of(of))
+                held |= set(of.blobs())
             case "finish" if journal.work(of.run, of.round):
                 journal.finish(of, update(of, shared=bool(round_ % 2)), {"c": blob(f"c-{of.run}-{of.round}")})
                 held |= digests(f"delta-{of.run}-{of.round}", f"c-{of.run}-{of.round}")

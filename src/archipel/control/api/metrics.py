@@ -21,5 +21,5 @@ def figures(office: Office) -> bytes:
     for state in ("waiting", "running", "paused", "stopped", "failed", "finished"):
         runs.labels(state).set(states[state])
     versions = Gauge("archipel_model_versions", "Registered model versions.", registry=registry)
-    versions.set(len(office.registry.list().models))
+    versions.set(office.registry.count())
     return generate_latest(registry)

@@ -16,6 +16,12 @@ def model_of_run(connection: Connection, run: str) -> ModelVersion | None:
     return None if text is None else decode(text.encode(), ModelVersion)
 
 
+def versions_of_runs(connection: Connection) -> dict[str, int]:
+    """Return run → the version it has made."""
+    rows = connection.execute(select(models.c.run, models.c.version))
+    return {str(run): int(version) for run, version in rows}
+
+
 def next_version(connection: Connection, name: str) -> int:
     """Return the version number that comes next under a name."""
     return (connection.execute(select(func.max(models.c.version)).where(models.c.name == name)).scalar() or 0) + 1

@@ -26,7 +26,7 @@ import msgspec
 
 from archipel.data.stores.spool import Spool
 from archipel.site.agent.line import Line
-from archipel.site.journal import Answer, Journal, inputs_of
+from archipel.site.journal import Answer, Journal
 from archipel.site.link.backoff import Backoff
 from archipel.site.link.dial import Link
 from archipel.site.link.protocol import failure_of
@@ -245,7 +245,7 @@ class Desk:
         return answer
 
     async def _fetch(self, task: RoundTask) -> None:
-        for blob in inputs_of(task).values():
+        for blob in task.blobs().values():
             await self._line.insist(partial(fetch, spool=self._spool, blob=blob))
 
     async def _execute(self, task: RoundTask) -> tuple[Update, dict[str, Blob]]:

@@ -31,11 +31,6 @@ class Line:
         self._link = None
         self._up.clear()
 
-    @property
-    def is_up(self) -> bool:
-        """Is there a link?"""
-        return self._link is not None
-
     async def link(self) -> Link:
         """Wait for a link."""
         while self._link is None:

@@ -11,7 +11,6 @@ import ssl
 import httpx
 
 from archipel.security import JoinToken, fingerprint
-from archipel.site.link.protocol import error_from
 from archipel.spec import ArchipelError, LinkError, SpecError, TrustError, decode, encode
 from archipel.spec.wire import Certificate, Enrolment, Failure
 
@@ -59,7 +58,7 @@ def _authority(token: JoinToken) -> str:
 
 def _refusal(answer: httpx.Response) -> ArchipelError:
     try:
-        return error_from(decode(answer.content, Failure))
+        return decode(answer.content, Failure).as_error()
     except SpecError:
         return LinkError(f"control answered {answer.status_code}", hint="is this the address of a control plane?")
 

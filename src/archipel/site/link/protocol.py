@@ -100,9 +100,6 @@ class Renewal(Value, frozen=True, kw_only=True, tag_field="type", tag="renewal/1
 
 
 T = TypeVar("T")
-_FAILURES: dict[str, type[ArchipelError]] = {
-    name: item for name, item in vars(errors).items() if isinstance(item, type) and issubclass(item, ArchipelError)
-}
 _STATUS_OF: tuple[tuple[type[ArchipelError], str], ...] = (
     (errors.DigestError, "DATA_LOSS"),
     (errors.TrustError, "PERMISSION_DENIED"),
@@ -190,16 +187,11 @@ def _cut(text: str) -> str:
     return text
 
 
-def error_from(failure: Failure) -> ArchipelError:
-    """Return the error a Failure (or a Refusal's fields) names; an unknown class becomes the tree's base."""
-    return _FAILURES.get(failure.error, ArchipelError)(failure.message, hint=failure.hint)
-
-
 def error_of(call: grpc.aio.AioRpcError) -> ArchipelError:
     """Return what a failed call means: the other side's own error, or that it could not be reached."""
     details = call.details() or ""
     try:
-        return error_from(_read_failure(details.encode()))
+        return _read_failure(details.encode()).as_error()
     except SpecError:
         code = call.code().name
     if "CERTIFICATE_VERIFY_FAILED" in details:

@@ -20,7 +20,6 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping
 
-from archipel.site.link.protocol import error_from
 from archipel.site.worker import frames
 from archipel.spec import Blob, RoundTask, TaskError, Update
 
@@ -121,7 +120,7 @@ class WorkerProcess:
                     raise AbandonedError
                 case frames.Failed(failure=failure):
                     assert failure is not None
-                    raise error_from(failure)
+                    raise failure.as_error()
                 case other:
                     raise TaskError(f"the worker said {other!r} out of turn", hint="restart the agent")
 

@@ -78,21 +78,24 @@ class Board:
 
     def show(self, run: str) -> RunView:
         """Return one run; an UnknownNameError if there is none."""
-        view = self._database.read(lambda connection: _view(connection, rows.run_row(connection, run)))
+        view = self._database.read(lambda connection: _one_view(connection, run))
         if view is None:
             raise UnknownNameError.of("run", run, [item.id for item in self.list().runs])
         return view
 
 
 def _all_views(connection: Connection) -> tuple[RunView, ...]:
-    views = [_view(connection, row) for row in rows.run_rows(connection)]
-    return tuple(view for view in views if view is not None)
+    versions = model_rows.versions_of_runs(connection)
+    return tuple(_view(row, versions.get(row.id)) for row in rows.run_rows(connection))
 
 
-def _view(connection: Connection, row: Row[Any] | None) -> RunView | None:
-    if row is None:
-        return None
-    model = model_rows.model_of_run(connection, row.id)
+def _one_view(connection: Connection, run: str) -> RunView | None:
+    row = rows.run_row(connection, run)
+    model = model_rows.model_of_run(connection, run)
+    return None if row is None else _view(row, None if model is None else model.version)
+
+
+def _view(row: Row[Any], version: int | None) -> RunView:
     return RunView(
         id=row.id,
         job=row.name,
@@ -105,5 +108,5 @@ def _view(connection: Connection, row: Row[Any] | None) -> RunView | None:
         ended_at=row.ended_at,
         message=row.message,
         hint=row.hint,
-        model_version=None if model is None else model.version,
+        model_version=version,
     )

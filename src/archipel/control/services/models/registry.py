@@ -27,6 +27,10 @@ class Registry:
             raise UnknownNameError.of("model", name, {model.name for model in self.list().models})
         return ModelsPage(models=tuple(found))
 
+    def count(self) -> int:
+        """Return how many versions there are."""
+        return len(self._database.read(rows.versions_of_runs))
+
     def show(self, name: str, version: int) -> ModelVersion:
         """Return one version."""
         found = self._database.read(lambda connection: rows.find_model(connection, name, version))

@@ -255,7 +255,7 @@ class Runs:
         """Return a blob this site needs for its work or its serving; a StaleError for any other."""
         for driver in self._active():
             task = driver.task_for(site)
-            blob = None if task is None else _blobs_of(task).get(digest)
+            blob = None if task is None else task.blobs().get(digest)
             if task is not None and blob is not None:
                 return Readable(blob=blob, run=driver.run, kind=task.kind)
         for serve in self._tools.registry.serves(site):
@@ -372,15 +372,7 @@ class Runs:
         try:
             verify(answer, self._tools.spool)
         except (TaskError, SpecError) as error:
-            refusal = Refusal(
-                run=answer.run,
-                round=answer.round,
-                site=answer.site,
-                error=type(error).__name__,
-                message=error.message,
-                hint=error.hint,
-            )
-            return SiteRefused(refusal), f"refused: {error.message}"
+            return SiteRefused(Refusal.of(answer, error)), f"refused: {error.message}"
         return UpdateAccepted(answer), ""
 
     def _late(self, answer: Update | Refusal) -> Receipt:
@@ -470,8 +462,3 @@ def _have(spool: Spool, blob: Blob) -> int:
         with suppress(DigestError), spool.receive(blob):
             pass
     return spool.have(blob)
-
-
-def _blobs_of(task: RoundTask) -> dict[str, Blob]:
-    blobs = [task.bundle, task.model, task.statistics, *task.inputs.values(), *(named.blob for named in task.models)]
-    return {blob.digest: blob for blob in blobs if blob is not None}

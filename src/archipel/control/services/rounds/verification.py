@@ -14,8 +14,8 @@ from typing import IO
 import numpy as np
 
 from archipel.data.stores.spool import Spool
-from archipel.spec import Manifest, Part, ShapeError, StateError, Update, parse_header
-from archipel.spec.tensors import MAX_HEADER_BYTES, NUMPY_OF, TensorSpec, require_finite
+from archipel.spec import Part, ShapeError, StateError, Update
+from archipel.spec.tensors import NUMPY_OF, TensorSpec, read_header, require_finite
 
 BLOCK_BYTES = 256 * 1024
 """Read and then summed at a time, in the second-level cache (measured: two sevenths less CPU than with 4 MiB)."""
@@ -54,13 +54,6 @@ def _verify_part(what: str, part: Part, spool: Spool) -> None:
         for tensor in manifest.tensors:
             if np.issubdtype(NUMPY_OF[tensor.dtype], np.floating):
                 _require_finite(what, file, start, tensor)
-
-
-def read_header(file: IO[bytes]) -> tuple[Manifest, int]:
-    """Read a tensor file's header; see `parse_header`."""
-    prefix = file.read(8)
-    size = min(int.from_bytes(prefix, "little"), MAX_HEADER_BYTES)
-    return parse_header(prefix + file.read(size))
 
 
 def _require_finite(what: str, file: IO[bytes], start: int, tensor: TensorSpec) -> None:
