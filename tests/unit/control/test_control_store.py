@@ -119,6 +119,22 @@ def test_a_change_that_fails_takes_nobody_with_it(database: Database) -> None:
     assert "the database refuses it" in str(error)
 
 
+def test_a_question_sees_one_moment(database: Database) -> None:
+    database.write(put("a"))
+
+    def twice(connection: Connection) -> list[int]:
+        counts = []
+        for _ in range(2):
+            counts.append(len(connection.execute(select(bundles.c.digest)).all()))
+            writer = threading.Thread(target=database.write, args=(put(f"later-{len(counts)}"),))
+            writer.start()
+            writer.join(30)
+        return counts
+
+    assert database.read(twice) == [1, 1]
+    assert digests(database) == ["a", "later-1", "later-2"]
+
+
 def test_many_writers_at_once_share_commits_and_lose_nothing(database: Database) -> None:
     def change(number: int) -> None:
         for index in range(20):

@@ -42,6 +42,8 @@ class Database:
         self._queue: deque[_Pending] = deque()
         self._writer = threading.Lock()
         self._epoch: int | None = None
+        # A transaction of SQLite sees one snapshot anyway.
+        self._reading = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
     @classmethod
     def open(cls, url: str) -> Database:
@@ -75,9 +77,9 @@ class Database:
         self._epoch = epoch
 
     def read(self, question: Change[T]) -> T:
-        """Answer a question within one transaction."""
+        """Answer a question about one moment: what is written meanwhile is not seen, and nothing can be written."""
         try:
-            with self.engine.connect() as connection, connection.begin():
+            with self.engine.connect().execution_options(**self._reading) as connection, connection.begin():
                 return question(connection)
         except SQLAlchemyError as error:
             raise named(error) from error
