@@ -66,7 +66,15 @@ def test_every_island_answers_the_question_that_only_one_has_seen(islands: Islan
 
 def test_the_screen_says_all_of_it(islands: Islands) -> None:
     said = islands[1]
-    for words in ("Plan of islands", "3 sites join by token", "round 40 of 40", "loss", "moved", "report.json"):
+    for words in (
+        "torgersen: 52 penguins",
+        "Plan of islands",
+        "3 sites join by token",
+        "round 40 of 40",
+        "loss",
+        "moved",
+        "report.json",
+    ):
         assert words in said
     assert re.search(r"torgersen +51 +Adelie 51", said), "the plan was not shown with its sizes"
 

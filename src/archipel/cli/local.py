@@ -49,6 +49,7 @@ from archipel.spec import (
 from archipel.spec.views import Progress, RunView
 
 _MOST_RESTARTS = 3
+_MOST_LINES = 40
 
 
 Pooled = dict[str, Any] | None
@@ -182,7 +183,11 @@ class LocalRun:
             paths=(0, 1),
             result=str(self.fleet.folder / "prepare.answer"),
         )
-        entries.begin(self.fleet.folder, "prepare", order, self.fleet.logs / "prepare.log").result()
+        log = self.fleet.logs / "prepare.log"
+        before = log.stat().st_size if log.is_file() else 0
+        entries.begin(self.fleet.folder, "prepare", order, log).result()
+        for line in last_lines(log, before):
+            self._say(f"  {line}")
         _folders(fresh, f"`{self.job.data.prepare}` made no folder")
         shutil.rmtree(root, ignore_errors=True)
         fresh.rename(root)
@@ -342,6 +347,14 @@ Finish = Callable[[LocalRun, Client, Progress, Pooled], None]
 
 def _leave(_run: LocalRun, _client: Client, _ended: Progress, _pooled: Pooled) -> None:
     """Make no report."""
+
+
+def last_lines(log: Path, offset: int) -> list[str]:
+    """Return what a log says from a byte on: the end of it, where it is long."""
+    lines = log.read_bytes()[offset:].decode(errors="replace").splitlines()
+    if len(lines) <= _MOST_LINES:
+        return lines
+    return [f"… ({len(lines) - _MOST_LINES} lines before these are in {log})", *lines[-_MOST_LINES:]]
 
 
 def _found(client: Client, run: str) -> RunView | None:
