@@ -5,7 +5,7 @@
             print(site.name, site.presence)
 
 An error of the other side (a wire.Failure) is raised again as the same class; a control plane that cannot be reached
-is a LinkError.
+is a LinkError. The operator's token goes over https only, whoever named the address (the job file does, too).
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ class Client:
 
     def __init__(self, operator: Operator, transport: httpx.BaseTransport | None = None) -> None:
         self.operator = operator
+        address = _require_https(operator.local or operator.url)
         verify: Any = ssl.create_default_context(cadata=operator.ca_pem) if transport is None else True
         self._http = httpx.Client(
-            base_url=operator.local or operator.url,
+            base_url=address,
             verify=verify,
             transport=transport,
             trust_env=False,
@@ -185,6 +186,15 @@ class Client:
         if answer.is_success:
             return decode(answer.content, kind)
         raise _error_of(answer)
+
+
+def _require_https(address: str) -> str:
+    if not address.startswith("https://"):
+        raise SpecError(
+            f"the control plane's address {address!r} is not https: the operator's token would go out in clear text",
+            hint="write it as https://HOST:PORT in --control, in `control` of the job file or in operator.json",
+        )
+    return address
 
 
 def _error_of(answer: httpx.Response) -> ArchipelError:

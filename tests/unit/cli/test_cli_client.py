@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from msgspec import structs
 
 from archipel.cli.client import Client
 from archipel.spec import DataError, Event, LinkError, SpecError, StateError, encode
@@ -32,6 +33,17 @@ def test_every_request_carries_the_operators_token() -> None:
         assert client.sites() == ()
     assert seen[0].headers["Authorization"] == "Bearer secret"
     assert str(seen[0].url) == "https://control:7400/v1/sites"
+
+
+@pytest.mark.parametrize("address", ["http://control:7400", "HTTP://control:7400", "control:7400", "//control", ""])
+def test_the_token_goes_to_no_address_that_is_not_https(address: str) -> None:
+    seen: list[httpx.Request] = []
+    transport = httpx.MockTransport(lambda request: seen.append(request) or httpx.Response(200))
+    for operator in (structs.replace(OPERATOR, url=address), structs.replace(OPERATOR, local=address or "http://")):
+        with pytest.raises(SpecError, match="not https") as caught:
+            Client(operator, transport).sites()
+        assert "https://HOST:PORT" in caught.value.hint
+    assert seen == []
 
 
 def test_a_failure_of_control_is_raised_as_the_same_class_with_its_hint() -> None:

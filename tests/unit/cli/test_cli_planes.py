@@ -13,7 +13,7 @@ from msgspec import convert, structs
 from archipel.cli import naming, processes
 from archipel.cli.commands.jobs import address_for
 from archipel.cli.fleet import Fleet, FleetState, free_ports
-from archipel.cli.planes import find_state, operator_of, remember, remote
+from archipel.cli.planes import connect, find_state, operator_of, remember, remote
 from archipel.spec import JobSpec, SpecError, StateError, encode
 from archipel.spec.views import Operator
 
@@ -132,3 +132,10 @@ def test_a_job_that_names_its_control_plane_goes_to_no_other(home: Path, local: 
     job = convert({"name": "j", "task": {"code": "t.py:T"}, "data": {"dataset": "d"}, "control": named}, JobSpec)
     assert address_for(job, None, None) == wanted
     assert address_for(job, None, "https://given:1") == "https://given:1"
+
+
+def test_a_job_whose_control_plane_is_not_https_is_sent_nowhere(home: Path) -> None:
+    (home / "operator.json").write_bytes(encode(OPERATOR))
+    job = convert({"name": "j", "task": {"code": "t.py:T"}, "data": {"dataset": "d"}, "control": "http://x:1"}, JobSpec)
+    with pytest.raises(SpecError, match="not https"):
+        connect(None, address_for(job, None, None), home / "operator.json")
