@@ -14,7 +14,8 @@ The rules it keeps:
      answered and every other site of the cohort is lost or refused.
   4. In check, statistics and initialise a site that refuses leaves the run, by name, while `min_sites` remain; with a
      quorum, so does a site that is away during check or statistics. Later a refusal pauses the run (quorum: only
-     once the quorum is out of reach).
+     once the quorum is out of reach). With a quorum, the global model is exported by the next site that is here
+     where the one asked is lost or refuses.
   5. Each update counts once, by (run, round, site); what comes late is refused as stale.
   6. A pause is a GiveUp; RunResumed forgets the refusals of the open round and asks again.
 """
@@ -271,8 +272,10 @@ class Coordinator:
     def _welcome(self, site: str) -> tuple[Instruction, ...]:
         self._lost.discard(site)
         current = self._round
-        if current is None or site not in current.unanswered:
+        if current is None:
             return ()
+        if site not in current.unanswered:
+            return self._advance(current)
         current.away.discard(site)
         return () if self.paused or current.folding else (self._ask(site),)
 
@@ -302,13 +305,14 @@ class Coordinator:
         """Close the round if it can be closed, give up if it cannot become so."""
         if current.folding or self.paused:
             return ()
+        instead = self._substitute(current)
         prelude = current.stage.kind in PRELUDE
         needed = current.needed(self._job.federation, waits=self._waits)
         possible = len(current.cohort) - len(current.refused)
         if current.refused and possible < needed:
             return self._refused(current)
         if current.awaited or len(current.answered) < needed:
-            return ()
+            return instead
         if prelude and not self._exclude(current):
             return self._refused(current)
         if current.stage.kind in FOLDED:
@@ -316,6 +320,18 @@ class Coordinator:
             return (self._fold(current),)
         self._keep(current, None)
         return self._next(current)
+
+    def _substitute(self, current: OpenRound) -> tuple[Instruction, ...]:
+        """With a quorum, ask another site in the place of the one of a round, where that is lost or has refused."""
+        if self._waits or not current.stage.sole or current.answered or current.awaited:
+            return ()
+        others = [site for site in self._found.sites if site not in current.cohort]
+        here = [site for site in others if site not in self._lost]
+        # Where nobody is left to wait for, a lost site is better than none: it is asked when it is back.
+        chosen = (here or ([] if current.unanswered else others))[:1]
+        for site in chosen:
+            current.ask_also(site, away=site in self._lost)
+        return tuple(map(self._ask, chosen))
 
     def _exclude(self, current: OpenRound) -> bool:
         """Take out of the run who did not answer a prelude round; False where too few would remain.
@@ -366,7 +382,7 @@ class Coordinator:
             case "alone" | "personalise" as kind:
                 made = {site: update.parts["model"] for site, update in current.answered.items()}
                 (found.alone if kind == "alone" else found.personalised).update(made)
-            case "export" if not current.stage.own:
+            case "export" if current.stage.sole:
                 found.onnx = next(iter(current.answered.values())).parts["onnx"].blob
         if folded is not None:
             self._keep_fold(current, folded)
@@ -411,11 +427,11 @@ class Coordinator:
             sites = self._participation[stage.step - 1]
         elif stage.kind == "train":
             sites = draw_cohort(self._job.federation, stage.step, sites)
-        elif stage.kind == "export" and stage.own:
-            sites = tuple(self._found.personalised)
-        elif stage.kind == "export":
+        elif stage.sole:
             away = frozenset() if self._waits else self._lost
             sites = next(((site,) for site in sites if site not in away), sites[:1])
+        elif stage.kind == "export":
+            sites = tuple(self._found.personalised)
         away = set() if self._waits else self._lost.intersection(sites)
         return OpenRound(stage=stage, cohort=frozenset(sites), unanswered=dict.fromkeys(sites), away=away)
 

@@ -49,8 +49,17 @@ class OpenRound(msgspec.Struct, kw_only=True):
         if away:
             self.away.add(site)
 
+    def ask_also(self, site: str, *, away: bool) -> None:
+        """Take one more site into the round."""
+        self.cohort |= {site}
+        self.unanswered[site] = None
+        if away:
+            self.away.add(site)
+
     def needed(self, federation: FederationSpec, *, waits: bool) -> int:
         """Return how many answers the round cannot close without."""
+        if self.stage.sole:
+            return 1
         if self.stage.kind not in PRELUDE:
             count = len(self.cohort)
             return count if waits else share_of(federation.quorum, count)
@@ -60,7 +69,7 @@ class OpenRound(msgspec.Struct, kw_only=True):
     @property
     def awaited(self) -> bool:
         """May an answer still come that the round waits for?"""
-        return len(self.unanswered) > len(self.away)
+        return len(self.unanswered) > len(self.away) and not (self.stage.sole and self.answered)
 
 
 def holds(names: tuple[str, ...], name: str) -> bool:

@@ -2,8 +2,9 @@
 
     check → [statistics] → initialise → train 1 … R (evaluate every E) → [alone] → [personalise] → evaluate → [export]
 
-Stage i of the list is round i of the run. Export is asked of one site for the global model (`share`: its ONNX goes
-to the registry) and, where personalised copies are served, then of every site that has one, for its own copy.
+Stage i of the list is round i of the run. Export is asked of one site for the global model (`share`: its ONNX goes to
+the registry; with a quorum, of the next one where it is lost or refuses) and, where personalised copies are served,
+then of every site that has one, for its own copy.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """As RoundTask.step."""
     own: bool = False
     """Export only: each site's personalised copy, not the global model."""
+
+    @property
+    def sole(self) -> bool:
+        """Is one answer all of it? The global model has one ONNX, whichever site writes it."""
+        return self.kind == "export" and not self.own
 
 
 class Findings(msgspec.Struct, kw_only=True):

@@ -129,6 +129,51 @@ def test_the_first_site_exports_even_if_lost_where_the_job_waits(federation, sha
     assert (ask.task.kind, ask.task.site, ask.task.share) == ("export", sharer, True)
 
 
+def test_with_a_quorum_the_next_site_exports_where_the_first_is_lost_or_refuses():
+    machine = coordinator(job(QUORUM, serve="global"))
+    [first] = drive_to(machine, "export")
+    [second] = asks(machine.handle(SiteLost(site="ann")))
+    assert (first.site, second.site, second.share, second.round) == ("ann", "bob", True, first.round)
+    [third] = asks(machine.handle(refused(second)))
+    assert machine.progress().waiting == ("ann", "cid")
+    [finish] = machine.handle(accepted(third))
+    assert finish.onnx == blob("export 0 onnx of cid")
+    assert machine.receipt(update_for(first)) == "stale"
+
+
+def test_a_stop_and_a_resume_ask_for_the_export_where_somebody_is():
+    machine = coordinator(job(QUORUM, serve="global"))
+    drive_to(machine, "export")
+    machine.handle(RunStopped())
+    assert machine.handle(SiteLost(site="ann")) == ()
+    assert [task.site for task in asks(machine.handle(RunResumed()))] == ["ann", "bob"]
+
+
+def test_where_all_are_away_who_comes_back_first_exports():
+    machine = coordinator(job(QUORUM, serve="global"))
+    drive_to(machine, "export")
+    for site in SITES:
+        machine.handle(SiteLost(site=site))
+    assert machine.handle(SiteBack(site="ann")) == machine.outstanding()[:1], "it was asked before"
+    machine.handle(SiteLost(site="ann"))
+    [task] = asks(machine.handle(SiteBack(site="eve")))
+    assert task.site == "eve"
+    assert isinstance(machine.handle(accepted(task))[0], Finish)
+
+
+def test_an_export_that_every_site_refuses_pauses_and_waits_for_who_is_away():
+    machine = coordinator(job(QUORUM, serve="global"))
+    [task] = drive_to(machine, "export")
+    machine.handle(SiteLost(site="eve"))
+    for _ in SITES[:4]:
+        [task] = asks(machine.handle(refused(task)))
+    assert (task.site, machine.progress().waiting, machine.paused) == ("eve", ("eve",), False)
+    [given_up] = machine.handle(refused(task))
+    assert "export: ann refused" in given_up.message
+    assert "and 4 more" in given_up.message
+    assert [task.site for task in asks(machine.handle(RunResumed()))] == list(SITES)
+
+
 def test_models_of_single_sites_are_scored_at_home_unless_the_job_says_cross():
     evaluation = {"alone": True, "personalise_epochs": 1}
     final = [task for task in kinds_of(coordinator(job(evaluation=evaluation)))[0] if task.kind == "evaluate"]
