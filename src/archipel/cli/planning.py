@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from archipel.cli import wording
@@ -19,9 +20,9 @@ def show_plan(plan: Plan, name: str, console: Console) -> None:
     for share in plan.participants:
         labels = ", ".join(f"{label} {wording.count(rows)}" for label, rows in share.labels.items())
         rows = wording.count(share.rows) if share.rows else "not yet counted"
-        table.add_row(share.site, rows, labels or "—", _interval(share.seconds_per_round))
+        table.add_row(share.site, rows, escape(labels) or "—", _interval(share.seconds_per_round))
     for site, reason in plan.refused.items():
-        table.add_row(f"[red]{site}[/]", "", f"[red]{reason}[/]", "")
+        table.add_row(f"[red]{site}[/]", "", f"[red]{escape(reason)}[/]", "")
     console.print(table)
     console.print(
         f"{plan.rounds} rounds, {plan.cohort_size} of {len(plan.participants)} sites in each; {_effort(plan)}",

@@ -133,7 +133,7 @@ def _provenance(found: RunReport) -> Provenance:
 
 def _show_way_on(report: Report, page: Path, url: str, local: LocalRun, console: Console) -> None:
     shown = _near(page)
-    console.print(f"\nreport: {shown}   {shown.with_suffix('.json')}", highlight=False, soft_wrap=True)
+    console.print(f"\nreport: {shown}   {shown.with_suffix('.json')}", highlight=False, markup=False, soft_wrap=True)
     console.print("the sites keep serving; next:", style="bold")
     name = program()
     lines = [(f"{name} status", "sites, runs and what is served")]
@@ -143,7 +143,8 @@ def _show_way_on(report: Report, page: Path, url: str, local: LocalRun, console:
     lines += [(f"{url}/schema", "the API's documentation (its certificate is the fleet's own)")]
     lines += [(f"{name} stop", "end all processes; the folder stays")]
     for command, purpose in lines:
-        console.print(f"  {command}" + (f"   # {purpose}" if purpose else ""), highlight=False, soft_wrap=True)
+        line = f"  {command}" + (f"   # {purpose}" if purpose else "")
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _asked_site(report: Report) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from archipel.cli import wording
@@ -118,7 +119,9 @@ def _table(found: tuple[ModelVersion, ...]) -> Table:
     for item in found:
         figures = ", ".join(f"{key} {value:.4g}" for key, value in sorted(item.metrics.items()) if key not in COUNTS)
         size = wording.size(item.weights.size_bytes)
-        table.add_row(item.name, str(item.version), item.run, figures or "—", size, item.weights.digest[:19] + "…")
+        table.add_row(
+            item.name, str(item.version), item.run, escape(figures) or "—", size, item.weights.digest[:19] + "…"
+        )
     return table
 
 

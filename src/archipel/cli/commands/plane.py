@@ -50,7 +50,8 @@ def up(
     plane.start_plane(words)
     remember(plane.folder)
     address = operator_of(state).url
-    Console().print(f"control plane at {address}, in the background; `archipel stop` ends it", highlight=False)
+    said = f"control plane at {address}, in the background; `archipel stop` ends it"
+    Console().print(said, highlight=False, markup=False)
 
 
 def _foreground(plane: Fleet, words: list[str]) -> int:
@@ -101,7 +102,7 @@ def stop(
         folders = _all_fleets() if everything else [_fleet_of(find_state(state))]
     ended = [(place, role) for place in folders for role in Fleet(place).stop()]
     for place, role in ended:
-        console.print(f"ended {role} of {place.name}", highlight=False)
+        console.print(f"ended {role} of {place.name}", highlight=False, markup=False)
     if not ended:
         console.print("nothing was running", highlight=False)
 

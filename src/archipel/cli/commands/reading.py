@@ -9,6 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -35,7 +36,7 @@ def status(
         print(encode({"control": address, "sites": sites, "runs": runs}).decode())
         return
     console = Console()
-    console.print(f"control plane at {address}", highlight=False)
+    console.print(f"control plane at {address}", highlight=False, markup=False)
     console.print(_sites(sites) if sites else "no sites: `archipel invite SITE` makes a token for one", highlight=False)
     console.print(_runs(runs) if runs else "no runs: `archipel run JOB` starts one", highlight=False)
 
@@ -91,7 +92,7 @@ def _sites(sites: tuple[SiteView, ...]) -> Table:
             for item in site.datasets
         ]
         working = [f"{item.run} round {item.round} {wording.share(item.done)}" for item in site.working]
-        serving = [f"{item.name} v{item.version} {item.copy} {item.url}".strip() for item in site.serving]
+        serving = [escape(f"{item.name} v{item.version} {item.copy} {item.url}".strip()) for item in site.serving]
         presence = f"[{_PRESENCE[site.presence]}]{site.presence}[/]"
         table.add_row(site.name, presence, ", ".join(rows) or "—", ", ".join(working) or "—", ", ".join(serving) or "—")
     return table

@@ -100,7 +100,9 @@ def join(
         role = f"site/{place.name}"
         processes.start(place, role, ["-m", "archipel.site", "--folder", str(place)], place / "agent.log")
         said = f"serving in the background, with its output in {place / 'agent.log'}"
-        Console().print(f"{said}; `archipel stop --folder {place}` ends it", highlight=False, soft_wrap=True)
+        Console().print(
+            f"{said}; `archipel stop --folder {place}` ends it", highlight=False, markup=False, soft_wrap=True
+        )
         return
     # The agent takes this process over, so that what joining needed leaves memory.
     os.execv(sys.executable, [sys.executable, "-m", "archipel.site", "--folder", str(place)])  # noqa: S606

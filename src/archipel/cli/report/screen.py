@@ -32,7 +32,7 @@ METRIC_WORDS = {"accuracy": "accuracy", "auc": "AUC", "entity_f1": "entity F1"}
 def show_report(report: Report, console: Console) -> None:
     """Print the report."""
     console.print()
-    console.print(f"[bold]{headline(report)}[/]", highlight=False)
+    console.print(f"[bold]{escape(headline(report))}[/]", highlight=False)
     console.print(_comparison(report))
     console.print(_sites(report))
     for site in report.sites:
@@ -41,7 +41,9 @@ def show_report(report: Report, console: Console) -> None:
                 f"[yellow]{site.name} took no part:[/] {escape(site.absent)}", highlight=False, soft_wrap=True
             )
     for breakdown in report.breakdowns:
-        console.print(f"\n[cyan]The federated model on everyone's test rows: {breakdown.what}[/]\n", highlight=False)
+        console.print(
+            f"\n[cyan]The federated model on everyone's test rows: {escape(breakdown.what)}[/]\n", highlight=False
+        )
         console.print(layout(breakdown), highlight=False, markup=False, soft_wrap=True)
     _show_answers(report, console)
     console.print()
@@ -59,9 +61,9 @@ def _show_answers(report: Report, console: Console) -> None:
     if not report.question:
         return
     asked = ", ".join(f"{name} {values[0]}" for name, values in report.question.items() if values)
-    console.print(f"\n[cyan]Each site was asked:[/] {asked}", highlight=False)
+    console.print(f"\n[cyan]Each site was asked:[/] {escape(asked)}", highlight=False)
     for site in report.sites:
-        console.print(f"  {site.name}: {site.answer or 'not asked'}", highlight=False, soft_wrap=True)
+        console.print(f"  {site.name}: {site.answer or 'not asked'}", highlight=False, markup=False, soft_wrap=True)
     console.print()
 
 
@@ -92,7 +94,7 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 
 def _comparison(report: Report) -> Table:
-    metric = METRIC_WORDS.get(report.metric, report.metric)
+    metric = escape(METRIC_WORDS.get(report.metric, report.metric))
     table = _plain(title="Four ways to a model, on the same held-out rows")
     table.add_column("")
     for view in ("everyone's rows", "own rows"):
@@ -108,7 +110,7 @@ def _comparison(report: Report) -> Table:
 
 
 def _sites(report: Report) -> Table:
-    metric = METRIC_WORDS.get(report.metric, report.metric)
+    metric = escape(METRIC_WORDS.get(report.metric, report.metric))
     table = _plain(title=f"The sites: {metric} on each one's own test rows (alone*: on everyone's)")
     rows = [_site(site, report) for site in report.sites]
     shown = [place for place in range(len(_COLUMNS)) if any(row[place] not in _NOTHING for row in rows)]
