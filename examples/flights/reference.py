@@ -1,6 +1,6 @@
 """The pooled reference: one model from all airlines' flights in one place, as no one may have it in real life.
 
-Same task, contract, split and budget as the federation, taken from job.toml; the rows come from the public package,
+Same task, contract, split and budget as the federation, taken from the job; the rows come from the public package,
 never from a site.
 
     python examples/flights/reference.py          # prints the scores as JSON
@@ -23,10 +23,9 @@ from archipel.tasks.load import load_object
 FOLDER = Path(__file__).resolve().parent
 
 
-def reference(data: Path | None, seed: int) -> dict[str, Any]:
+def reference(job: JobSpec, data: Path | None) -> dict[str, Any]:
     """Return the pooled model's figures on everyone's test rows and on each airline's."""
-    job = read_job(FOLDER / "job.toml")
-    return pooled_scores(job, FOLDER, read_sites(job, data), seed)
+    return pooled_scores(job, FOLDER, read_sites(job, data))
 
 
 def read_sites(job: JobSpec, data: Path | None) -> dict[str, SiteData]:
@@ -41,4 +40,4 @@ def read_sites(job: JobSpec, data: Path | None) -> dict[str, SiteData]:
 
 
 if __name__ == "__main__":
-    json.dump(reference(None, read_job(FOLDER / "job.toml").federation.seed), sys.stdout, indent=2)
+    json.dump(reference(read_job(FOLDER / "job.toml"), None), sys.stdout, indent=2)

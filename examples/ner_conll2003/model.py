@@ -64,11 +64,11 @@ class Tagger(nn.Module):
         return torch.stack([w * s.float() for w, s in zip(weights, states, strict=True)]).sum(0)
 
     def words(self, batch: Batch) -> Tensor:
-        """A vector for each word: the mean of its pieces."""
+        """A vector for each word: the mean of its pieces; zeros where a window had no room for any."""
         parts = self.pieces(batch)[batch.piece_places]
         count = len(batch.slots)
         total = parts.new_zeros(count, WIDTH).index_add_(0, batch.piece_words, parts)
-        return total / torch.bincount(batch.piece_words, minlength=count).unsqueeze(1)
+        return total / torch.bincount(batch.piece_words, minlength=count).clamp(min=1).unsqueeze(1)
 
     def forward(self, batch: Batch) -> Tensor:
         """Scores, (sentences, longest, tags)."""

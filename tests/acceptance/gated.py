@@ -38,7 +38,7 @@ def prepare(target, data):
 REFERENCE = """
 import gate
 
-def reference(data, seed):
+def reference(job, data):
     gate.come_to("reference")
     return {"everyone": {"accuracy": 0.5}, "own": {"accuracy": 0.5}, "sites": {}}
 """

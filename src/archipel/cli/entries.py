@@ -1,11 +1,11 @@
 """Entries of a job (`file.py:function`) run in a process of their own: preparing data, the pooled reference.
 
-    rows = begin(fleet, "prepare", Order(entry="prepare.py:prepare", …), log).result()
+    figures = begin(fleet, "reference", Order(entry="reference.py:reference", job=job, …), log).result()
 
 The process is `python -m archipel.cli.entries`: it reads its order from stdin, imports the file with the job's folder
-first on the path, calls the function with the arguments, and writes the result as JSON. So user code never runs in
-the process of the command, Ctrl-C ends it at once, and what it prints goes to a log. One that an earlier command left
-behind (it was killed) is ended before the next begins, so that two never write to one place.
+first on the path, calls the function with the job and the paths, and writes the result as JSON. So user code never
+runs in the process of the command, Ctrl-C ends it at once, and what it prints goes to a log. One that an earlier
+command left behind (it was killed) is ended before the next begins, so that two never write to one place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import psutil
 
 from archipel.cli import processes
 from archipel.cli.interrupts import check
-from archipel.spec import ArchipelError, TaskError, Value, decode, encode
+from archipel.spec import ArchipelError, JobSpec, TaskError, Value, decode, encode
 from archipel.spec.wire import Failure
 from archipel.tasks.guard import user_code
 from archipel.tasks.load import load_object
@@ -37,9 +37,10 @@ class Order(Value, frozen=True, kw_only=True):
     """The job's folder."""
     entry: str
     """Such as "prepare.py:prepare"."""
-    arguments: tuple[str | int | None, ...]
-    paths: tuple[int, ...] = ()
-    """Positions of the arguments that are paths."""
+    job: JobSpec | None = None
+    """The first argument, presets laid over; None: the function is not given the job."""
+    paths: tuple[str | None, ...] = ()
+    """The other arguments."""
     result: str
     """File the answer is written to."""
 
@@ -105,10 +106,8 @@ def begin(fleet: Path, role: str, order: Order, log: Path, *, niceness: int = 0)
 
 def perform(order: Order) -> Answer:
     """Do what the order says, here."""
-    arguments = [
-        Path(value) if index in order.paths and isinstance(value, str) else value
-        for index, value in enumerate(order.arguments)
-    ]
+    arguments: list[Any] = [] if order.job is None else [order.job]
+    arguments += [None if path is None else Path(path) for path in order.paths]
     folder = Path(order.folder)
     file, _, name = order.entry.partition(":")
     sys.path.insert(0, str(folder))  # for imports inside the function; those at the top of the file are load's

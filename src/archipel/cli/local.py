@@ -179,8 +179,7 @@ class LocalRun:
         order = entries.Order(
             folder=str(self.folder),
             entry=self.job.data.prepare or "",
-            arguments=(str(fresh), None if self._data is None else str(self._data)),
-            paths=(0, 1),
+            paths=(str(fresh), None if self._data is None else str(self._data)),
             result=str(self.fleet.folder / "prepare.answer"),
         )
         log = self.fleet.logs / "prepare.log"
@@ -293,8 +292,8 @@ class LocalRun:
         order = entries.Order(
             folder=str(self.folder),
             entry=self.job.evaluation.reference,
-            arguments=(None if self._data is None else str(self._data), self.job.federation.seed),
-            paths=(0,),
+            job=self.job,
+            paths=(None if self._data is None else str(self._data),),
             result=str(self.fleet.folder / "reference.answer"),
         )
         return entries.begin(self.fleet.folder, "reference", order, self.fleet.logs / "reference.log", niceness=10)

@@ -3,7 +3,7 @@
 A report measures the federation against it. It is computed by a process of its own (an example's reference.py), from
 public data, by the same task, contract, split and budget of epochs as the federation; never by a site or by control.
 
-    scores = pooled_scores(job, folder, {"torgersen": SiteData(…), …}, seed)
+    scores = pooled_scores(job, folder, {"torgersen": SiteData(…), …})
     scores["everyone"]["accuracy"]
 """
 
@@ -26,7 +26,7 @@ from archipel.tasks.threads import settle_threads
 POOLED = "pooled"
 
 
-def pooled_scores(job: JobSpec, folder: Path, sites: Mapping[str, SiteData], seed: int) -> dict[str, Any]:
+def pooled_scores(job: JobSpec, folder: Path, sites: Mapping[str, SiteData]) -> dict[str, Any]:
     """Train the task in `folder` on all sites' rows; return its figures on them together and apart.
 
     Returns:
@@ -37,7 +37,7 @@ def pooled_scores(job: JobSpec, folder: Path, sites: Mapping[str, SiteData], see
     everyone = pool(sites)
     statistics = gather_statistics(task, everyone)
     adapter = open_adapter(job, task, everyone, statistics)
-    weights = train_pooled(job, adapter, seed)
+    weights = train_pooled(job, adapter)
     figures = summarise(adapter.evaluate(weights))
     own = {name: summarise(open_adapter(job, task, data, statistics).evaluate(weights)) for name, data in sites.items()}
     by_site = {name: {"everyone": figures, "own": found} for name, found in own.items()}
@@ -52,16 +52,16 @@ def pool(sites: Mapping[str, SiteData]) -> SiteData:
     return SiteData(site=POOLED, path=parts[0].path, columns=columns, row_ids=row_ids)
 
 
-def train_pooled(job: JobSpec, adapter: Adapter, seed: int) -> Weights:
+def train_pooled(job: JobSpec, adapter: Adapter) -> Weights:
     """Train for as many epochs as the federation, each round at that round's learning rate."""
     federation = job.federation
-    weights = adapter.initial(seed)
+    weights = adapter.initial(federation.seed)
     for step in range(1, federation.rounds + 1):
         plan = LocalPlan(
             local=federation.local,
             learning_rate=learning_rate(federation.local, step, federation.rounds),
             epochs=federation.local.epochs,
-            seed=stream(seed, step, POOLED),
+            seed=stream(federation.seed, step, POOLED),
         )
         trained = adapter.train(weights, plan, lambda _share: None)
         weights = Weights(manifest=weights.manifest, vector=weights.vector + trained.delta)

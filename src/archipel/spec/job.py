@@ -132,7 +132,7 @@ class EvaluationSpec(Value, frozen=True, kw_only=True):
     personalise_learning_rate: Rate | None = None
     """None: the learning rate of [federation.local]."""
     reference: Entry | None = None
-    """A function (data folder or None, seed) -> dict for a separate process that computes the pooled reference."""
+    """A function (job, --data folder or None) -> dict for a separate process that computes the pooled reference."""
 
 
 class PrivacySpec(Value, frozen=True, kw_only=True):

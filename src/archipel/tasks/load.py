@@ -2,7 +2,7 @@
 
     task = load_task(folder, job.task.code, job.task.options)
     sums = gather_statistics(task, data)                      # this site's share; {} where the task asks for none
-    adapter = open_adapter(job, task, data, statistics, "auto")
+    adapter = open_adapter(job, task, data, statistics)
 
 The folder is imported as a package with a name of its own, so that two bundles in one process never see each other's
 modules; files reach their siblings as `from .conll import read` or `from conll import read` (at the top of a file).
@@ -78,8 +78,8 @@ def gather_statistics(task: Task, data: SiteData) -> Sums:
     return sums
 
 
-def open_adapter(job: JobSpec, task: Task, data: SiteData, statistics: Sums, device: str = "auto") -> Adapter:
-    """Return the adapter of the job's framework for `task` at one site; `device` is "auto", "cpu" or "cuda"."""
+def open_adapter(job: JobSpec, task: Task, data: SiteData, statistics: Sums) -> Adapter:
+    """Return the adapter of the job's framework for `task` at one site."""
     if job.task.framework == "numpy":
         from archipel.tasks.numpy.adapter import NumpyAdapter  # noqa: PLC0415 (frameworks load when they are named)
 
@@ -88,7 +88,7 @@ def open_adapter(job: JobSpec, task: Task, data: SiteData, statistics: Sums, dev
         raise MissingExtraError("this job needs PyTorch, which is not installed", hint="pip install archipel[torch]")
     from archipel.tasks.torch.adapter import TorchAdapter  # noqa: PLC0415
 
-    return TorchAdapter(job, task, data, statistics, device)
+    return TorchAdapter(job, task, data, statistics)
 
 
 def _import_file(folder: Path, source: Path) -> ModuleType:

@@ -7,33 +7,42 @@ from pathlib import Path
 import pytest
 
 from archipel.cli import entries, processes
-from archipel.spec import ArchipelError, DataError, TaskError
+from archipel.spec import ArchipelError, DataError, JobSpec, TaskError
+from archipel.spec.job import DataSpec, FederationSpec, TaskSpec
 
 CODE = """
 from pathlib import Path
 from archipel.spec import DataError
 import sibling
 
-def figures(data, seed):
-    return {"accuracy": 0.5 + seed, "nothing": float("nan"), "folder": str(type(data).__name__), "at": sibling.AT}
+def figures(job, data):
+    seen = {"accuracy": 0.5 + job.federation.seed, "nothing": float("nan"), "folder": str(type(data).__name__)}
+    return {**seen, "at": sibling.AT}
 
-def raises(data, seed):
+def raises(job, data):
     return 1 / 0
 
-def refuses(data, seed):
+def refuses(job, data):
     raise DataError("no birds", hint="feed them")
 
-def odd(data, seed):
+def odd(job, data):
     return object()
 
-def dies(data, seed):
+def dies(job, data):
     import os
     os._exit(3)
 
-def late(data, seed):
+def late(job, data):
     import sibling as again
     return {"at": again.AT}
 """
+
+JOB = JobSpec(
+    name="birds",
+    task=TaskSpec(code="task.py:Birds"),
+    data=DataSpec(dataset="birds"),
+    federation=FederationSpec(seed=7),
+)
 
 
 def run(tmp_path: Path, function: str) -> object:
@@ -44,8 +53,8 @@ def run(tmp_path: Path, function: str) -> object:
     order = entries.Order(
         folder=str(job),
         entry=f"reference.py:{function}",
-        arguments=("/data", 7),
-        paths=(0,),
+        job=JOB,
+        paths=("/data",),
         result=str(tmp_path / "answer.json"),
     )
     return entries.begin(tmp_path, "reference", order, tmp_path / "log").result()

@@ -117,7 +117,7 @@ def test_a_command_that_is_interrupted_says_the_way_on_and_exits_as_shells_expec
 
 def waiting(folder: Path) -> entries.Order:
     (folder / "wait.py").write_text("import signal\ndef wait():\n    signal.pause()\n")
-    return entries.Order(folder=str(folder), entry="wait.py:wait", arguments=(), result=str(folder / "answer"))
+    return entries.Order(folder=str(folder), entry="wait.py:wait", result=str(folder / "answer"))
 
 
 def test_waiting_for_a_jobs_own_function_sees_a_lost_ctrl_c_and_ends_the_function(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from archipel.data.site_data import SiteData
 from archipel.simulation.pooled import pool
@@ -74,7 +75,9 @@ def test_the_reference_scores_everyone_and_each_island(tmp_path: Path) -> None:
         bill, flipper = 38 + 10 * (mass > 5000) + rng.random(), 190 + 30 * (mass > 5000)
         lines.append(f"{kind},{island},{bill:.1f},18,{flipper},{mass + 10 * (number % 7)}")
     (tmp_path / "penguins.csv").write_text("\n".join(lines), encoding="utf-8")
-    scores = load_object(EXAMPLE, "reference.py", "reference")(tmp_path, 7)
+    scores = load_object(EXAMPLE, "reference.py", "reference")(
+        replace(JOB, federation=replace(JOB.federation, seed=7)), tmp_path
+    )
     assert scores["everyone"]["accuracy"] == pytest.approx(1.0)
     assert scores["everyone"]["examples"] == 18
     assert {name: one["own"]["examples"] for name, one in scores["sites"].items()} == {"dream": 9, "biscoe": 9}

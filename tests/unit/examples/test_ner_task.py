@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from archipel.data.site_data import SiteData
 from archipel.spec import read_job
@@ -89,10 +88,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_pooled_reference_scores_everyones_test_articles_and_each_bureaus(
     encoder: None, corpus: Path, tmp_path: Path
 ) -> None:
-    example = Path(shutil.copytree(EXAMPLE, tmp_path / "example"))
-    job = example / "job.toml"
-    job.write_text(re.sub(r"rounds = \d+", "rounds = 2", job.read_text()))
-    figures = load_object(example, "reference.py", "reference")(corpus, 1)
+    job = read_job(EXAMPLE / "job.toml")
+    short = replace(job, federation=replace(job.federation, rounds=2))
+    figures = load_object(EXAMPLE, "reference.py", "reference")(short, corpus)
     own = {name: found["own"] for name, found in figures["sites"].items()}
     words = {name: found["examples"] for name, found in own.items()}
     assert words == {"americas": 2 * 6, "western-europe": 4 * 6}

@@ -43,13 +43,13 @@ def folder_of(tmp_path, **files):
 
 def adapter_of(tmp_path, text, **options):
     task = load_task(folder_of(tmp_path, task=text), "task.py:Birds", options)
-    return open_adapter(a_job(), task, site_data(), {}, "cpu")
+    return open_adapter(a_job(), task, site_data(), {})
 
 
 def test_a_task_is_loaded_with_its_options(tmp_path):
     task = load_task(folder_of(tmp_path, task=TASK), "task.py:Birds", {"rows": 7})
     assert len(task.read(site_data(), {}).train["x"]) == 7
-    adapter = open_adapter(a_job(), task, site_data(), {}, "cpu")
+    adapter = open_adapter(a_job(), task, site_data(), {})
     assert adapter.evaluate(adapter.initial(0))["classification.examples"] == 7
 
 

@@ -236,7 +236,7 @@ class Worker:
         def opened() -> Adapter:
             sums: Sums = {} if known is None else open_arrays(self._blobs, known)
             data, _ = self._dataset(task)
-            return open_adapter(task.job, self._task(task), data, sums, task.job.resources.device)
+            return open_adapter(task.job, self._task(task), data, sums)
 
         return _once(self._adapters, key, opened)
 

@@ -28,7 +28,7 @@ HISTOGRAM = "classification.histogram"
 class TorchAdapter:
     """A TorchTask at one site. Data are read at the first call that needs them, the model is built at its first."""
 
-    def __init__(self, job: JobSpec, task: Task, data: SiteData, statistics: Sums, device: str = "auto") -> None:
+    def __init__(self, job: JobSpec, task: Task, data: SiteData, statistics: Sums) -> None:
         if not isinstance(task, TorchTask):
             raise TaskError(
                 f"{type(task).__name__} is no TorchTask", hint="derive it from archipel.tasks.torch.TorchTask"
@@ -36,7 +36,7 @@ class TorchAdapter:
         self._task = task
         self._data = data
         self._statistics = statistics
-        self._device = choose_device(device)
+        self._device = choose_device(job.resources.device)
         self._seed = job.federation.seed
         self._histograms = job.privacy.histograms
 
