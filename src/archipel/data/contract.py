@@ -59,7 +59,7 @@ def check_contract(table: Table, contract: Contract, dataset: str, header: tuple
     reasons: dict[str, Mask] = {}
     failed = np.zeros(table.rows, dtype=np.bool_)
     failed[list(table.ragged)] = True
-    reasons["row: wrong number of fields"] = failed.copy()
+    reasons["row: wrong number of fields or quotes"] = failed.copy()
     columns: dict[str, Array] = {}
     for name, column in contract.columns.items():
         values, faults = _parse(table.columns.get(name) or [""] * table.rows, column)

@@ -1,8 +1,9 @@
 """Read CSV: one file, or every *.csv of a folder in name order, as columns of text.
 
-Rules: the first line names the columns; all files of a folder name the same ones (in any order); blank lines are
-skipped; a line with too few or too many fields is kept as a ragged row, so that the contract can quarantine and
-count it. Only the wanted columns are kept. No error names a cell's content, for errors may leave the site.
+Rules: the first line names the columns; all files of a folder name the same ones (in any order). A line with too few
+or too many fields is kept as a ragged row, so that the contract can quarantine and count it; so is each line of a
+record whose quotes do not match, and a blank line where there is one column (elsewhere blank lines are skipped). Only
+the wanted columns are kept. No error names a cell's content, for errors may leave the site.
 
     table = read_table(Path("birds"), wanted=("species", "bill_length_mm"))
     table.columns["species"]                  # ["Adelie", "Gentoo", …]
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import itertools
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -28,7 +30,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     columns: dict[str, list[str]]
     """Wanted column → one text a row; a ragged row has "". A column no file has is absent."""
     ragged: tuple[int, ...] = ()
-    """Positions of rows with a wrong number of fields."""
+    """Positions of rows with a wrong number of fields or quotes that do not match."""
 
 
 def list_tables(path: Path) -> tuple[Path, ...]:
@@ -42,7 +44,8 @@ def read_table(path: Path, wanted: Collection[str]) -> Table:
     """Read the wanted columns of the file or folder at `path`.
 
     Raises:
-        DataError: no CSV file there, not UTF-8, not CSV, a repeated column, or files that name different columns.
+        DataError: no CSV file there, not UTF-8, no line with column names, a repeated column, or files that name
+            different columns.
     """
     files = list_tables(path)
     if not files:
@@ -72,7 +75,7 @@ def read_header(path: Path) -> tuple[str, ...]:
     if not files:
         return ()
     with files[0].open(encoding="utf-8-sig", newline="") as stream:
-        return tuple(next(_records(stream, files[0]), ()))
+        return tuple(_header(_records(stream), files[0]))
 
 
 def nearest(name: str, known: Collection[str]) -> str:
@@ -84,11 +87,10 @@ def nearest(name: str, known: Collection[str]) -> str:
 def _read_file(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            records = _records(stream, file)
-            header = next(records, None)
-            if header is None:
-                raise DataError(f"{file.name} is empty", hint="its first line must name the columns")
-            body = [row for row in records if row]
+            records = _records(stream)
+            header = _header(records, file)
+            width = len(header)
+            body = [row or [] for row in records if row != [] or width == 1]
     except UnicodeDecodeError as error:
         raise DataError(f"{file.name} is not UTF-8 text", hint="save it as UTF-8") from error
     except OSError as error:
@@ -96,16 +98,34 @@ def _read_file(file: Path) -> tuple[list[str], list[list[str]], list[int]]:
     repeated = {name for name in header if header.count(name) > 1}
     if repeated:
         raise DataError(f"{file.name} names column {min(repeated)!r} twice", hint="rename one of them")
-    width = len(header)
     uneven = [position for position, row in enumerate(body) if len(row) != width]
     for position in uneven:
         body[position] = [""] * width
     return header, body, uneven
 
 
-def _records(stream: Iterator[str], file: Path) -> Iterator[list[str]]:
-    reader = csv.reader(stream, strict=True)
+def _header(records: Iterator[list[str] | None], file: Path) -> list[str]:
+    hint = "its first line must name the columns"
     try:
-        yield from reader
-    except csv.Error as error:
-        raise DataError(f"{file.name}, line {reader.line_num}: {error}", hint="mend or remove that line") from error
+        header = next(records)
+    except StopIteration:
+        raise DataError(f"{file.name} is empty", hint=hint) from None
+    if header is None:
+        raise DataError(f"the quotes in the first line of {file.name} do not match", hint=hint)
+    return header
+
+
+def _records(stream: Iterator[str]) -> Iterator[list[str] | None]:
+    """Yield every record, and None for each line of one whose quotes do not match."""
+    reader = csv.reader(stream, strict=True)
+    read = 0
+    while True:
+        try:
+            for record in reader:
+                read = reader.line_num
+                yield record
+        except csv.Error:
+            yield from itertools.repeat(None, reader.line_num - read)
+            read = reader.line_num
+        else:
+            return
