@@ -47,18 +47,40 @@ def join(token_text: str, path: Path, datasets: Mapping[str, Path], *, now: floa
         StateError: the folder is another site's.
     """
     token = read_token(token_text)
+    _require_there(datasets)
+    folder = SiteFolder(path)
+    with folder.locked():
+        identity = _enrolled(folder, token, now)
+        _register(folder, datasets)
+    return identity
+
+
+def register(path: Path, datasets: Mapping[str, Path]) -> None:
+    """Tell the site that has joined in the folder `path` where data sets are now; no agent may run on it.
+
+    Raises:
+        DataError: a data set is not there.
+        StateError: no site has joined there, or an agent runs on it.
+    """
+    _require_there(datasets)
+    folder = SiteFolder(path)
+    folder.require_identity()
+    with folder.locked():
+        _register(folder, datasets)
+
+
+def _require_there(datasets: Mapping[str, Path]) -> None:
     for name, place in datasets.items():
         if not place.exists():
             raise DataError(
                 f"data set {name!r}: there is nothing at {place}", hint="give the path of its folder or file"
             )
-    folder = SiteFolder(path)
-    with folder.locked():
-        identity = _enrolled(folder, token, now)
-        journal = Journal(folder.journal)
-        journal.register({name: place.absolute() for name, place in datasets.items()})
-        journal.close()
-    return identity
+
+
+def _register(folder: SiteFolder, datasets: Mapping[str, Path]) -> None:
+    journal = Journal(folder.journal)
+    journal.register({name: place.absolute() for name, place in datasets.items()})
+    journal.close()
 
 
 def _enrolled(folder: SiteFolder, token: JoinToken, now: float) -> Identity:
