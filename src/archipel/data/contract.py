@@ -2,10 +2,10 @@
 
     text columns → parse each by its kind → first reason a row fails, in the contract's order → kept rows
 
-A row is set aside, never mended: required value missing, not a number, out of bounds, unknown category. Reasons name
-the column and the rule and never a cell's content, because the counts leave the site. What is missing is written as
-one of `MISSING`; a missing value in a column that is not required is NaN ("number"), `MISSING_INTEGER` ("integer") or
-"" ("category", "text").
+A row is set aside, never mended: required value missing, not a number, out of bounds, unknown or endless category.
+Reasons name the column and the rule and never a cell's content, because the counts leave the site. What is missing is
+written as one of `MISSING`; a missing value in a column that is not required is NaN ("number"), `MISSING_INTEGER`
+("integer") or "" ("category", "text").
 
 Example:
     >>> from archipel.spec import Column, Contract
@@ -38,6 +38,9 @@ MISSING_INTEGER = np.iinfo(np.int64).min
 """Stands for a missing value in an "integer" column that is not required."""
 LABEL_LIMIT = 1000
 """More values than this are not a label; listing them in a manifest would list the data."""
+
+CATEGORY_LIMIT = 1000
+"""A longer text is no category; an array of categories gives every row the room of the longest one."""
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,19 +139,29 @@ def _parse(texts: list[str], column: Column) -> tuple[Array, dict[str, Mask]]:
         values, bad = _integers(texts, missing)
         faults["not an integer"] = bad
     else:
-        words = ["" if gone else text for text, gone in zip(texts, missing.tolist(), strict=True)]
-        # A fixed-width array would give every row the room of the longest text.
-        values = np.array(words, dtype=object if column.kind == "text" else np.str_)
-        if column.values:
-            known = frozenset(column.values)
-            faults["unknown category"] = np.fromiter((text not in known for text in texts), np.bool_) & ~missing
-        return values, faults
+        return _words(texts, missing, column, faults), faults
     good = ~missing & ~bad
     if column.low is not None:
         faults[f"below {column.low:g}"] = good & (values < column.low)
     if column.high is not None:
         faults[f"above {column.high:g}"] = good & (values > column.high)
     return values, faults
+
+
+def _words(texts: list[str], missing: Mask, column: Column, faults: dict[str, Mask]) -> Array:
+    """Return the texts, what is missing or faulty left empty, and add to `faults`."""
+    gone = missing
+    if column.values:
+        known = frozenset(column.values)
+        faults["unknown category"] = np.fromiter((text not in known for text in texts), np.bool_, len(texts)) & ~missing
+        gone = missing | faults["unknown category"]
+    elif column.kind == "category":
+        long = np.fromiter((len(text) > CATEGORY_LIMIT for text in texts), np.bool_, len(texts))
+        faults[f"longer than {CATEGORY_LIMIT} characters"] = long
+        gone = missing | long
+    words = ["" if blank else text for text, blank in zip(texts, gone.tolist(), strict=True)]
+    # A fixed-width array gives every row the room of the longest text.
+    return np.array(words, dtype=object if column.kind == "text" else np.str_)
 
 
 def _numbers(texts: list[str], missing: Mask) -> tuple[npt.NDArray[np.float64], Mask]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import tracemalloc
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -175,6 +176,21 @@ def test_an_optional_column_still_quarantines_what_is_wrong(tmp_path):
         write(tmp_path, birds="mass,x\n,\nheavy,\n-1,\n5,\n"), Contract(columns=columns, max_quarantined=1.0)
     )
     assert manifest.quarantined == {"mass: not a number": 1, "mass: below 0": 1}
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"), [((), "kind: longer than 1000 characters"), (("a", "b"), "kind: unknown category")]
+)
+def test_one_long_cell_of_a_category_is_set_aside_and_takes_no_room_in_the_other_rows(values, reason):
+    cells = ["a", "b" * 1001, "b" * 100_000, "b"] * 1000
+    table = Table(rows=len(cells), columns={"kind": cells})
+    tracemalloc.start()
+    checked = check_contract(table, Contract(columns={"kind": Column(kind="category", values=values)}), "birds")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert checked.quarantined == {reason: 2000}
+    assert checked.columns["kind"].tolist() == ["a", "b"] * 1000
+    assert peak < 1_000_000, "with room for the longest cell in each row it would be 1.6 GB"
 
 
 def test_files_of_a_folder_are_read_in_name_order(tmp_path):
