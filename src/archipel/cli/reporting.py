@@ -23,7 +23,7 @@ from archipel.cli.report.page import write_page
 from archipel.cli.report.screen import show_report
 from archipel.cli.report.values import Provenance, Report
 from archipel.spec import ArchipelError, ServedModel, encode
-from archipel.spec.views import Progress, RunReport, SiteView
+from archipel.spec.views import Progress, RunReport, RunView, SiteView
 
 _PACKAGES = ("numpy", "torch", "onnxruntime", "grpcio", "msgspec")
 _SERVING_SECONDS = 60.0
@@ -34,8 +34,7 @@ def finish(local: LocalRun, client: Client, ended: Progress, pooled: Pooled) -> 
     """Ask, build, write report.json and report.html in the fleet's folder, show, and name the next commands."""
     run, console = ended.run, local.console
     with local.phase("serve"):
-        sites = _await_serving(client, run.job, run.model_version or 0, local) if _serves(local) else client.sites()
-        answers = _ask_all(sites, run.job, local)
+        answers = _ask_all(_await_serving(client, ended, local), run, local) if _serves(local) else {}
     found = client.report(run.id)
     phases = _phases(local.spent, found)
     report = build_report(
@@ -67,33 +66,40 @@ def _serves(local: LocalRun) -> bool:
     return local.job.deployment.serve != "none"
 
 
-def _await_serving(client: Client, model: str, version: int, local: LocalRun) -> tuple[SiteView, ...]:
+def _taking_part(ended: Progress) -> set[str]:
+    """Return the run's sites without its refused ones: those that were ordered to serve."""
+    return {site.site for site in ended.sites if site.status != "refused"}
+
+
+def _await_serving(client: Client, ended: Progress, local: LocalRun) -> tuple[SiteView, ...]:
     until = time.monotonic() + _SERVING_SECONDS
+    names = _taking_part(ended)
     while True:
-        sites = client.sites()
-        waiting = [site for site in sites if site.presence == "here" and not _served(site, model, version)]
+        sites = tuple(site for site in client.sites() if site.name in names)
+        waiting = [site for site in sites if site.presence == "here" and not _served(site, ended.run)]
         if not waiting or time.monotonic() > until:
             return sites
         local.supervise()
         time.sleep(_TICK_SECONDS)
 
 
-def _served(site: SiteView, model: str, version: int) -> ServedModel | None:
-    return next((item for item in site.serving if item.name == model and item.version == version), None)
+def _served(site: SiteView, run: RunView) -> ServedModel | None:
+    wanted = (run.job, run.model_version)
+    return next((item for item in site.serving if (item.name, item.version) == wanted), None)
 
 
-def _ask_all(sites: tuple[SiteView, ...], model: str, local: LocalRun) -> dict[str, str]:
+def _ask_all(sites: tuple[SiteView, ...], run: RunView, local: LocalRun) -> dict[str, str]:
     question = local.job.deployment.question
     answers: dict[str, str] = {}
     if not question:
         return answers
     for site in sites:
-        served = next((item for item in site.serving if item.name == model and item.url), None)
-        if served is None:
+        served = _served(site, run)
+        if served is None or not served.url:
             answers[site.name] = "serves nothing yet"
             continue
         try:
-            answers[site.name] = f"{in_words(ask(served.url, model, question))} ({served.copy})"
+            answers[site.name] = f"{in_words(ask(served.url, run.job, question))} ({served.copy})"
         except ArchipelError as error:
             answers[site.name] = f"no answer: {error.message}"
     return answers
