@@ -15,7 +15,7 @@ from archipel.cli.report import charts
 from archipel.cli.report.build import TOO_SMALL, build_report, read_reference
 from archipel.cli.report.page import render, write_page
 from archipel.cli.report.screen import headline, show_report
-from archipel.cli.report.values import Comparison, Provenance, Report
+from archipel.cli.report.values import Comparison, Provenance, Report, is_lower_better
 from archipel.cli.reporting import write_report
 from archipel.spec import TaskError, decode
 from archipel.spec.views import Disclosure, Moved, RunReport, RunView, Scores, SiteReport
@@ -107,6 +107,33 @@ def test_a_site_is_told_whether_joining_paid_by_the_model_that_it_serves(
     (judged,) = build(site("x", alone, federated, personalised)).sites
     assert judged.verdict == verdict
     assert judged.gain == (None if gain is None else pytest.approx(gain))
+
+
+@pytest.mark.parametrize(
+    ("alone", "personalised", "gain", "verdict"),
+    [
+        (25.0, 16.0, 9.0, "gained"),
+        (16.0, 25.0, -9.0, "lost"),
+        (25.0, 25.04, -0.04, "same"),
+        (1e-3, 5e-4, 5e-4, "gained"),
+    ],
+)
+def test_less_of_an_error_is_a_gain(alone: float, personalised: float, gain: float, verdict: str) -> None:
+    report = build(site("x", alone, 20.0, personalised, "squared_error"), metric="squared_error")
+    assert report.metric == "squared_error"
+    assert report.sites[0].verdict == verdict
+    assert report.sites[0].gain == pytest.approx(gain)
+    assert "squared_error: lower is better" in render(report)
+
+
+@pytest.mark.parametrize("metric", ["squared_error", "log_loss", "rmse", "top_rmse", "loss"])
+def test_a_figure_that_is_better_when_lower_is_told_by_its_last_word(metric: str) -> None:
+    assert is_lower_better(metric)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "auc", "entity_f1", "loss_avoided"])
+def test_other_figures_are_better_when_higher(metric: str) -> None:
+    assert not is_lower_better(metric)
 
 
 @pytest.mark.parametrize(("smallest", "small"), [(49, True), (50, False)])
@@ -213,6 +240,14 @@ def test_a_bar_is_as_long_as_its_value_above_the_floor(value: float, floor: floa
     picture = charts.bars([("a", {"own": value})], title="t", floor=floor)
     width = float(re.search(r'class="bar own" [^>]*?width="([\d.]+)"', picture)[1])
     assert width == pytest.approx(max((value - floor) / (1 - floor), 0) * 390, abs=0.06)
+
+
+@given(st.lists(st.floats(0, 1e9), min_size=1, max_size=8))
+def test_bars_of_any_size_stay_inside_their_tracks(values: list[float]) -> None:
+    picture = charts.bars([("a", dict(zip("abcdefgh", values, strict=False)))], title="t")
+    widths = [float(width) for width in re.findall(r'class="bar \w+" [^>]*?width="([\d.]+)"', picture)]
+    assert len(widths) == len(values)
+    assert max(widths) == pytest.approx(390 * min(max(values), 1.0), abs=0.06)
 
 
 def test_a_site_that_took_no_part_is_listed_with_the_reason() -> None:

@@ -19,6 +19,7 @@ from archipel.cli.report.values import (
     Provenance,
     Report,
     SiteReport,
+    is_lower_better,
 )
 from archipel.spec import TaskError
 from archipel.spec.views import Disclosure as Sent
@@ -30,7 +31,7 @@ METRICS = ("auc", "accuracy", "entity_f1")
 SMALLEST_CLASS = 50
 """With fewer test rows than this in a class, a site's AUC says too little."""
 NOISE = 0.002
-"""A difference up to this counts as none."""
+"""A difference up to this counts as none; up to this share of the figure, where it is an error of any size."""
 _WORDS = {
     ("check", "manifest"): "counts of rows, labels and bad rows",
     ("statistics", "sums"): "sums and counts over rows",
@@ -184,6 +185,6 @@ def _judge(site: SiteReport, metric: str, answer: str) -> SiteReport:
         return structs.replace(site, verdict=TOO_SMALL, answer=answer)
     if alone is None or together is None:
         return structs.replace(site, verdict="not measured", answer=answer)
-    gain = together - alone
-    verdict = "same" if abs(gain) <= NOISE else "gained" if gain > 0 else "lost"
+    gain, noise = (alone - together, NOISE * alone) if is_lower_better(metric) else (together - alone, NOISE)
+    verdict = "same" if abs(gain) <= noise else "gained" if gain > 0 else "lost"
     return structs.replace(site, gain=gain, verdict=verdict, answer=answer)

@@ -10,7 +10,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 14, 34
 
 
 def bars(groups: Sequence[tuple[str, Mapping[str, float | None]]], *, title: str, floor: float = 0.0) -> str:
-    """Return horizontal bars: groups of (name, {series → value between floor and 1})."""
+    """Return horizontal bars from `floor` to 1, or to the largest value above: groups of (name, {series → value})."""
+    top = max([1.0, *(value for _, values in groups for value in values.values() if value is not None)])
     row, gap, left = 20, 14, 190
     height = sum(len(values) * row + gap for _, values in groups) + 24
     span = _WIDTH - left - 60
@@ -21,19 +22,19 @@ def bars(groups: Sequence[tuple[str, Mapping[str, float | None]]], *, title: str
         for series, value in values.items():
             out.append(f'<rect class="track" x="{left}" y="{y:.1f}" width="{span}" height="{row - 5}" rx="3"/>')
             if value is not None:
-                share = max((value - floor) / (1 - floor), 0.0)
+                share = max((value - floor) / (top - floor), 0.0)
                 out.append(
                     f'<rect class="bar {escape(series)}" x="{left}" y="{y:.1f}" width="{share * span:.1f}" '
                     f'height="{row - 5}" rx="3"/>'
                 )
-            shown = "not measured" if value is None else f"{value:.3f}"
+            shown = "not measured" if value is None else f"{value:.3f}" if value < 100 else f"{value:.3g}"
             out.append(_text(left + span + 6, y + row - 9, shown, kind="value"))
             y += row
         y += gap
-    for tick in (floor, (floor + 1) / 2, 1.0):
-        x = left + (tick - floor) / (1 - floor) * span
+    for tick in (floor, (floor + top) / 2, top):
+        x = left + (tick - floor) / (top - floor) * span
         out.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="2" y2="{y - gap + 4:.1f}"/>')
-        out.append(_text(x, y - gap + 18, f"{tick:.2g}", anchor="middle", kind="tick"))
+        out.append(_text(x, y - gap + 18, f"{tick:.3g}", anchor="middle", kind="tick"))
     return "".join([*out, "</svg>"])
 
 

@@ -13,7 +13,7 @@ from archipel.cli.report import charts
 from archipel.cli.report.breakdown import HEADINGS
 from archipel.cli.report.breakdown import rows as rows_of
 from archipel.cli.report.screen import METRIC_WORDS, WAY_WORDS, figure, headline
-from archipel.cli.report.values import WAYS, Comparison, Report, SiteReport
+from archipel.cli.report.values import WAYS, Comparison, Report, SiteReport, is_lower_better
 
 
 def write_page(report: Report, path: Path) -> None:
@@ -87,7 +87,8 @@ def _comparison(report: Report) -> str:
     note = (
         '<p class="note">Log-loss in nats a row; lower is better. “Pooled” is computed by a separate process from the '
     )
-    note += "public data; in real life no one may have it.</p>"
+    note += "public data; in real life no one may have it."
+    note += f" {escape(metric)}: lower is better.</p>" if is_lower_better(report.metric) else "</p>"
     return charts.bars(groups, title=f"{metric} of four ways", floor=floor) + legend + _table(head, rows) + note
 
 

@@ -23,8 +23,15 @@ from archipel.spec.views import Breakdown
 WAYS = ("alone", "federated", "personalised", "pooled")
 VIEWS = ("everyone", "own")
 
+_LOWER_IS_BETTER = frozenset({"error", "loss", "mae", "mse", "perplexity", "rmse"})
+
 Figures = dict[str, float]
 """Metric → figure: "accuracy" or "auc", and "log_loss" (nats a row)."""
+
+
+def is_lower_better(metric: str) -> bool:
+    """Is less of this figure better? Its last word says so: squared_error, log_loss, rmse."""
+    return metric.rpartition("_")[2] in _LOWER_IS_BETTER
 
 
 class Comparison(Value, frozen=True, kw_only=True):
@@ -61,7 +68,8 @@ class SiteReport(Value, frozen=True, kw_only=True):
     smallest_class: int | None = None
     """Test rows of the rarest class; None: unknown."""
     gain: float | None = None
-    """The model it serves (personalised, else federated) minus alone, on its own rows; None: not measured."""
+    """How much better the model it serves (personalised, else federated) is than alone, on its own rows: their
+    difference, below zero where it is worse; None: not measured."""
     verdict: str = ""
     """"gained", "same", "lost", or why nothing can be said."""
     absent: str = ""
@@ -101,7 +109,7 @@ class Report(Value, frozen=True, kw_only=True, tag_field="type", tag="comparison
     finished_at: float
     """Seconds since the Unix epoch."""
     metric: str
-    """The figure that is compared: "accuracy" or "auc"."""
+    """The figure that is compared: "accuracy", "auc", …; see `is_lower_better`."""
     overall: dict[str, Comparison]
     sites: tuple[SiteReport, ...]
     seconds: float
