@@ -50,6 +50,10 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     manifest: Manifest
     vector: Vector
     """Shape (elements,), the manifest's dtype."""
+    buffers: tuple[str, ...] = ()
+    """Names of the running statistics among them, which no gradient moves; said by `initial` alone."""
+    multipliers: Mapping[str, float] = {}
+    """Prefix of names → multiplier of the learning rate, where it is not 1; said by `initial` alone."""
 
 
 class LocalPlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from archipel.federated.algorithms import BUILT_IN, algorithm_of
 from archipel.federated.conformance import LAWS
+from archipel.federated.fit import require_fit
 from archipel.federated.fold import fold_arrays
 from archipel.federated.port import RoundFacts
-from archipel.spec import LocalTraining, SpecError, UnknownNameError
+from archipel.spec import LocalTraining, SpecError, TaskError, UnknownNameError
 from archipel.spec.job import FederationSpec
 
 
@@ -191,6 +192,41 @@ def test_bad_options_are_refused_with_the_next_step(bad):
     with pytest.raises(bad.error) as caught:
         algorithm_of(FederationSpec(algorithm=bad.algorithm, options=bad.options, local=local))
     assert bad.says in f"{caught.value} {caught.value.hint}"
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "plain"),
+    [
+        ("fedavg", {}, True),
+        ("fedprox", {"mu": 0.5}, True),
+        ("fedavgm", {"momentum": 0.0}, True),
+        ("fedavgm", {"momentum": 0.5}, False),
+        ("fedavgm", {"momentum": 0.0, "server_learning_rate": 1.5}, False),
+        ("scaffold", {}, True),
+        ("scaffold", {"server_learning_rate": 0.5}, False),
+        ("fedadam", {"server_learning_rate": 1.0, "beta1": 0.0}, False),
+        ("fedyogi", {}, False),
+    ],
+)
+def test_running_statistics_go_with_a_plain_mean_alone(name, options, plain):
+    federation = FederationSpec(algorithm=name, options=options)
+    require_fit(federation, buffers=(), multipliers={})
+    if plain:
+        require_fit(federation, buffers=("norm.running_var",), multipliers={})
+        return
+    with pytest.raises(TaskError, match=rf"'norm\.running_var'.*{name}") as caught:
+        require_fit(federation, buffers=("norm.running_var",), multipliers={})
+    assert "LayerNorm" in caught.value.hint
+
+
+def test_scaffold_takes_one_learning_rate_for_the_whole_model():
+    rates = {"encoder.": 0.1, "head.": 1.0}
+    require_fit(FederationSpec(), buffers=(), multipliers=rates)
+    scaffold = FederationSpec(algorithm="scaffold")
+    require_fit(scaffold, buffers=(), multipliers={"head.": 1.0})
+    with pytest.raises(TaskError, match=r"'encoder\.' 0\.1 times") as caught:
+        require_fit(scaffold, buffers=(), multipliers=rates)
     assert caught.value.hint
 
 

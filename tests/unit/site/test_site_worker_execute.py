@@ -97,6 +97,32 @@ def test_initialise_gives_the_same_bytes_at_every_site_and_another_for_another_s
     assert other.first()["model"] != one.first()["model"]
 
 
+NORMED = """
+from torch import nn
+from archipel.tasks.torch import TorchTask
+
+class Birds(TorchTask):
+    def model(self, statistics):
+        return nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+    def parameter_groups(self, model):
+        return {"0.": 0.5}
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("algorithm", "says"), [("fedavgm", r"'1\.running_mean'"), ("scaffold", r"'0\.' 0\.5 times")])
+def test_a_model_that_does_not_fit_the_algorithm_is_refused_before_training(
+    tmp_path: Path, algorithm: str, says: str
+) -> None:
+    pytest.importorskip("torch")
+    job = make_job(task={"framework": "torch"}, federation={"algorithm": algorithm})
+    with pytest.raises(TaskError, match=says):
+        Bench(tmp_path / "refused", job, source=NORMED).do("initialise")
+    plain = make_job(task={"framework": "torch"})
+    assert Bench(tmp_path / "taken", plain, source=NORMED).do("initialise").parts["model"]
+
+
 def test_train_gives_a_delta_that_lowers_the_loss_and_repeats_bit_for_bit(tmp_path: Path) -> None:
     one, two = Bench(tmp_path / "one"), Bench(tmp_path / "two")
     updates = [bench.do("train", round=2, step=1, **bench.first()) for bench in (one, two)]

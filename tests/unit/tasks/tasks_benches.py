@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from archipel.data.site_data import SiteData
-from archipel.spec.job import DataSpec, FederationSpec, JobSpec, PrivacySpec, TaskSpec
+from archipel.spec.job import DataSpec, FederationSpec, JobSpec, PrivacySpec, ResourceSpec, TaskSpec
 from archipel.tasks.numpy import NumpyTask, Split
 from archipel.tasks.numpy.adapter import NumpyAdapter
 
@@ -29,6 +29,7 @@ def a_job(framework: str = "numpy", *, seed: int = 0, histograms: bool = True) -
         data=DataSpec(dataset="clouds"),
         federation=FederationSpec(seed=seed),
         privacy=PrivacySpec(histograms=histograms),
+        resources=ResourceSpec(device="cpu"),
     )
 
 

@@ -43,7 +43,7 @@ class TorchClouds(TorchTask):
 
 class TorchBench:
     def open(self, train, test):
-        return TorchAdapter(a_job("torch"), TorchClouds(train, test), site_data(), STATISTICS, "cpu")
+        return TorchAdapter(a_job("torch"), TorchClouds(train, test), site_data(), STATISTICS)
 
     def inputs(self, rows):
         return {"birds": MATRIX[rows].astype(np.float32)}

@@ -59,7 +59,7 @@ def small():
 
 
 def opened(task, **job):
-    return TorchAdapter(a_job("torch", **job), task, site_data(), STATISTICS, "cpu")
+    return TorchAdapter(a_job("torch", **job), task, site_data(), STATISTICS)
 
 
 def trained(adapter, what=None, seed=0):
@@ -167,6 +167,18 @@ def test_running_means_travel_and_integer_buffers_stay():
     frozen = trained(adapter, plan(rate=0.0)).delta
     assert not frozen[:-16].any()
     assert frozen[-16:].any()
+
+
+def test_first_weights_say_which_are_running_means_and_which_parts_have_rates_of_their_own():
+    class Groups(Birds):
+        def parameter_groups(self, model):
+            return {"0.": 0.5, "4.": 1.0}
+
+    first = opened(Groups(normed)).initial(0)
+    assert first.buffers == ("1.running_mean", "1.running_var")
+    assert first.multipliers == {"0.": 0.5}
+    plain = opened(Birds(small)).initial(0)
+    assert (plain.buffers, plain.multipliers) == ((), {})
 
 
 def test_running_means_take_no_decay_correction_or_proximal_term():

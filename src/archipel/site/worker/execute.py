@@ -29,6 +29,7 @@ import psutil
 from archipel.data.bundle import open_bundle
 from archipel.data.dataset import open_dataset
 from archipel.data.site_data import SiteData
+from archipel.federated.fit import require_fit
 from archipel.site.worker.memory import CONTROL, PERSONALISED, PERSONALISED_ONNX, Memory
 from archipel.site.worker.training import train_alone, train_personalised, train_round
 from archipel.site.worker.weights import (
@@ -148,9 +149,9 @@ class Worker:
 
     def _initialise(self, task: RoundTask, progress: Progress) -> Result:
         del progress
-        return Result(
-            parts={"model": self._store(task, "model", self._adapter(task).initial(task.job.federation.seed))}
-        )
+        weights = self._adapter(task).initial(task.job.federation.seed)
+        require_fit(task.job.federation, buffers=weights.buffers, multipliers=weights.multipliers)
+        return Result(parts={"model": self._store(task, "model", weights)})
 
     def _train(self, task: RoundTask, progress: Progress) -> Result:
         recalled = self._memory.recall(task.run, task.round)

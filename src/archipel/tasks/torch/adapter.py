@@ -43,7 +43,10 @@ class TorchAdapter:
     def initial(self, seed: int) -> Weights:
         """Return the weights of a model built with torch seeded by `seed`."""
         model = FlatModel(self._task, self._statistics, seed, torch.device("cpu"))
-        return Weights(manifest=model.manifest, vector=model.take())
+        with user_code("parameter_groups", task_folder(self._task)):
+            groups = dict(self._task.parameter_groups(model.module))
+        multipliers = {prefix: float(multiplier) for prefix, multiplier in groups.items() if multiplier != 1}
+        return Weights(manifest=model.manifest, vector=model.take(), buffers=model.buffers, multipliers=multipliers)
 
     def train(self, weights: Weights, plan: LocalPlan, progress: Progress) -> Trained:
         """Train on the training split from `weights`; see `loop`."""

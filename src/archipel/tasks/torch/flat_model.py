@@ -52,6 +52,11 @@ class FlatModel:
             name: buffer.clone() for name, buffer in self.module.named_buffers() if name not in self._buffers
         }
 
+    @property
+    def buffers(self) -> tuple[str, ...]:
+        """Names of the buffers in the vector."""
+        return tuple(self._buffers)
+
     def put(self, vector: Array) -> None:
         """Set the weights, and everything local as the task made it."""
         with torch.no_grad():
