@@ -7,6 +7,7 @@ Names, types and shapes come from the endpoint's own metadata, so a question is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,11 +49,13 @@ def _inputs(found: Mapping[str, Any], question: Question, model: str) -> list[Ma
 def _tensor(item: Mapping[str, Any], question: Question) -> dict[str, Any]:
     name, datatype = item["name"], item["datatype"]
     rows = question[name]
-    shape = _shape_of(rows)
+    shape, data = _shape_of(rows), _flat(rows)
+    if not all(math.isfinite(value) for value in data if isinstance(value, float)):
+        raise SpecError(f"{name} of the question holds NaN or infinity", hint="give finite numbers")
     wanted = list(item.get("shape", shape))
     if len(wanted) == 2 and len(shape) == 1 and wanted[1] in {1, -1}:
         shape = [*shape, 1]
-    return {"name": name, "datatype": datatype, "shape": shape, "data": _flat(rows)}
+    return {"name": name, "datatype": datatype, "shape": shape, "data": data}
 
 
 def _shape_of(value: Any) -> list[int]:

@@ -41,7 +41,7 @@ def finish(local: LocalRun, client: Client, ended: Progress, pooled: Pooled) -> 
         found,
         pooled,
         phases,
-        _provenance(found),
+        _provenance(found, len(_taking_part(ended))),
         finished_at=time.time(),
         answers=answers,
         refusals=client.refusals(run.id),
@@ -118,7 +118,7 @@ def _phases(spent: Mapping[str, float], run: RunReport) -> dict[str, float]:
     return phases
 
 
-def _provenance(found: RunReport) -> Provenance:
+def _provenance(found: RunReport, taking_part: int) -> Provenance:
     memory = psutil.virtual_memory().total / 2**30
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB"
     versions = {"archipel": __version__, "python": platform.python_version()}
@@ -130,7 +130,7 @@ def _provenance(found: RunReport) -> Provenance:
     return Provenance(
         job=found.run.job_digest,
         bundle=found.run.bundle,
-        participation=f"{len(found.sites)} sites, {found.rounds} training rounds",
+        participation=f"{taking_part} of {len(found.sites)} sites, {found.rounds} training rounds",
         executor="loop",
         machine=machine,
         versions=versions,

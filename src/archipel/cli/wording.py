@@ -9,11 +9,11 @@ def size(count: float) -> str:
     >>> size(1_234_567)
     '1.23 MB'
     """
-    if count < 1000:
+    if count < 999.5:
         return f"{count:.0f} B"
     for unit in ("kB", "MB", "GB"):
         count /= 1000
-        if count < 1000:
+        if count < 999.5:  # what rounds to 1000 is one of the next unit
             return f"{count:.3g} {unit}"
     return f"{count / 1000:.3g} TB"
 

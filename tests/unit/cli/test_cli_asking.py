@@ -82,6 +82,14 @@ def test_a_missing_input_is_named(endpoint: str) -> None:
         ask(endpoint, "birds", {"bill": [1.0]})
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_question_with_a_number_that_json_cannot_carry_is_refused(endpoint: str, value: float) -> None:
+    with pytest.raises(SpecError, match="mass of the question") as caught:
+        ask(endpoint, "birds", {"bill": [39.1], "mass": [[value]]})
+    assert caught.value.hint
+    assert Endpoint.asked == []
+
+
 def test_a_model_that_is_not_served_is_told(endpoint: str) -> None:
     with pytest.raises(SpecError, match="not served here"):
         ask(endpoint, "fish", {"bill": [1.0]})

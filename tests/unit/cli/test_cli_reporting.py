@@ -8,9 +8,11 @@ from typing import Any, Literal
 import pytest
 
 from archipel.cli import reporting
-from archipel.cli.reporting import _ask_all, _await_serving
+from archipel.cli.reporting import _ask_all, _await_serving, _provenance, _taking_part
 from archipel.spec import ServedModel
 from archipel.spec.views import Progress, RunView, SiteProgress, SiteView
+from unit.cli.test_cli_report import run_report
+from unit.cli.test_cli_report import site as scored
 
 DIGEST = "sha256:" + "ab" * 32
 RUN = RunView(
@@ -72,3 +74,9 @@ def test_the_version_that_the_run_made_is_asked_and_no_other(monkeypatch: pytest
         "west": "serves nothing yet",
     }
     assert asked == ["http://127.0.0.1:1 birds"]
+
+
+def test_a_refused_site_is_no_participant() -> None:
+    found = run_report(scored("north", 0.8, 0.9, 0.9), scored("south", None, None, None))
+    taking_part = _taking_part(ended(north="not asked", south="refused"))
+    assert _provenance(found, len(taking_part)).participation == "1 of 2 sites, 3 training rounds"

@@ -116,7 +116,18 @@ def test_the_live_picture_is_drawn_for_every_state_of_a_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (1_234_567, "1.23 MB"), (2e13, "20 TB")]
+    ("number", "words"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (999.6, "1 kB"),
+        (1000, "1 kB"),
+        (999_499, "999 kB"),
+        (999_999, "1 MB"),
+        (999_999_999, "1 GB"),
+        (1_234_567, "1.23 MB"),
+        (2e13, "20 TB"),
+    ],
 )
 def test_sizes_in_words(number: float, words: str) -> None:
     assert wording.size(number) == words

@@ -75,8 +75,6 @@ class SiteReport(Value, frozen=True, kw_only=True):
     absent: str = ""
     """Why it took no part, in control's words; empty: it took part."""
     disclosed: tuple[Disclosure, ...] = ()
-    seconds: float = 0.0
-    """Wall time of the work at the site."""
     answer: str = ""
     """What its endpoint answered to the job's question; empty: not asked."""
 
@@ -94,7 +92,7 @@ class Provenance(Value, frozen=True, kw_only=True):
     job: str
     bundle: str
     participation: str
-    """In words, such as "3 of 3 sites in each of 40 rounds"."""
+    """In words, such as "3 of 4 sites, 40 training rounds"; who was refused took no part."""
     executor: str
     machine: str
     versions: dict[str, str]
