@@ -15,9 +15,10 @@ Unknown keys are refused with the nearest valid name. `read_job` is the one way 
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, field
@@ -55,7 +56,7 @@ class Column(Value, frozen=True, kw_only=True):
     high: float | None = None
     """Largest valid number; None: no bound."""
     values: tuple[str, ...] = ()
-    """Valid categories; empty: any."""
+    """Valid categories; empty: any of up to 1000 characters."""
 
 
 class Contract(Value, frozen=True, kw_only=True):
@@ -203,7 +204,9 @@ def read_job(path: Path, presets: tuple[str, ...] = ()) -> JobSpec:
 
 def job_from(document: dict[str, Any], presets: tuple[str, ...] = (), *, where: str = "job") -> JobSpec:
     """Check a parsed document; see `read_job`."""
+    _refuse_non_finite(document, where)
     known = document.pop("preset", {})
+    _check_presets(known, where)
     for preset in presets:
         if preset not in known:
             raise UnknownNameError.of("preset", preset, known)
@@ -213,6 +216,28 @@ def job_from(document: dict[str, Any], presets: tuple[str, ...] = (), *, where: 
         return msgspec.convert({"type": "job/1", **document}, JobSpec)
     except msgspec.ValidationError as error:
         raise SpecError(f"{where}: {error}", hint="`archipel schema` prints what each key takes") from error
+
+
+def _refuse_non_finite(value: Any, where: str) -> None:
+    """Refuse TOML's inf and nan: neither bounds nor rates mean anything with them, and JSON cannot carry them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise SpecError(f"{where} is {value}", hint="give a finite number, or leave the key out")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _refuse_non_finite(inner, f"{where} [{key}]")
+    if isinstance(value, list):
+        for inner in value:
+            _refuse_non_finite(inner, where)
+
+
+def _check_presets(presets: Any, where: str) -> None:
+    """Hold every preset against the job's keys, also those that are not asked for now."""
+    tables = presets if isinstance(presets, dict) else {"NAME": presets}
+    for name, preset in tables.items():
+        if not isinstance(preset, dict):
+            hint = "put its keys below a line such as [preset.quick.federation]"
+            raise SpecError(f"[preset.{name}] in {where} is no table", hint=hint)
+        _refuse_unknown(preset, JobSpec, f"{where} [preset.{name}]")
 
 
 def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
@@ -228,6 +253,15 @@ def _refuse_unknown(document: dict[str, Any], struct: type[msgspec.Struct], wher
     for key, value in document.items():
         if key not in fields:
             raise UnknownNameError.of(f"key in {where}:", key, fields)
-        inner = fields[key]
-        if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, msgspec.Struct):
-            _refuse_unknown(value, inner, f"{where} [{key}]")
+        _descend(value, fields[key], f"{where} [{key}]")
+
+
+def _descend(value: Any, kind: Any, where: str) -> None:
+    """Refuse unknown keys in a table that `kind` says is a struct, or a table of structs by name."""
+    if not isinstance(value, dict):
+        return
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        _refuse_unknown(value, kind, where)
+    elif get_origin(kind) is dict:
+        for name, inner in value.items():
+            _descend(inner, get_args(kind)[1], f"{where} [{name}]")

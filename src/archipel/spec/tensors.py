@@ -122,7 +122,10 @@ def pack(arrays: Mapping[str, Array]) -> bytes:
     """Return safetensors bytes of `arrays`, in the mapping's order."""
     manifest = manifest_of((name, array.shape, array.dtype) for name, array in arrays.items())
     parts = [header_bytes(manifest)]
-    parts += [np.ascontiguousarray(array).tobytes() for array in arrays.values()]
+    parts += [
+        np.ascontiguousarray(array, dtype=NUMPY_OF[tensor.dtype]).tobytes()
+        for tensor, array in zip(manifest.tensors, arrays.values(), strict=True)
+    ]
     return b"".join(parts)
 
 
@@ -139,7 +142,7 @@ def parse_header(data: bytes | memoryview) -> tuple[Manifest, int]:
         entries = json.loads(bytes(data[8 : 8 + size]), object_pairs_hook=_refuse_repeats)
         entries.pop("__metadata__", None)
         specs = tuple(_tensor(name, entry) for name, entry in entries.items())
-    except (ValueError, KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, msgspec.ValidationError) as error:
         raise SpecError(f"not a tensor file: {error}", hint="fetch the file again") from error
     _check_offsets(specs)
     return Manifest(tensors=specs), 8 + size

@@ -76,6 +76,13 @@ MISTAKES = [
     Mistake(('code = "task.py:Penguins"', 'code = "task.py"'), "code"),
     Mistake(('kind = "number"', 'kind = "numbr"'), "numbr"),
     Mistake(("[task]", "[task"), "not valid TOML", "line"),
+    Mistake(("low = 10", "lo = 10"), "[columns] [bill_length_mm]: 'lo'", "did you mean 'low'"),
+    Mistake(("low = 10", "low = -inf"), "[bill_length_mm] [low] is -inf", "finite"),
+    Mistake(("learning_rate = 0.5", "learning_rate = nan"), "[federation] [local] [learning_rate] is nan", "finite"),
+    Mistake(("[task]", "[deployment.question]\nx = [1.0, [inf]]\n[task]"), "[question] [x] is inf", "finite"),
+    Mistake(("[preset.quick.federation]\nrounds = 1", "[preset]\nquick = 5"), "[preset.quick]", "[preset.quick."),
+    Mistake(("[preset.quick.federation]\nrounds = 1", "[[preset]]\nrounds = 1"), "[preset.NAME]", "[preset.quick."),
+    Mistake(("rounds = 1", "ronds = 1"), "[preset.quick] [federation]: 'ronds'", "did you mean 'rounds'"),
     Mistake(("rounds = 5", 'algorithm = "fedagv"'), "fedagv"),
 ]
 

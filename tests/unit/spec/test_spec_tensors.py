@@ -50,6 +50,12 @@ def test_we_read_the_reference_librarys_bytes(arrays) -> None:
         np.testing.assert_array_equal(array, arrays[name])
 
 
+@pytest.mark.parametrize("kind", [">f8", ">f4", ">i8", "<f4", "?"])
+def test_bytes_are_little_endian_whatever_the_order_they_came_in(kind: str) -> None:
+    given_values = np.array([[1, 0], [1, 1]]).astype(kind)
+    assert unpack(pack({"w": given_values}))["w"].tolist() == given_values.tolist()
+
+
 def test_offsets_follow_each_other_and_the_buffer_is_aligned() -> None:
     manifest = manifest_of([("a", (2, 3), np.dtype("f4")), ("b", (5,), np.dtype("f8"))])
     assert [(tensor.offset, tensor.size_bytes) for tensor in manifest.tensors] == [(0, 24), (24, 40)]
@@ -94,6 +100,7 @@ ENTRY = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
         ("header too long", (2**62).to_bytes(8, "little") + b"{}"),
         ("not JSON", _file("{nope")),
         ("not an object", _file("[1]")),
+        ("nested too deep", _file("[" * 200_000)),
         ("repeated key", _file(f'{{"w":{json.dumps(ENTRY)},"w":{json.dumps(ENTRY)}}}', bytes(4))),
         ("unknown dtype", _file(json.dumps({"w": {**ENTRY, "dtype": "Q8"}}), bytes(4))),
         ("negative side", _file(json.dumps({"w": {**ENTRY, "shape": [-1]}}), bytes(4))),
