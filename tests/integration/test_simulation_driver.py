@@ -123,6 +123,17 @@ def test_a_recorded_participation_is_replayed(tmp_path, data) -> None:
     assert different.model != sampled.model
 
 
+@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold"])
+def test_models_of_closed_rounds_are_removed_and_so_is_what_an_earlier_run_left(tmp_path, data, algorithm) -> None:
+    def weights(rounds: int) -> list[str]:
+        _, simulation = _run(tmp_path, data, "a", rounds=rounds, algorithm=algorithm)
+        return sorted(simulation.spool.digests())
+
+    few = weights(2)
+    assert len(weights(6)) == len(few)
+    assert weights(2) == few
+
+
 def test_a_site_without_usable_rows_leaves_by_name_and_the_run_goes_on(tmp_path, data) -> None:
     empty = tmp_path / "data" / "empty"
     empty.mkdir()

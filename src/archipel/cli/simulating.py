@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ import numpy as np
 from rich.console import Console
 
 from archipel.cli import wording
+from archipel.cli.failure import Interrupted
+from archipel.cli.fleet import Fleet
 from archipel.cli.interrupts import check
 from archipel.cli.local import LocalRun
 from archipel.data.bundle import pack_bundle
 from archipel.federated.progress import Progress
 from archipel.simulation.driver import Outcome, Simulation
-from archipel.spec import Blob, DataError, SpecError, encode, unpack
+from archipel.spec import Blob, DataError, SpecError, StateError, encode, unpack
 from archipel.tasks.metrics import summarise
 from archipel.tasks.threads import settle_threads
 
@@ -57,21 +59,52 @@ def simulate_job(
     *,
     as_json: bool,
 ) -> None:
-    """Run the job here, show its progress and print what came out."""
-    local = LocalRun(job_file, presets, data, console)
+    """Run the job here, show its progress and print what came out.
+
+    Raises:
+        DataError: a site that the job or the record names has no rows here.
+        StateError: another simulation of this job works in this folder.
+    """
+    try:
+        _simulate(LocalRun(job_file, presets, data, console), participation, console, as_json=as_json)
+    except KeyboardInterrupt:
+        raise Interrupted("a simulation keeps nothing to go on with; the same command begins it anew") from None
+
+
+def _simulate(local: LocalRun, participation: Path | None, console: Console, *, as_json: bool) -> None:
     settle_threads(local.job.task.framework)
     with local.fleet.lock() as mine:
-        folders = local.prepare(mine=mine)
-    if local.job.federation.sites:
-        folders = {name: path for name, path in folders.items() if name in local.job.federation.sites}
+        folders = chosen(local.prepare(mine=mine), local.job.federation.sites)
     recorded = None if participation is None else read_participation(participation)
-    simulation = Simulation(
-        local.job,
-        pack_bundle(local.folder, local.job.task.include),
-        folders if recorded is None else recorded.of(folders),
-        local.fleet.folder / "simulation",
-        participation=None if recorded is None else recorded.cohorts,
-    )
+    place = local.fleet.folder / "simulation"
+    with Fleet(place).lock() as mine:
+        if not mine:
+            hint = "wait for it, or give this command a folder of its own to work in"
+            raise StateError(f"another simulation of {local.job.name!r} is under way here", hint=hint)
+        simulation = Simulation(
+            local.job,
+            pack_bundle(local.folder, local.job.task.include),
+            folders if recorded is None else recorded.of(folders),
+            place,
+            participation=None if recorded is None else recorded.cohorts,
+        )
+        _report(simulation, len(folders), console, as_json=as_json)
+
+
+def chosen(folders: Mapping[str, Path], names: Sequence[str]) -> dict[str, Path]:
+    """Return the folders of the sites that [federation] sites names; of all, where it names none.
+
+    Raises:
+        DataError: a name without a folder.
+    """
+    missing = sorted(set(names) - folders.keys())
+    if missing:
+        hint = "mend `sites` in [federation], or give --data a folder for each of them"
+        raise DataError(f"no data here of {', '.join(missing)}, which [federation] sites names", hint=hint)
+    return {name: path for name, path in folders.items() if not names or name in names}
+
+
+def _report(simulation: Simulation, sites: int, console: Console, *, as_json: bool) -> None:
     began = time.monotonic()
     outcome = simulation.run(_Lines(console))
     answer = describe(outcome, simulation, time.monotonic() - began)
@@ -82,7 +115,7 @@ def simulate_job(
         shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if name != "examples")
         console.print(f"{model}: {shown}", highlight=False, markup=False)
     console.print(
-        f"{len(folders)} sites, {len(outcome.participation)} rounds, {wording.duration(answer['seconds'])}; "
+        f"{sites} sites, {len(outcome.participation)} rounds, {wording.duration(answer['seconds'])}; "
         f"model {answer['model_digest']}",
         highlight=False,
         soft_wrap=True,

@@ -4,11 +4,13 @@
 
 What differs from a live run is only who carries the messages: no network, no journal, no clock. Sites work one after
 another, in the order in which the coordinator asks; the result does not depend on it. Blobs of all sites lie in one
-spool, so weights that every site reads lie there once; those of a closed round are removed.
+spool, so weights that every site reads lie there once; those of a closed round are removed, and so is what an earlier
+simulation left in the folder.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -58,7 +60,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Simulation:
-    """One run over local folders; `folder` holds what it leaves behind."""
+    """One run over local folders; `folder` is its own while it lasts, and holds what it leaves behind."""
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class Simulation:
         participation: Sequence[Sequence[str]] | None = None,
     ) -> None:
         self._job = job
+        shutil.rmtree(folder / "spool", ignore_errors=True)
         self._spool = Spool(folder / "spool")
         self._memories = {site: RunMemory() for site in data}
         self._workers = {
@@ -81,6 +84,7 @@ class Simulation:
         self._evaluated: dict[str, Blob] = {}
         self._seconds: dict[str, float] = {}
         self._held: set[str] = set()
+        self._initial: Blob | None = None
 
     @property
     def spool(self) -> Spool:
@@ -140,12 +144,17 @@ class Simulation:
             self._evaluated[update.site] = update.parts["sums"].blob
 
     def _sweep(self, fold: Fold, folded: RoundFolded) -> None:
-        """Remove what a closed training round leaves: its updates, the model and the state it began from."""
+        """Remove what a closed training round leaves: its updates, the model and the state it began from.
+
+        The first model stays: sites that train alone begin from it, after the last round.
+        """
+        if fold.kind == "initialise":
+            self._initial = folded.model
         if fold.kind != "train":
             return
-        kept = {blob.digest for blob in (folded.model, folded.state) if blob is not None}
+        kept = {blob.digest for blob in (self._initial, folded.model, folded.state) if blob is not None}
         gone = {part.blob.digest for update in fold.updates for part in update.parts.values()}
-        gone |= {blob.digest for blob in (fold.state,) if blob is not None}
+        gone |= {blob.digest for blob in (fold.model, fold.state) if blob is not None}
         held = {digest for memory in self._memories.values() for digest in memory.held()}
         gone |= self._held
         self._held = held

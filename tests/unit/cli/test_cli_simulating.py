@@ -1,4 +1,4 @@
-"""What a replay reads: who took part in each round, and whose rows the run stood on."""
+"""What a replay reads, whose rows a simulation stands on, and who has its folder."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from archipel.cli.simulating import Recorded, read_participation
-from archipel.spec import ArchipelError, DataError, SpecError
+from archipel.cli import simulating
+from archipel.cli.failure import Interrupted
+from archipel.cli.fleet import Fleet
+from archipel.cli.planes import HOME
+from archipel.cli.simulating import Recorded, chosen, read_participation, simulate_job
+from archipel.spec import ArchipelError, DataError, SpecError, StateError
 
 COHORTS = [["north", "south"], ["north"]]
 LINEAGE = {"datasets": {"north": "sha256:0", "south": "sha256:1"}, "participation": COHORTS}
@@ -54,3 +59,53 @@ def test_only_the_rows_of_sites_that_were_in_the_run_count(tmp_path: Path) -> No
     with pytest.raises(DataError, match="no data here of east") as caught:
         Recorded(cohorts=(), sites=("east", "north")).of(folders)
     assert caught.value.hint
+
+
+def test_a_site_that_the_job_names_must_have_rows_here(tmp_path: Path) -> None:
+    folders = {name: tmp_path / name for name in ("north", "south")}
+    assert chosen(folders, ()) == folders
+    assert set(chosen(folders, ("south",))) == {"south"}
+    with pytest.raises(DataError, match=r"no data here of soth, which \[federation\] sites names") as caught:
+        chosen(folders, ("north", "soth"))
+    assert caught.value.hint
+
+
+JOB = """
+name = "birds"
+[task]
+code = "task.py:Birds"
+[data]
+dataset = "birds"
+"""
+
+
+@pytest.fixture
+def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, ...]:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job.toml").write_text(JOB)
+    (tmp_path / "task.py").write_text("")
+    (tmp_path / "data" / "north").mkdir(parents=True)
+    return tmp_path / "job.toml", (), tmp_path / "data", None, Console(quiet=True)
+
+
+def test_two_simulations_in_one_folder_do_not_sweep_each_others_blobs(words: tuple[Any, ...]) -> None:
+    with (
+        Fleet(HOME.resolve() / "birds" / "simulation").lock(),
+        pytest.raises(StateError, match="another simulation") as caught,
+    ):
+        simulate_job(*words, as_json=False)
+    assert caught.value.hint
+    with pytest.raises(StateError, match="refused"):  # an empty task: it is the run itself that fails now
+        simulate_job(*words, as_json=False)
+
+
+def test_an_interrupted_simulation_says_that_it_begins_anew(
+    words: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(simulating.Simulation, "run", interrupted)
+    with pytest.raises(Interrupted) as caught:
+        simulate_job(*words, as_json=False)
+    assert "begins it anew" in caught.value.way_on
