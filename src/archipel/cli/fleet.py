@@ -120,10 +120,11 @@ class Fleet:
         self._wait_for("control", self.answers)
         return Client(operator_of(self.control))
 
-    def start_plane(self, words: list[str]) -> None:
-        """Start a control plane by these words, and return once it answers."""
-        self._handles["control"] = processes.start(self.folder, "control", words, self.logs / "control.log")
-        self._wait_for("control", self.answers)
+    def start_alone(self, role: str, words: list[str], is_ready: Callable[[], bool]) -> None:
+        """Start one process by these words, and return once it is ready; one that has died never is."""
+        log = self.logs / f"{role.removeprefix('site/')}.log"
+        process = self._handles[role] = processes.start(self.folder, role, words, log)
+        self._wait_for(role, lambda: processes.is_alive(process) and is_ready())
 
     def ensure_sites(self, client: Client, datasets: dict[str, Path], dataset: str) -> None:
         """Start every site that does not run, joining those that never did; return once all are here."""

@@ -21,6 +21,8 @@ from archipel.spec import StateError
 
 FLEET = "ARCHIPEL_FLEET"
 ROLE = "ARCHIPEL_ROLE"
+PYTHON = (sys.executable, "-P")
+"""Our interpreter, for which a file that lies about in the working directory is no module."""
 _GRACE_SECONDS = 8.0
 """How long a process may take to end by itself after SIGTERM."""
 _TICK_SECONDS = 0.05
@@ -31,6 +33,11 @@ class _Background(subprocess.Popen[bytes]):
 
     def __del__(self) -> None:
         """Do nothing."""
+
+
+def marked(fleet: Path, role: str) -> dict[str, str]:
+    """Return this process's environment with the mark of `role` of the fleet."""
+    return {**os.environ, FLEET: str(fleet.resolve()), ROLE: role}
 
 
 def start(
@@ -44,10 +51,10 @@ def start(
 ) -> psutil.Process:
     """Start `python ARGUMENTS` in a session of its own as `role` of the fleet, with its output appended to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, **(extra or {}), FLEET: str(fleet.resolve()), ROLE: role, "PYTHONUNBUFFERED": "1"}
+    environment = {**marked(fleet, role), **(extra or {}), "PYTHONUNBUFFERED": "1"}
     with log.open("ab") as output:
         child = _Background(
-            [sys.executable, "-P", *arguments],  # a file that lies about in the working directory is no module
+            [*PYTHON, *arguments],
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -101,6 +101,22 @@ def test_a_process_that_dies_at_the_start_is_told_with_its_last_words(
     assert caught.value.hint == "stop the other"
 
 
+def test_a_process_that_has_died_is_not_ready_though_another_answers_in_its_place(home: Path) -> None:
+    fleet = Fleet(home / "f")
+    code = "import sys; sys.stderr.write('error: held by another\\nnext: stop it first\\n'); sys.exit(6)"
+    seen: list[bool] = []
+
+    def answers() -> bool:
+        """Answer once it has died."""
+        (process,) = fleet._handles.values()
+        seen.append(processes.is_alive(process))
+        return not seen[-1]
+
+    with pytest.raises(StateError, match="held by another") as caught:
+        fleet.start_alone("control", ["-c", code], answers)
+    assert caught.value.hint == "stop it first"
+
+
 def test_free_ports_differ() -> None:
     assert len(set(free_ports(4))) == 4
 

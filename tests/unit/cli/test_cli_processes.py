@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -99,6 +100,13 @@ def test_another_fleets_processes_are_left_alone(fleet: Path, tmp_path: Path) ->
         assert kept.is_running()
     finally:
         processes.stop(other)
+
+
+def test_a_process_in_the_foreground_is_found_by_its_mark(fleet: Path) -> None:
+    with subprocess.Popen([*processes.PYTHON, "-c", WAITS], env=processes.marked(fleet, "control")) as child:
+        wait_until(lambda: "control" in processes.leaders(fleet))
+        assert processes.leaders(fleet)["control"].pid == child.pid
+        assert processes.stop(fleet) == ["control"]
 
 
 def test_only_the_named_roles_are_ended(fleet: Path) -> None:

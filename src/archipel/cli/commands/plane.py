@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -45,9 +44,9 @@ def up(
     plane = Fleet(state.resolve(), control=state.resolve())
     if not detach:
         raise SystemExit(_foreground(plane, words))
-    if processes.leaders(plane.folder):
+    if processes.leaders(plane.folder) or plane.answers():
         raise StateError(f"the control plane of {state} runs already", hint="`archipel status` shows it")
-    plane.start_plane(words)
+    plane.start_alone("control", words, plane.answers)
     remember(plane.folder)
     address = operator_of(state).url
     said = f"control plane at {address}, in the background; `archipel stop` ends it"
@@ -55,7 +54,8 @@ def up(
 
 
 def _foreground(plane: Fleet, words: list[str]) -> int:
-    with subprocess.Popen([sys.executable, *words]) as child:  # noqa: S603 - our own interpreter and module
+    environment = processes.marked(plane.folder, "control")
+    with subprocess.Popen([*processes.PYTHON, *words], env=environment) as child:  # noqa: S603 - our own module
         try:
             while child.poll() is None and not plane.answers():
                 time.sleep(_TICK_SECONDS)

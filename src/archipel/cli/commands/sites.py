@@ -13,7 +13,7 @@ from rich.console import Console
 
 from archipel.cli import processes
 from archipel.cli.planes import HOME, Control, Json, OperatorFile, State, connect
-from archipel.spec import DataError, SpecError, encode
+from archipel.spec import DataError, SpecError, StateError, encode
 
 
 def invite(
@@ -93,19 +93,32 @@ def join(
         from archipel.site.agent.join import join as join_site
 
         join_site(words, place, datasets, now=time.time())
+    role, serve = f"site/{place.resolve().name}", ["-m", "archipel.site", "--folder", str(place)]
     if detach:
-        from archipel.site.agent.folder import SiteFolder, require_valid
-
-        require_valid(SiteFolder(place).require_identity(), time.time())
-        role = f"site/{place.name}"
-        processes.start(place, role, ["-m", "archipel.site", "--folder", str(place)], place / "agent.log")
-        said = f"serving in the background, with its output in {place / 'agent.log'}"
+        _detach(place, role, serve)
+        said = f"serving in the background, with its output in {place / 'logs'}"
         Console().print(
             f"{said}; `archipel stop --folder {place}` ends it", highlight=False, markup=False, soft_wrap=True
         )
         return
     # The agent takes this process over, so that what joining needed leaves memory.
-    os.execv(sys.executable, [sys.executable, "-m", "archipel.site", "--folder", str(place)])  # noqa: S606
+    # One that a fleet has started keeps the fleet's mark.
+    environment = {**processes.marked(place, role), **os.environ}
+    os.execve(sys.executable, [*processes.PYTHON, *serve], environment)  # noqa: S606
+
+
+def _detach(place: Path, role: str, serve: list[str]) -> None:
+    from archipel.cli.fleet import Fleet
+    from archipel.site.agent.folder import SiteFolder, require_valid
+
+    folder = SiteFolder(place)
+    require_valid(folder.require_identity(), time.time())
+    if folder.is_held():
+        raise StateError(
+            f"an agent serves from {place} already",
+            hint=f"`archipel stop --folder {place}` ends it; then run this again",
+        )
+    Fleet(place).start_alone(role, serve, folder.is_held)
 
 
 def _folder_of(token: str | None) -> Path:

@@ -1,0 +1,61 @@
+"""What is started by hand, in the foreground or not, is found by other commands: no second one, and `stop` ends it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+from acceptance.workspace import Workspace, read_until, wait_until
+from archipel.cli import processes
+from archipel.site.agent import SiteFolder
+
+PORTS = ("--http-port", "0", "--sites-port", "0")
+
+
+def leader(folder: Path, role: str) -> psutil.Process:
+    """Return the process of a role, which must be there."""
+    wait_until(lambda: role in processes.leaders(folder), f"{role} runs")
+    return processes.leaders(folder)[role]
+
+
+def test_what_serves_in_the_foreground_is_found_by_other_commands_and_ended_by_stop(workspace: Workspace) -> None:
+    workspace.birds("north")
+    plane = workspace.start("up", *PORTS)
+    read_until(plane, "control.serves")
+    assert "-P" in leader(workspace.fleet("control"), "control").cmdline()
+    assert "runs already" in workspace.cli("up", "--detach", *PORTS, code=6)
+
+    folder = workspace.fleet("north")
+    wait_until((workspace.folder / ".archipel" / "current").is_file, "later commands mean this control plane")
+    token = workspace.json("invite", "north")["token"]
+    serving = workspace.start("join", token, "--data", "birds=data/north", "--folder", str(folder))
+    read_until(serving, "connected")
+    assert "-P" in leader(folder, "site/north").cmdline()
+    again = workspace.cli("join", "--detach", "--folder", str(folder), code=6)
+    assert "an agent serves from" in again
+    assert f"archipel stop --folder {folder}" in again
+
+    assert "ended site/north" in workspace.cli("stop", "--folder", str(folder))
+    assert serving.wait(60) == 0
+    assert "in the background" in workspace.cli("join", "--detach", "--folder", str(folder))
+    assert SiteFolder(folder).is_held(), "it says that it serves before it does"
+    assert "ended site/north" in workspace.cli("stop", "--folder", str(folder))
+
+    assert "ended control" in workspace.cli("stop")
+    assert plane.wait(60) == 0
+    for command in (plane, serving):
+        command.communicate()
+
+
+def test_an_agent_that_dies_at_once_is_not_said_to_serve(workspace: Workspace) -> None:
+    workspace.cli("up", "--detach", *PORTS)
+    folder = workspace.fleet("north")
+    token = workspace.json("invite", "north")["token"]
+    workspace.cli("join", token, "--folder", str(folder), "--detach")
+    workspace.cli("stop", "--folder", str(folder))
+    (folder / "key.pem").unlink()
+    said = workspace.cli("join", "--detach", "--folder", str(folder), code=6)
+    assert "site/north ended: " in said
+    assert "key.pem is missing" in said
+    assert "restore it from a backup" in said
