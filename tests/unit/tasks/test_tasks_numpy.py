@@ -51,6 +51,16 @@ def test_the_gradient_is_that_of_differences(activation, hidden):
         assert gradient[place] == pytest.approx(slope, abs=1e-7), place
 
 
+def test_the_loss_of_a_row_that_is_sure_and_wrong_is_finite():
+    # Logits (-200, 200): p of class 0 is exp(-400), 0 in float32; its loss is 400, the gradient of the logits (-1, 1).
+    network = Network(inputs=1, outputs=2)
+    gradient = np.zeros(4, np.float32)
+    vector = np.array([-200, 200, 0, 0], np.float32)
+    loss = Pass(network, vector, gradient, 1).learn(np.ones((1, 1), np.float32), np.array([0]))
+    assert loss == 400
+    assert gradient.tolist() == [-1, 1, -1, 1]
+
+
 def test_a_step_of_softmax_regression_is_the_one_computed_by_hand():
     # One row x = (1, 2) of class 0, weights zero: scores 1/2, gradient of logits (-1/2, 1/2).
     network = Network(inputs=2, outputs=2, dtype="float64")

@@ -107,6 +107,12 @@ class Pass:
 
     def scores(self, inputs: Array) -> Array:
         """Return class probabilities (rows, outputs), in a buffer that the next call overwrites."""
+        scores = self._logits(inputs)
+        _softmax(scores)
+        return scores
+
+    def _logits(self, inputs: Array) -> Array:
+        """Return logits less the largest of their row, in the same buffer."""
         rows = len(inputs)
         below = inputs
         last = len(self._outs) - 1
@@ -115,7 +121,7 @@ class Pass:
             np.matmul(below, matrix, out=out)
             out += bias
             if layer == last:
-                _softmax(out)
+                out -= out.max(axis=1, keepdims=True)
             elif self._relu:
                 np.maximum(out, 0, out=out)
             else:
@@ -125,11 +131,12 @@ class Pass:
 
     def learn(self, inputs: Array, labels: Array) -> float:
         """Put the gradient of the batch's mean loss into the gradient vector; return the loss summed over rows."""
-        scores = self.scores(inputs)
+        scores = self._logits(inputs)
         rows = len(inputs)
         places = np.arange(rows)
-        with np.errstate(divide="ignore"):
-            loss = -float(np.log(scores[places, labels].astype(np.float64)).sum())
+        # -log p = log(sum of exp) - logit: finite also where p itself is too small for its dtype.
+        loss = -float(scores[places, labels].sum(dtype=np.float64))
+        loss += float(np.log(_softmax(scores), dtype=np.float64).sum())
         back = self._backs[-1][:rows]
         np.copyto(back, scores)
         back[places, labels] -= 1
@@ -153,7 +160,9 @@ class Pass:
         return lower
 
 
-def _softmax(logits: Array) -> None:
-    logits -= logits.max(axis=1, keepdims=True)
+def _softmax(logits: Array) -> Array:
+    """Turn shifted logits into probabilities, in place; return each row's sum of exponentials."""
     np.exp(logits, out=logits)
-    logits /= logits.sum(axis=1, keepdims=True)
+    totals: Array = logits.sum(axis=1, keepdims=True)
+    logits /= totals
+    return totals
