@@ -9,6 +9,7 @@ import psutil
 from acceptance.workspace import Workspace, read_until, wait_until
 from archipel.cli import processes
 from archipel.site.agent import SiteFolder
+from archipel.site.journal import Journal
 
 PORTS = ("--http-port", "0", "--sites-port", "0")
 
@@ -46,6 +47,28 @@ def test_what_serves_in_the_foreground_is_found_by_other_commands_and_ended_by_s
     assert plane.wait(60) == 0
     for command in (plane, serving):
         command.communicate()
+
+
+def test_a_site_that_has_joined_is_told_where_its_data_are_now_without_a_token(workspace: Workspace) -> None:
+    workspace.birds("north")
+    workspace.birds("moved")
+    workspace.cli("up", "--detach", *PORTS)
+    folder = workspace.fleet("north")
+    again = ("join", "--detach", "--folder", str(folder))
+    token = workspace.json("invite", "north")["token"]
+    workspace.cli("join", token, "--data", "birds=data/north", "--folder", str(folder), "--detach")
+    assert "another agent" in workspace.cli(*again, "--data", "birds=data/moved", code=6)
+    workspace.cli("stop", "--folder", str(folder))
+    workspace.cli(*again, "--data", "birds=data/moved", "--data", "fish=data/north")
+    workspace.cli("stop", "--folder", str(folder))
+    workspace.cli(*again)
+    workspace.cli("stop", "--folder", str(folder))
+    journal = Journal(SiteFolder(folder).journal)
+    data = workspace.folder / "data"
+    assert journal.datasets() == {"birds": data / "moved", "fish": data / "north"}
+    journal.close()
+    refused = workspace.cli("join", "--folder", "nowhere", "--data", "birds=data/north", code=6)
+    assert "no site has joined" in refused
 
 
 def test_an_agent_that_dies_at_once_is_not_said_to_serve(workspace: Workspace) -> None:

@@ -84,7 +84,7 @@ def join(
     """Join a control plane as a site (unless that is done) and serve it.
 
     The key is made here and never leaves; the site only dials out. Without a token, a site that has joined before
-    serves again from its folder.
+    serves again from its folder, with data sets where --data says that they are now.
     """
     words = sys.stdin.readline().strip() if token == "-" else token  # noqa: S105 - a dash is no secret
     datasets = dict(_dataset(item) for item in data)
@@ -93,6 +93,10 @@ def join(
         from archipel.site.agent.join import join as join_site
 
         join_site(words, place, datasets, now=time.time())
+    elif datasets:
+        from archipel.site.agent.join import register
+
+        register(place, datasets)
     role, serve = f"site/{place.resolve().name}", ["-m", "archipel.site", "--folder", str(place)]
     if detach:
         _detach(place, role, serve)
