@@ -100,6 +100,9 @@ def _match(folder: Path, pattern: str) -> list[str]:
     parts = PurePosixPath(pattern)
     if parts.is_absolute() or ".." in parts.parts or not parts.parts:
         raise SpecError(f"include pattern {pattern!r} leaves the job's folder", hint="use patterns such as 'lib/*.py'")
+    if parts.name == "**":
+        # Before Python 3.13 it matches folders alone, from then on files too: the bundle would depend on the version.
+        raise SpecError(f"include pattern {pattern!r} ends in **", hint=f"write {pattern.rstrip('/')}/* for all files")
     names = []
     for file in folder.glob(pattern):
         relative = file.relative_to(folder)

@@ -57,6 +57,14 @@ def test_a_pattern_that_leaves_the_folder_is_refused(tmp_path, pattern):
         pack_bundle(tmp_path / "job", [pattern])
 
 
+@pytest.mark.parametrize("pattern", ["**", "lib/**", "lib/**/"])
+def test_a_pattern_that_means_other_files_in_another_python_is_refused(tmp_path, pattern):
+    fill(tmp_path / "job", {"lib/a.py": b""})
+    with pytest.raises(SpecError, match=r"ends in \*\*") as caught:
+        pack_bundle(tmp_path / "job", ["lib/*.py", pattern])
+    assert "**/*" in caught.value.hint
+
+
 def test_a_link_is_not_packed(tmp_path):
     fill(tmp_path, {"outside.py": b"", "job/a.py": b"", "elsewhere/b.py": b""})
     (tmp_path / "job/b.py").symlink_to(tmp_path / "outside.py")
