@@ -75,7 +75,7 @@ def _simulate(local: LocalRun, participation: Path | None, console: Console, *, 
     settle_threads(local.job.task.framework)
     with local.fleet.lock() as mine:
         folders = chosen(local.prepare(mine=mine), local.job.federation.sites)
-    recorded = None if participation is None else read_participation(participation)
+    recorded = None if participation is None else read_participation(participation, local.job.name)
     place = local.fleet.folder / "simulation"
     with Fleet(place).lock() as mine:
         if not mine:
@@ -133,8 +133,11 @@ def describe(outcome: Outcome, simulation: Simulation, seconds: float) -> dict[s
     }
 
 
-def read_participation(path: Path) -> Recorded:
-    """Read who took part in each training round: a list of lists of names, or anything that `models --json` printed."""
+def read_participation(path: Path, name: str) -> Recorded:
+    """Read who took part in each training round: a list of lists of names, or anything that `models --json` printed.
+
+    Of several models, the newest of this name is meant.
+    """
     try:
         record: Any = json.loads(path.read_bytes())
     except ValueError as error:
@@ -143,13 +146,22 @@ def read_participation(path: Path) -> Recorded:
         raise SpecError(f"no file {path}", hint='write [["site-a", "site-b"], …], one list a round') from error
     sites: tuple[str, ...] = ()
     if isinstance(record, dict):
-        newest = record["models"][0] if record.get("models") else record
-        record = newest.get("lineage", newest)
+        if record.get("models"):
+            record = _newest(record["models"], name, path)
+        record = record.get("lineage", record)
         sites = tuple(record.get("datasets", ()))
         record = record.get("participation")
     if not isinstance(record, list) or not all(isinstance(cohort, list) for cohort in record):
         raise SpecError(f"{path} holds no participation", hint='write [["site-a", "site-b"], …], one list a round')
     return Recorded(cohorts=tuple(tuple(str(site) for site in cohort) for cohort in record), sites=sites)
+
+
+def _newest(models: list[dict[str, Any]], name: str, path: Path) -> dict[str, Any]:
+    found = next((model for model in models if model.get("name") == name), None)
+    if found is None:
+        hint = f"write it with `archipel models {name} --json`"
+        raise SpecError(f"{path} holds no model {name!r}", hint=hint)
+    return found
 
 
 def _figures(sums: Blob | None, simulation: Simulation) -> dict[str, dict[str, float]]:

@@ -10,6 +10,8 @@
     GET  /v1/runs[/ID]              RunsPage, RunView
     GET  /v1/runs/ID/progress       Progress (long poll: `after` is the last `seq` seen)
     GET  /v1/runs/ID/report         RunReport
+    POST /v1/runs/ID/stop           RunView
+    POST /v1/runs/ID/resume         RunView
     GET  /v1/models[/NAME[/V]]      ModelsPage, ModelVersion
     GET  /v1/events                 EventsPage
 

@@ -18,18 +18,23 @@ from archipel.spec import ArchipelError, DataError, SpecError, StateError
 
 COHORTS = [["north", "south"], ["north"]]
 LINEAGE = {"datasets": {"north": "sha256:0", "south": "sha256:1"}, "participation": COHORTS}
-OLDER = {"lineage": {"datasets": {"west": "sha256:2"}, "participation": [["west"]]}}
+OLDER = {"name": "birds", "lineage": {"datasets": {"west": "sha256:2"}, "participation": [["west"]]}}
 FORMS = [
     ("a list", COHORTS, ()),
     ("what simulate --json printed", {"participation": COHORTS, "sites": {"north": 24}}, ()),
     ("a lineage", LINEAGE, ("north", "south")),
     ("a model", {"name": "birds", "lineage": LINEAGE}, ("north", "south")),
-    ("what models --json printed: the newest", {"models": [{"lineage": LINEAGE}, OLDER]}, ("north", "south")),
+    (
+        "what models --json printed: the newest of this name",
+        {"models": [OLDER | {"name": "fish"}, {"name": "birds", "lineage": LINEAGE}, OLDER]},
+        ("north", "south"),
+    ),
 ]
 FAULTS = [
     ("[[", "is not JSON"),
     ("{}", "holds no participation"),
     ('{"models": []}', "holds no participation"),
+    ('{"models": [{"name": "fish"}]}', "holds no model 'birds'"),
     ('["north"]', "holds no participation"),
 ]
 
@@ -38,7 +43,7 @@ FAULTS = [
 def test_participation_is_read_from(tmp_path: Path, form: str, document: Any, sites: tuple[str, ...]) -> None:
     path = tmp_path / "made.json"
     path.write_text(json.dumps(document))
-    assert read_participation(path) == Recorded(cohorts=(("north", "south"), ("north",)), sites=sites), form
+    assert read_participation(path, "birds") == Recorded(cohorts=(("north", "south"), ("north",)), sites=sites), form
 
 
 @pytest.mark.parametrize(("text", "message"), FAULTS)
@@ -46,10 +51,10 @@ def test_a_file_without_participation_is_refused_with_the_next_step(tmp_path: Pa
     path = tmp_path / "made.json"
     path.write_text(text)
     with pytest.raises(SpecError, match=message) as caught:
-        read_participation(path)
+        read_participation(path, "birds")
     assert caught.value.hint
     with pytest.raises(ArchipelError, match="no file"):
-        read_participation(tmp_path / "nowhere.json")
+        read_participation(tmp_path / "nowhere.json", "birds")
 
 
 def test_only_the_rows_of_sites_that_were_in_the_run_count(tmp_path: Path) -> None:
