@@ -49,8 +49,12 @@ class FleetState(Value, frozen=True, kw_only=True, tag_field="type", tag="fleet/
     sites_port: int
     joined: tuple[str, ...] = ()
     """Sites that have joined."""
+    holds: dict[str, str] = field(default_factory=dict)
+    """Site → "DATASET=PATH" that it was last started with."""
     run: str | None = None
     """The run under way, or the last one."""
+    rows: str | None = None
+    """What the run's rows come from (`preparing.Rows.stamp`)."""
     stops: int = 0
     """How often the fleet was told to stop; a command that leads it ends when this grows."""
     reported: str | None = None
@@ -127,14 +131,37 @@ class Fleet:
         self._wait_for(role, lambda: processes.is_alive(process) and is_ready())
 
     def ensure_sites(self, client: Client, datasets: dict[str, Path], dataset: str) -> None:
-        """Start every site that does not run, joining those that never did; return once all are here."""
-        running = processes.leaders(self.folder)
+        """Start every site that does not run, joining those that never did; return once all are here.
+
+        A site that runs with other rows is started again, and one that has no part in `datasets` is ended.
+        """
+        wanted = {name: f"{dataset}={path}" for name, path in datasets.items()}
+        running = self._end_strangers(client, wanted)
         for name, data in datasets.items():
             if f"site/{name}" not in running:
                 self._start_site(client, name, dataset, data)
+        self.change(holds=wanted)
         self._adopt()
         for name in datasets:
             self._await_site(client, name, dataset)
+
+    def _end_strangers(self, client: Client, wanted: dict[str, str]) -> set[str]:
+        """End sites that hold something else than is wanted of them; return the roles that go on."""
+        state = self.state
+        holds = {} if state is None else state.holds
+        running = processes.leaders(self.folder).keys()
+        strangers = {
+            role
+            for role in running
+            if role.startswith("site/") and holds.get(name := role.removeprefix("site/"), "") != wanted.get(name)
+        }
+        processes.stop(self.folder, strangers)
+        for role in strangers:
+            self._handles.pop(role, None)
+        while any(f"site/{site.name}" in strangers and site.presence == "here" for site in client.sites()):
+            check()
+            time.sleep(_TICK_SECONDS)
+        return running - strangers
 
     def _await_site(self, client: Client, name: str, dataset: str) -> None:
         self._wait_for(f"site/{name}", lambda: _is_here(client.sites(), name, dataset))
@@ -150,6 +177,9 @@ class Fleet:
             token = client.invite(name).token
             words = ["-m", "archipel.cli.main", "join", "-", "--data", f"{dataset}={data}", "--folder", str(folder)]
         else:
+            from archipel.site.agent.join import register
+
+            register(folder, {dataset: data})
             words = ["-m", "archipel.site", "--folder", str(folder)]
         self._serve_site(name, words, token)
 

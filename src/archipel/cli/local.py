@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from msgspec import ValidationError, convert
 from rich.console import Console
 
 from archipel.cli import entries, processes
@@ -31,14 +29,12 @@ from archipel.cli.interrupts import check, held
 from archipel.cli.naming import program
 from archipel.cli.planes import HOME, remember
 from archipel.cli.planning import is_counted, show_plan
+from archipel.cli.preparing import Rows
 from archipel.cli.watching import ENDED, watch
 from archipel.data.bundle import pack_bundle
 from archipel.spec import (
     ArchipelError,
-    DataError,
     JobSpec,
-    Name,
-    SpecError,
     StateError,
     UnknownNameError,
     decode,
@@ -49,7 +45,6 @@ from archipel.spec import (
 from archipel.spec.views import Progress, RunView
 
 _MOST_RESTARTS = 3
-_MOST_LINES = 40
 
 
 Pooled = dict[str, Any] | None
@@ -66,13 +61,17 @@ class LocalRun:
         data: Path | None,
         console: Console,
         finish: Finish | None = None,
+        *,
+        fleet: Fleet | None = None,
     ) -> None:
+        """Name the run; `fleet` is the one to go on with, else that of the job's name, here."""
         self.job: JobSpec = read_job(job_file, presets)
         self.folder = job_file.resolve().parent
-        self.fleet = Fleet(HOME.resolve() / self.job.name)
+        self.fleet = Fleet(HOME.resolve() / self.job.name) if fleet is None else fleet
         self._job_file = job_file.resolve()
         self._presets = presets
         self._data = None if data is None else data.resolve()
+        self.rows = Rows(self.job, self.folder, self._data, self.fleet)
         self._console = console
         self._finish = finish or _leave
         self._restarts: dict[str, int] = {}
@@ -81,6 +80,7 @@ class LocalRun:
         self._refused: set[str] = set()
         self._stops = 0
         self.spent: dict[str, float] = {}
+        self._spent_before: dict[str, float] = {}
 
     # ---- the steps -------------------------------------------------------------------------------------------
 
@@ -114,7 +114,9 @@ class LocalRun:
         state = self.fleet.state
         if state is not None and state.run is not None and state.run == state.reported:
             self._refuse_new("there is no unfinished run")
-        datasets = self.prepare()
+        datasets = self.prepare(self._leave_run_of_other_rows)
+        self._leave_run_of_other_rows()
+        self._remember_words()
         with self.phase("start"):
             client = self.fleet.ensure_control()
             self._say(f"control plane at {client.operator.url}; {len(datasets)} sites join by token …")
@@ -137,67 +139,60 @@ class LocalRun:
 
     def _open(self) -> None:
         state = self.fleet.state
-        data = None if self._data is None else str(self._data)
         if state is None:
             http_port, sites_port = free_ports(2)
             state = FleetState(job_file=str(self._job_file), http_port=http_port, sites_port=sites_port)
             self.fleet.save(state)
-        self.fleet.change(job_file=str(self._job_file), presets=self._presets, data=data)
+            self._remember_words()  # already now: `resume` goes on from preparing too
         self.spent = dict(state.spent)
+        self._spent_before = dict(state.spent)
         self._stops = state.stops
-        remember(self.fleet.control)  # already now: `resume` goes on from preparing too
+        remember(self.fleet.control)
 
-    def prepare(self, *, mine: bool = True) -> dict[str, Path]:
+    def _remember_words(self) -> None:
+        """Keep the command's words for `resume`; of a fleet that has some, only once their rows are there."""
+        data = None if self._data is None else str(self._data)
+        self.fleet.change(job_file=str(self._job_file), presets=self._presets, data=data)
+
+    def prepare(self, leave: Callable[[], None] | None = None, *, mine: bool = True) -> dict[str, Path]:
         """Return site → folder of its rows, prepared by the job's function unless that has been done.
 
-        A command that does not hold the fleet (`mine`) takes the rows as they are: sites may be reading them.
+        `leave` lets go of what uses the rows before others replace them; without it, nothing may. A command that does
+        not hold the fleet (`mine`) takes the rows as they are: sites may be reading them.
         """
-        if self.job.data.prepare is None:
-            return self._given()
-        root = self.fleet.folder / "data"
-        source = self.folder / self.job.data.prepare.partition(":")[0]
-        if not source.is_file():
-            raise SpecError(f"no file {source.name} beside the job file", hint="mend `prepare` in [data]")
-        stamp = digest_value([self.job.data.prepare, source.read_text(encoding="utf-8"), str(self._data)])
-        seal = self.fleet.folder / "data.seal"
-        if not (root.is_dir() and seal.is_file() and seal.read_text(encoding="utf-8") == stamp):
-            if not mine:
-                raise StateError(
-                    f"another command works with other data of {self.job.name!r}",
-                    hint="wait for it, or give this command a folder of its own to work in",
-                )
+        if not mine:
+            self.rows.require_ready()
+        elif not self.rows.ready:
             with self.phase("prepare"):
                 self._say(f"preparing one folder per site: {self.job.data.prepare}")
-                self._prepare_into(root)
-                seal.write_text(stamp, encoding="utf-8")
-        return _folders(root, f"`{self.job.data.prepare}` made no folder")
+                fresh = self.rows.prepare(self._say)
+            if leave is not None:
+                leave()
+            elif self._has_run_of_other_rows():
+                raise StateError(
+                    f"an unfinished run of {self.job.name!r} is over other rows",
+                    hint=f"`{program()} resume` goes on with it; or work in another folder",
+                )
+            self.rows.put_in_place(fresh)
+        return self.rows.folders()
 
-    def _prepare_into(self, root: Path) -> None:
-        fresh = self.fleet.folder / "data.new"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        order = entries.Order(
-            folder=str(self.folder),
-            entry=self.job.data.prepare or "",
-            paths=(str(fresh), None if self._data is None else str(self._data)),
-            result=str(self.fleet.folder / "prepare.answer"),
-        )
-        log = self.fleet.logs / "prepare.log"
-        before = log.stat().st_size if log.is_file() else 0
-        entries.begin(self.fleet.folder, "prepare", order, log).result()
-        for line in last_lines(log, before):
-            self._say(f"  {line}")
-        _folders(fresh, f"`{self.job.data.prepare}` made no folder")
-        shutil.rmtree(root, ignore_errors=True)
-        fresh.rename(root)
+    def _has_run_of_other_rows(self) -> bool:
+        state = self.fleet.state
+        unfinished = state is not None and state.run != state.reported
+        return unfinished and state is not None and state.rows not in {None, self.rows.stamp}
 
-    def _given(self) -> dict[str, Path]:
-        if self._data is None:
-            raise DataError(
-                f"job {self.job.name!r} has no `prepare` in [data], so it needs --data FOLDER with one folder per site",
-                hint=f"archipel run {self._job_file.name} --data FOLDER",
-            )
-        return _folders(self._data, f"{self._data} holds no folder")
+    def _leave_run_of_other_rows(self) -> None:
+        """Stop an unfinished run over other rows: before they are replaced, and before a site goes on with it."""
+        state = self.fleet.state
+        if state is None or state.run is None or not self._has_run_of_other_rows():
+            return
+        self._refuse_new(f"the rows have changed since run {state.run}")
+        with self.phase("start"), self.fleet.ensure_control() as client:
+            earlier = _found(client, state.run)
+            if earlier is not None:
+                self._leave_behind(client, earlier)
+        self.spent = {}
+        self.fleet.change(run=None, rows=None, spent={})
 
     def _submit(self, client: Client) -> RunView:
         bundle = client.upload_bundle(pack_bundle(self.folder, self.job.task.include))
@@ -210,10 +205,13 @@ class LocalRun:
             self._leave_behind(client, earlier)
         with self.phase("plan"):
             self._show_plan(client)
-        kept = {name: seconds for name, seconds in self.spent.items() if earlier is None}
-        self.spent = kept
+        if earlier is not None:  # what was spent on it is not this run's
+            before = self._spent_before
+            self.spent = {name: seconds - before.get(name, 0.0) for name, seconds in self.spent.items()}
         named = self.job.name_run(secrets.token_bytes(4))
-        self.fleet.change(run=named, spent=kept)  # before it is asked for: a run that nobody remembers would go on
+        self.fleet.change(
+            run=named, spent=self.spent, rows=self.rows.stamp
+        )  # before it is asked for: a run that nobody remembers would go on
         return client.start(self.job, bundle.digest, named)
 
     def _leave_behind(self, client: Client, earlier: RunView) -> None:
@@ -252,14 +250,19 @@ class LocalRun:
 
     def _attach(self) -> None:
         state = self.fleet.state
-        if state is None or state.run is None:
-            raise DataError(
+        if state is None or state.run is None or state.run == state.reported:
+            raise StateError(
                 f"another command is starting {self.job.name!r}", hint="wait for it, or see `archipel status`"
             )
-        self._say(f"another command leads this run; watching run {state.run}")
         from archipel.cli.planes import operator_of
 
         with Client(operator_of(self.fleet.control)) as client:
+            if (client.run(state.run).job_digest, state.rows) != (self.job.digest, self.rows.stamp):
+                raise StateError(
+                    f"another command leads run {state.run} of {self.job.name!r}, with other settings or rows",
+                    hint="wait for it, or work in another folder",
+                )
+            self._say(f"another command leads this run; watching run {state.run}")
             ended = watch(client, state.run, self._console)
         if ended.run.state != "finished":
             raise failure_of(ended.run)
@@ -313,8 +316,7 @@ class LocalRun:
         return kept["figures"] if kept.get("stamp") == self._stamp() else None
 
     def _stamp(self) -> str:
-        sources = {path.name: path.read_text(encoding="utf-8") for path in sorted(self.folder.glob("*.py"))}
-        return digest_value([self.job.digest, sources, str(self._data)])
+        return digest_value([self.job.digest, self.rows.stamp])
 
     # ---- the clock and the screen ----------------------------------------------------------------------------
 
@@ -348,14 +350,6 @@ def _leave(_run: LocalRun, _client: Client, _ended: Progress, _pooled: Pooled) -
     """Make no report."""
 
 
-def last_lines(log: Path, offset: int) -> list[str]:
-    """Return what a log says from a byte on: the end of it, where it is long."""
-    lines = log.read_bytes()[offset:].decode(errors="replace").splitlines()
-    if len(lines) <= _MOST_LINES:
-        return lines
-    return [f"… ({len(lines) - _MOST_LINES} lines before these are in {log})", *lines[-_MOST_LINES:]]
-
-
 def _found(client: Client, run: str) -> RunView | None:
     """Return a run that was named; None: the command was broken off before control heard of it."""
     try:
@@ -368,18 +362,3 @@ def failure_of(run: RunView) -> ArchipelError:
     """Return the error of a run that did not finish."""
     hint = run.hint or f"`archipel logs` shows more; `archipel resume {run.id}` goes on once the reason is gone"
     return ArchipelError(f"run {run.id} {run.state}: {run.message or 'no reason was given'}", hint=hint)
-
-
-def _folders(root: Path, complaint: str) -> dict[str, Path]:
-    if not root.is_dir():
-        raise DataError(f"no data folder at {root}", hint="give --data FOLDER, a folder with one folder per site")
-    found = {path.name: path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith(".")}
-    if not found:
-        raise DataError(complaint, hint="one folder per site is expected, named as the site")
-    for name in found:
-        try:
-            convert(name, Name)
-        except ValidationError as error:
-            hint = "a site's name has lower-case letters, digits, '.', '_' and '-'; rename the folder"
-            raise DataError(f"{name!r} in {root} is no name for a site", hint=hint) from error
-    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from archipel.cli.local import last_lines
+from archipel.cli.preparing import last_lines
 
 
 def test_only_what_was_said_since_is_shown(tmp_path: Path) -> None:

@@ -117,11 +117,12 @@ def _resume_local(state: Path, run: str | None, *, detach: bool) -> bool:
     from archipel.cli.local import LocalRun
     from archipel.cli.reporting import finish
 
-    kept = Fleet(state.parent).state
+    fleet = Fleet(state.parent)
+    kept = fleet.state
     if kept is None or (run is not None and run != kept.run):
         return False
     data = None if kept.data is None else Path(kept.data)
-    local = LocalRun(Path(kept.job_file), kept.presets, data, Console(soft_wrap=False), finish)
+    local = LocalRun(Path(kept.job_file), kept.presets, data, Console(soft_wrap=False), finish, fleet=fleet)
     local.go(detach=detach, only_unfinished=True)
     return True
 
