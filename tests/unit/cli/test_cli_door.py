@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -158,6 +160,19 @@ def test_version_is_told_to_people_and_tools(capsys: pytest.CaptureFixture[str])
     assert json.loads(capsys.readouterr().out)["archipel"] == __version__
     assert run_main("--version") == 0
     assert capsys.readouterr().out.strip() == __version__
+
+
+def test_an_invitation_is_told_without_its_secret_on_a_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    invitation = SimpleNamespace(token="arc1.secret")
+    client = SimpleNamespace(invite=lambda _site: invitation)
+    monkeypatch.setattr("archipel.cli.commands.sites.connect", lambda *_: contextlib.nullcontext(client))
+    assert run_main("invite", "north") == 0
+    said = capsys.readouterr()
+    assert said.out == "arc1.secret\n"
+    assert "archipel join - --data NAME=PATH" in said.err
+    assert "arc1.secret" not in said.err
 
 
 def test_schema_knows_the_sections_of_a_job(capsys: pytest.CaptureFixture[str]) -> None:

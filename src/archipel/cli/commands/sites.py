@@ -28,7 +28,8 @@ def invite(
     """Make a single-use token with which SITE joins.
 
     Give it to whoever operates the site, over a channel you trust: it holds the control plane's address, the
-    fingerprint of its CA and a secret that works once, for an hour.
+    fingerprint of its CA and a secret that works once, for an hour. On a command line it would stay in the shell's
+    history, and everybody on that machine could read it; `archipel join -` reads it from the standard input.
     """
     with connect(state, control, operator) as client:
         invitation = client.invite(site)
@@ -36,8 +37,10 @@ def invite(
         print(encode(invitation).decode())
         return
     console = Console(stderr=True)
-    console.print(f"token for {site}; on the machine that holds its data:", highlight=False)
-    print(f"archipel join {invitation.token} --data NAME=PATH")
+    way_on = "on the machine that holds its data, give it to the standard input of"
+    said = f"token for {site}; {way_on}: archipel join - --data NAME=PATH"
+    console.print(said, highlight=False, soft_wrap=True)
+    print(invitation.token)
 
 
 def revoke(

@@ -80,7 +80,7 @@ class SiteFolder:
         """Return who the site is; a StateError where it has not joined."""
         identity = self.identity()
         if identity is None:
-            hint = "ask for a token (archipel invite NAME) and run: archipel join TOKEN --folder FOLDER"
+            hint = "ask for a token (archipel invite NAME) and give it to: archipel join - --folder FOLDER"
             raise StateError(f"no site has joined in {self.path}", hint=hint)
         return identity
 
