@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 
 from archipel.data.site_data import SiteData
-from archipel.spec import JobSpec, MissingExtraError, ShapeError, TaskError, UnknownNameError, require_finite
+from archipel.spec import JobSpec, ShapeError, TaskError, UnknownNameError, require_finite
 from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.port import Adapter, Sums, Task
 from archipel.tasks.randomness import READING, seeded_draws
+from archipel.tasks.threads import require_torch
 
 
 def load_task(folder: Path, entry: str, options: Mapping[str, Any]) -> Task:
@@ -84,8 +85,7 @@ def open_adapter(job: JobSpec, task: Task, data: SiteData, statistics: Sums) -> 
         from archipel.tasks.numpy.adapter import NumpyAdapter  # noqa: PLC0415 (frameworks load when they are named)
 
         return NumpyAdapter(job, task, data, statistics)
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError("this job needs PyTorch, which is not installed", hint="pip install archipel[torch]")
+    require_torch()
     from archipel.tasks.torch.adapter import TorchAdapter  # noqa: PLC0415
 
     return TorchAdapter(job, task, data, statistics)

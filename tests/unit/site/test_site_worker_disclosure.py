@@ -27,8 +27,10 @@ CASES = [
     Case(AssertionError(f"ValueError {SECRET}"), "AssertionError"),
     Case(ValueError(), "ValueError"),
     Case(SystemExit(SECRET), "SystemExit"),
-    Case(TypeError("missing 1 argument"), "missing 1 argument"),
-    Case(ModuleNotFoundError("No module named 'torhc'"), "No module named 'torhc'"),
+    *(
+        Case(kind(f"bad age of {SECRET}"), kind.__name__)
+        for kind in (TypeError, NameError, AttributeError, ImportError, SyntaxError, NotImplementedError)
+    ),
 ]
 
 

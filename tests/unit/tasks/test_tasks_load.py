@@ -10,9 +10,9 @@ import pytest
 from tasks_benches import STATISTICS, Clouds, a_job, site_data
 
 from archipel.spec import MissingExtraError, NonFiniteError, ShapeError, TaskError
-from archipel.tasks import load
 from archipel.tasks.conformance import plan
 from archipel.tasks.load import gather_statistics, load_object, load_task, open_adapter
+from archipel.tasks.threads import settle_threads
 
 TASK = """
 from archipel.tasks.numpy import NumpyTask, Network, Split
@@ -279,7 +279,9 @@ def test_a_task_of_the_wrong_base_is_refused():
 
 
 def test_missing_torch_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError) as caught:
         open_adapter(a_job("torch"), Clouds(), site_data(), {})
-    assert caught.value.hint == "pip install archipel[torch]"
+    assert ".[torch]" in caught.value.hint
+    with pytest.raises(MissingExtraError, match="PyTorch"):
+        settle_threads("torch")

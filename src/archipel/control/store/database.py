@@ -62,7 +62,8 @@ class Database:
         try:
             engine = create_engine(parsed, pool_pre_ping=parsed.drivername != "sqlite")
         except ModuleNotFoundError as error:
-            raise MissingExtraError("PostgreSQL needs psycopg", hint="pip install 'archipel[postgres]'") from error
+            hint = "pip install -e '.[postgres]' in the checkout"
+            raise MissingExtraError("PostgreSQL needs psycopg", hint=hint) from error
         if engine.dialect.name == "sqlite":
             _prepare_sqlite(engine)
         return cls(engine)

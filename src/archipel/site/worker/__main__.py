@@ -28,8 +28,6 @@ from archipel.spec import ArchipelError, TaskError, failpoint
 
 _PR_SET_PDEATHSIG = 1
 _SMALLEST_MOVE = 0.01
-_ABOUT_CODE = (SyntaxError, ImportError, NameError, AttributeError, TypeError, NotImplementedError)
-"""Exceptions whose text speaks of code, not of values."""
 
 
 class _UnwantedError(BaseException):
@@ -116,8 +114,6 @@ def _without_data(error: ArchipelError) -> ArchipelError:
     """Return `error` without the text of a foreign exception that caused it."""
     cause = error.__cause__
     if cause is None or isinstance(cause, ArchipelError) or not isinstance(error, TaskError):
-        return error
-    if isinstance(cause, _ABOUT_CODE):
         return error
     kind, text = type(cause).__name__, str(cause).strip()
     place, found, _ = error.message.partition(kind)
