@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import psutil
@@ -82,3 +83,24 @@ def test_an_agent_that_dies_at_once_is_not_said_to_serve(workspace: Workspace) -
     assert "site/north ended: " in said
     assert "key.pem is missing" in said
     assert "restore it from a backup" in said
+
+
+def test_a_run_over_sites_that_joined_by_hand_ends_with_a_report(workspace: Workspace) -> None:
+    job = workspace.job()
+    workspace.cli("up", "--detach", *PORTS)
+    for site, kinds in (("north", "at" * 12), ("south", "at" * 14)):
+        workspace.birds(site, kinds)
+        token = workspace.json("invite", site)["token"]
+        words = ("--data", f"birds=data/{site}", "--folder", str(workspace.fleet(site)), "--detach")
+        workspace.cli("join", token, *words)
+    said = workspace.cli("run", str(job), "--state", str(workspace.fleet("control")))
+    assert "2 sites together" in said
+    assert "disclosed" in said
+    [page] = (workspace.folder / ".archipel" / "reports").glob("*/report.html")
+    report = json.loads(page.with_suffix(".json").read_text())
+    assert {site["name"]: site["rows"] for site in report["sites"]} == {"north": 24, "south": 28}
+    assert report["bytes_moved"] > 0
+    assert page.parent.name in said
+    for site in ("north", "south"):
+        workspace.cli("stop", "--folder", str(workspace.fleet(site)))
+    workspace.cli("stop")

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
+from msgspec import structs
 from rich.console import Console
 
 from archipel import __version__
@@ -52,10 +53,28 @@ def finish(local: LocalRun, client: Client, ended: Progress, pooled: Pooled) -> 
     _show_way_on(report, page, client.operator.url, local, console)
 
 
+def finish_elsewhere(client: Client, ended: Progress, folder: Path, console: Console) -> None:
+    """Write and show the report of a run whose sites are not processes of this machine; nobody is asked anything."""
+    found = client.report(ended.run.id)
+    made = _provenance(found, len(_taking_part(ended)))
+    report = build_report(
+        found,
+        None,
+        _phases({"run": found.seconds}, found),
+        structs.replace(made, machine=f"the sites' own; control at {client.operator.url}", versions=_versions(())),
+        finished_at=time.time(),
+        refusals=client.refusals(ended.run.id),
+    )
+    page = write_report(report, folder)
+    show_report(report, console)
+    _show_place(page, console)
+
+
 def write_report(report: Report, folder: Path) -> Path:
     """Write report.json and report.html and return the page's path."""
     import msgspec
 
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.json").write_bytes(msgspec.json.format(encode(report), indent=2) + b"\n")
     page = folder / "report.html"
     write_page(report, page)
@@ -121,25 +140,33 @@ def _phases(spent: Mapping[str, float], run: RunReport) -> dict[str, float]:
 def _provenance(found: RunReport, taking_part: int) -> Provenance:
     memory = psutil.virtual_memory().total / 2**30
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB"
-    versions = {"archipel": __version__, "python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return Provenance(
         job=found.run.job_digest,
         bundle=found.run.bundle,
         participation=f"{taking_part} of {len(found.sites)} sites, {found.rounds} training rounds",
         executor="loop",
         machine=machine,
-        versions=versions,
+        versions=_versions(_PACKAGES),
     )
 
 
-def _show_way_on(report: Report, page: Path, url: str, local: LocalRun, console: Console) -> None:
+def _versions(packages: tuple[str, ...]) -> dict[str, str]:
+    versions = {"archipel": __version__, "python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _show_place(page: Path, console: Console) -> None:
     shown = _near(page)
     console.print(f"\nreport: {shown}   {shown.with_suffix('.json')}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _show_way_on(report: Report, page: Path, url: str, local: LocalRun, console: Console) -> None:
+    _show_place(page, console)
     console.print("the sites keep serving; next:", style="bold")
     name = program()
     lines = [(f"{name} status", "sites, runs and what is served")]

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from archipel.cli.client import Client
-from archipel.cli.planes import CURRENT, Control, Json, OperatorFile, State, connect, find_state, operator_of
+from archipel.cli.planes import CURRENT, HOME, Control, Json, OperatorFile, State, connect, find_state, operator_of
 from archipel.cli.watching import ENDED, watch
 from archipel.spec import JobSpec, StateError, encode, read_job
 from archipel.spec.views import RunView
@@ -145,6 +145,7 @@ def _submit(client: Client, job: JobSpec, folder: Path) -> RunView:
 def _follow(client: Client, run: RunView, *, detach: bool) -> None:
     from archipel.cli.failure import Interrupted
     from archipel.cli.local import failure_of
+    from archipel.cli.reporting import finish_elsewhere
 
     console = Console()
     if detach:
@@ -159,7 +160,7 @@ def _follow(client: Client, run: RunView, *, detach: bool) -> None:
         ) from None
     if ended.run.state != "finished":
         raise failure_of(ended.run)
-    console.print(f"run {run.id} finished; `archipel models {run.job}` shows what came out", highlight=False)
+    finish_elsewhere(client, ended, HOME / "reports" / run.id, console)
 
 
 def _last_unfinished(client: Client) -> RunView:
