@@ -61,10 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 words, exit_on_error=False, print_error=False, result_action="return_value"
             )
         except KeyboardInterrupt as error:
-            from archipel.cli.failure import say_interrupted
+            with interrupts.held():  # a second signal has nothing left to interrupt
+                from archipel.cli.failure import say_interrupted
 
-            say_interrupted(error)
-            sys.exit(interrupts.exit_code)
+                say_interrupted(error)
+                sys.exit(interrupts.exit_code)
         except BrokenPipeError:
             sys.stderr.close()  # the reader of our output went away (`archipel logs | head`): nothing is wrong
             sys.exit(0)

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from archipel.cli import entries, processes
+from archipel.cli import entries, failure, processes
 from archipel.cli.interrupts import SIGNALS, Interrupts, check, held
 from archipel.cli.main import main
 
@@ -113,6 +113,23 @@ def test_a_command_that_is_interrupted_says_the_way_on_and_exits_as_shells_expec
         main(["schema"])
     assert ended.value.code == code
     assert "interrupted: nothing was lost; `archipel resume` goes on" in capsys.readouterr().err
+
+
+def test_a_second_signal_while_the_way_on_is_said_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("archipel.spec.job_schema", lambda: signal.raise_signal(signal.SIGTERM))
+    say = failure.say_interrupted
+
+    def interrupted_again(error: KeyboardInterrupt) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        say(error)
+
+    monkeypatch.setattr(failure, "say_interrupted", interrupted_again)
+    with pytest.raises(SystemExit) as ended:
+        main(["schema"])
+    assert ended.value.code == 143
+    assert "nothing was lost" in capsys.readouterr().err
 
 
 def waiting(folder: Path) -> entries.Order:
