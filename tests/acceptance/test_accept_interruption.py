@@ -86,7 +86,9 @@ def test_resume_goes_on_after_the_command_and_all_its_processes_were_killed(
     gates.open("train-2")
     assert "going on with run" in workspace.cli("resume")
     assert workspace.report()["model_digest"] == undisturbed
-    assert "there is no unfinished run" in workspace.cli("resume", code=6)
+    workspace.cli("stop")
+    assert "no run is unfinished; 2 sites serve again" in workspace.cli("resume")
+    assert {"control", "site/north", "site/south"} <= set(workspace.processes())
 
 
 def test_a_site_and_control_killed_under_a_watching_run_are_started_again(

@@ -181,7 +181,7 @@ class Client:
         except httpx.HTTPError as error:
             raise LinkError(
                 f"control at {self.operator.url} cannot be reached: {error or type(error).__name__}",
-                hint="is it running? `archipel up` starts one here; `archipel resume` goes on with a local run",
+                hint="is it running? `archipel up` starts one here; `archipel resume` starts local sites again",
             ) from error
         if answer.is_success:
             return decode(answer.content, kind)

@@ -112,8 +112,10 @@ class LocalRun:
     def _go(self, *, detach: bool) -> None:
         self._open()
         state = self.fleet.state
-        if state is not None and state.run is not None and state.run == state.reported:
-            self._refuse_new("there is no unfinished run")
+        is_over = state is not None and state.run is not None and state.run == state.reported
+        if is_over and self._only_unfinished:
+            self._serve_again()
+            return
         datasets = self.prepare(self._leave_run_of_other_rows)
         self._leave_run_of_other_rows()
         self._remember_words()
@@ -136,6 +138,13 @@ class LocalRun:
             self._finish(self, client, ended, pooled)
             check()
             self.fleet.change(reported=run.id)
+
+    def _serve_again(self) -> None:
+        """Start what serves the last run's model: control and the sites."""
+        datasets = self.rows.folders()
+        with self.fleet.ensure_control() as client:
+            self.fleet.ensure_sites(client, datasets, self.job.data.dataset)
+        self._say(f"no run is unfinished; {len(datasets)} sites serve again: `{program()} status` shows what")
 
     def _open(self) -> None:
         state = self.fleet.state
