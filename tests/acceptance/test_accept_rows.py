@@ -70,4 +70,5 @@ def test_a_second_command_with_other_settings_does_not_take_the_run_for_its_own(
     said = workspace.cli(*RUN, "--preset", "longer", code=6)
     assert "with other settings or rows" in said
     gates.open("train-2")
-    assert running.wait(240) == 0
+    running.communicate(timeout=240)
+    assert running.returncode == 0
