@@ -23,7 +23,7 @@ The rules it keeps:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import Literal, get_args
 
 import msgspec
@@ -73,6 +73,9 @@ from archipel.spec import (
     UnknownNameError,
     Update,
 )
+
+SHOWN = 20
+"""Names in a progress at the most: it is read after each answer, and a cohort may have ten thousand sites."""
 
 
 class Coordinator:
@@ -210,7 +213,7 @@ class Coordinator:
             steps_total=self._job.federation.rounds,
             answered=0 if current is None else len(current.answered),
             cohort=0 if current is None else len(current.cohort),
-            waiting=() if current is None else tuple(current.unanswered),
+            waiting=() if current is None else tuple(islice(current.unanswered, SHOWN)),
             lost=tuple(sorted(self._lost & self._members)),
             losses=tuple(self._losses),
             excluded=dict(self._excluded),

@@ -39,7 +39,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """Sites of the cohort whose update is here."""
     cohort: int
     waiting: tuple[str, ...]
-    """Sites of the cohort that have neither answered nor refused."""
+    """Up to 20 sites of the cohort that have neither answered nor refused."""
     lost: tuple[str, ...]
     """Sites of the run whose lease ended."""
     losses: tuple[RoundLoss, ...]

@@ -102,6 +102,15 @@ def test_a_run_whose_start_meets_a_database_that_is_away_waits_and_begins_later(
         assert stage.house.standing.show(view.id).state == "running"
 
 
+def test_every_site_that_is_waited_for_is_shown_as_working(tmp_path: Path) -> None:
+    names = [f"site-{number:02d}" for number in range(25)]
+    with ExitStack() as closing:
+        stage = Stage(tmp_path, closing)
+        stage.enter(*names)
+        run = stage.home.start(make_job(), stage.bundle)
+        assert {site.status for site in stage.house.standing.progress(run).sites} == {"working"}
+
+
 def test_a_run_stopped_while_it_is_about_to_begin_stays_stopped(
     house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,7 +72,7 @@ class Standing:
         status: Status
         if site in course.excluded:
             status = "refused"
-        elif site in course.waiting:
+        elif driver is not None and site in driver.tasks:
             status = "working"
         elif driver is not None and site in driver.answers:
             status = "done"
