@@ -245,14 +245,7 @@ class Fleet:
         """Return the error that says why a process ended, by what it printed last."""
         log = self.logs / f"{role.removeprefix('site/')}.log"
         said = [line.strip() for line in self.tail(role).splitlines() if line.strip()]
-        hint = next(
-            (
-                line.removeprefix("next:").removeprefix("→").strip()
-                for line in reversed(said)
-                if line.startswith(("next:", "→"))
-            ),
-            None,
-        )
+        hint = next((line.removeprefix("next:").strip() for line in reversed(said) if line.startswith("next:")), None)
         errors = [line.removeprefix("error: ") for line in said if re.match(r"(error|\w+Error):", line)]
         last = errors[-1] if errors else said[-1] if said else "it printed nothing"
         return StateError(f"{role} ended: {last}", hint=hint or f"its output is in {log}")

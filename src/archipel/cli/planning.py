@@ -9,6 +9,8 @@ from rich.table import Table
 from archipel.cli import wording
 from archipel.spec import Plan
 
+_LEAST_SECONDS = 0.1
+
 
 def show_plan(plan: Plan, name: str, console: Console) -> None:
     """Print the plan of the job `name`."""
@@ -40,14 +42,21 @@ def _effort(plan: Plan) -> str:
     if not is_counted(plan):
         return "rows, bytes and time follow with the first weights"
     down, up = wording.size(plan.down_bytes), wording.size(plan.up_bytes)
-    return f"model {wording.size(plan.model_bytes)}; to move: ↓ {down}, ↑ {up}; likely time: {_time(plan.seconds)}"
+    moved = f"to move in training: ↓ {down}, ↑ {up}"
+    return f"model {wording.size(plan.model_bytes)}; {moved}; likely time: {_time(plan.seconds)}"
 
 
 def _interval(seconds: tuple[float, float] | None) -> str:
-    return "—" if not seconds or not seconds[1] else f"{seconds[0]:.2g} to {seconds[1]:.2g}"
+    if not seconds or not seconds[1]:
+        return "—"
+    low, high = seconds
+    if high < _LEAST_SECONDS:
+        return f"under {_LEAST_SECONDS}"
+    return f"{low:.1f} to {high:.1f}" if high < 10 else f"{low:.0f} to {high:.0f}"
 
 
 def _time(seconds: tuple[float, float] | None) -> str:
     if seconds is None:
         return "not known before the first run"
-    return f"{wording.duration(seconds[0])} to {wording.duration(seconds[1])}"
+    low, high = map(wording.duration, seconds)
+    return f"up to {high}" if seconds[0] < 1 else f"{low} to {high}"

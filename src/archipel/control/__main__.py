@@ -23,9 +23,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         run(_settings(_parser().parse_args(words)))
     except ArchipelError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        if error.hint:
-            sys.stderr.write(f"  → {error.hint}\n")
+        sys.stderr.write(f"error: {error.message}\n" + (f"next:  {error.hint}\n" if error.hint else ""))
         return error.exit_code
     return 0
 

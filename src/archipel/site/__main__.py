@@ -17,7 +17,7 @@ def main() -> int:
     try:
         run_agent(parser.parse_args().folder)
     except ArchipelError as error:
-        sys.stderr.write(f"error: {error.message}\n" + (f"next: {error.hint}\n" if error.hint else ""))
+        sys.stderr.write(f"error: {error.message}\n" + (f"next:  {error.hint}\n" if error.hint else ""))
         return error.exit_code
     return 0
 

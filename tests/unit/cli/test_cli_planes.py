@@ -89,7 +89,7 @@ def test_a_process_that_dies_at_the_start_is_told_with_its_last_words(
     fleet = Fleet(home / "f")
     fleet.save(FleetState(job_file="job.toml", http_port=1, sites_port=2))
     (home / "archipel").mkdir()
-    code = "import sys; sys.stderr.write('StateError: port 1 is taken\\n  → stop the other\\n'); sys.exit(6)"
+    code = "import sys; sys.stderr.write('error: port 1 is taken\\nnext:  stop the other\\n'); sys.exit(6)"
     real = processes.start
 
     def dying(folder: Path, role: str, _words: list[str], log: Path) -> object:

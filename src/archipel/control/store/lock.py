@@ -7,6 +7,7 @@ epoch is still its own: a holder that lost its session cannot commit any more.
 
 from __future__ import annotations
 
+import datetime as dt
 import fcntl
 import os
 import socket
@@ -103,7 +104,8 @@ def held_by(place: str, found: bytes) -> StateError:
     """Return the error of a second control plane; `found` is what the holder wrote about itself."""
     try:
         other = decode(found, Holder)
-        who = f"process {other.pid} on {other.host}, since {other.since:.0f} (Unix time)"
+        since = dt.datetime.fromtimestamp(other.since, tz=dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+        who = f"process {other.pid} on {other.host}, since {since}"
     except SpecError:
         who = "a process that has not yet said its name"
     return StateError(f"{place} is held by another control plane: {who}", hint="use that one, or stop it first")
