@@ -15,6 +15,15 @@ def rows_of(workspace: Workspace) -> dict[str, int]:
     return {site["name"]: site["rows"] for site in workspace.report()["sites"]}
 
 
+def interrupt_in_round_2(workspace: Workspace) -> None:
+    gates = lay_out(workspace)
+    gates.close("train-2")
+    running = workspace.start(*RUN)
+    gates.await_arrival("train-2", running)
+    interrupt(running)
+    gates.open("train-2")
+
+
 def test_a_run_over_other_rows_has_their_sites_and_only_them(workspace: Workspace) -> None:
     workspace.job()
     workspace.birds("north")
@@ -32,12 +41,7 @@ def test_a_run_over_other_rows_has_their_sites_and_only_them(workspace: Workspac
 
 
 def test_an_interrupted_run_whose_rows_have_changed_is_left_for_a_new_one(workspace: Workspace) -> None:
-    gates = lay_out(workspace)
-    gates.close("train-2")
-    running = workspace.start(*RUN)
-    gates.await_arrival("train-2", running)
-    interrupt(running)
-    gates.open("train-2")
+    interrupt_in_round_2(workspace)
     workspace.birds("north", "at" * 20)
     assert "rows have changed" in workspace.cli("resume", code=6)
     said = workspace.cli(*RUN)
@@ -46,12 +50,7 @@ def test_an_interrupted_run_whose_rows_have_changed_is_left_for_a_new_one(worksp
 
 
 def test_resume_goes_on_where_the_run_is_with_the_words_it_was_given(workspace: Workspace) -> None:
-    gates = lay_out(workspace)
-    gates.close("train-2")
-    running = workspace.start(*RUN)
-    gates.await_arrival("train-2", running)
-    interrupt(running)
-    gates.open("train-2")
+    interrupt_in_round_2(workspace)
     workspace.cli("run", "job/job.toml", code=4)  # its preparation needs --data, which was forgotten
     elsewhere = Workspace(workspace.folder / "elsewhere")
     elsewhere.folder.mkdir()
