@@ -92,12 +92,22 @@ def _call(http: httpx.Client, method: str, path: str, body: Any) -> dict[str, An
 
 
 def in_words(answer: Mapping[str, Any]) -> str:
-    """Return an answer on one line: labels first, then numbers, of the first row."""
+    """Return an answer on one line, of the first row: labels and names of classes first, then numbers."""
     parts = []
     outputs = sorted(answer.get("outputs", []), key=lambda item: item["datatype"] != "BYTES")
     for item in outputs:
         rows = max(item["shape"][0], 1) if item.get("shape") else 1
-        first = _flat(item["data"])[: max(len(_flat(item["data"])) // rows, 1)]
-        values = ", ".join(f"{value:.3f}" if isinstance(value, float) else str(value) for value in first)
-        parts.append(f"{item['name']} {values}")
+        names = item.get("parameters", {})
+        if "class" in names:
+            parts.append(", ".join(_first(names["class"], rows)))
+        values = [f"{value:.3f}" if isinstance(value, float) else str(value) for value in _first(item["data"], rows)]
+        known = names.get("classes", ())
+        if len(known) == len(values):
+            values = [f"{name} {value}" for name, value in zip(known, values, strict=True)]
+        parts.append(f"{item['name']} {', '.join(values)}")
     return "; ".join(parts)
+
+
+def _first(data: Any, rows: int) -> list[Any]:
+    flat = _flat(data)
+    return flat[: max(len(flat) // rows, 1)]

@@ -106,6 +106,15 @@ def test_labels_come_before_numbers_and_only_the_first_row_is_shown() -> None:
     assert in_words({"outputs": [both, label]}) == "species auk; p 0.100, 0.900"
 
 
+def test_named_classes_are_said_beside_their_scores_and_the_first_rows_own_before_all() -> None:
+    names = {"classes": ["auk", "tern"], "class": ["tern", "auk"]}
+    both = {"name": "p", "datatype": "FP32", "shape": [2, 2], "data": [0.1, 0.9, 0.5, 0.5], "parameters": names}
+    assert in_words({"outputs": [both]}) == "tern; p auk 0.100, tern 0.900"
+    numbers = {"name": "tags", "datatype": "INT64", "shape": [1, 3], "data": [1, 0, 1]}
+    numbers["parameters"] = {"classes": ["O", "B-PER"], "class": ["B-PER", "O", "B-PER"]}
+    assert in_words({"outputs": [numbers]}) == "B-PER, O, B-PER; tags 1, 0, 1"
+
+
 @given(st.integers(1, 4), st.integers(1, 4))
 def test_a_shape_and_the_flat_values_agree(rows: int, columns: int) -> None:
     value = [[row * columns + column for column in range(columns)] for row in range(rows)]

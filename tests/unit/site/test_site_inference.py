@@ -21,6 +21,8 @@ from archipel.site.inference.models import Model, Models
 from archipel.site.inference.server import InferenceServer
 from archipel.site.inference.tensors import NUMPY_OF, Tensor, from_array, to_array
 from archipel.spec import ServedModel, SpecError, StateError, TaskError, digest_of
+from archipel.tasks.class_names import write_class_names
+from archipel.tasks.numpy import NumpyTask
 
 X = {"name": "x", "datatype": "FP32", "shape": [2, 2], "data": [1, 2, 3, 4]}
 N = {"name": "n", "datatype": "INT64", "shape": [1], "data": [10]}
@@ -44,6 +46,11 @@ def write_model(path: Path, factor: float) -> Path:
     graph = helper.make_graph(nodes, "g", inputs, outputs)
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     return path
+
+
+class Named(NumpyTask):
+    def __init__(self, classes: tuple[str, ...]) -> None:
+        self.classes = classes
 
 
 def model(folder: Path, version: int = 1, factor: float = 2.0) -> Model:
@@ -95,6 +102,50 @@ async def test_only_the_wanted_outputs_come_back(client: httpx.AsyncClient) -> N
     body = {"inputs": [{**X, "data": [[1, 2], [3, 4]]}, N], "outputs": [{"name": "m"}]}
     answer = await client.post("/v2/models/birds/versions/1/infer", json=body)
     assert [output["name"] for output in answer.json()["outputs"]] == ["m"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (("auk", "tern"), {"classes": ["auk", "tern"], "class": ["tern", "auk"]}),
+        (("auk", "tern", "gull"), None),
+        ((), None),
+    ],
+)
+async def test_an_answer_names_each_rows_class_where_the_model_knows_as_many_as_it_scores(
+    tmp_path: Path, classes: tuple[str, ...], said: dict[str, list[str]] | None
+) -> None:
+    path = write_model(tmp_path / "1.onnx", 1.0)
+    write_class_names(Named(classes), path)
+    models = Models()
+    models.switch(Model(ServedModel(name="birds", version=1, copy="global", digest=digest_of(b"")), path))
+    server = await InferenceServer.start(models)
+    async with httpx.AsyncClient(base_url=server.url, trust_env=False) as client:
+        answer = await client.post("/v2/models/birds/infer", json={"inputs": [{**X, "data": [1, 2, 4, 3]}, N]})
+    await server.stop()
+    scores, number = answer.json()["outputs"]
+    assert scores.get("parameters") == said
+    assert "parameters" not in number
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (np.array([[1, 0], [0, 0]]), ["tern", "auk", "auk", "auk"]),
+        (np.array([2]), []),
+        (np.array([-1]), []),
+        (np.array([[[0.1, 0.9], [0.8, 0.2]]]), ["tern", "auk"]),
+        (np.array([0.1, 0.9]), []),
+        (np.array(["auk"]), []),
+    ],
+    ids=["numbers", "above all", "below all", "a sequence", "no axis of classes", "text"],
+)
+def test_only_what_tells_a_class_is_named(tmp_path: Path, array: np.ndarray, said: list[str]) -> None:
+    path = write_model(tmp_path / "1.onnx", 1.0)
+    write_class_names(Named(("auk", "tern")), path)
+    opened = Model(ServedModel(name="birds", version=1, copy="global", digest=digest_of(b"")), path)
+    assert opened.names("y", array) == said
+    assert opened.names("m", array) == []
 
 
 async def test_the_server_and_its_model_describe_themselves(client: httpx.AsyncClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,7 @@ def test_a_personalised_copy_stays_here_and_its_export_is_remembered(bench: Benc
     assert bench.memory.recall("run-1", 8)[PERSONALISED_ONNX] == kept.blob
     session = onnxruntime.InferenceSession(bench.spool.require(kept.blob.digest).read_bytes())
     assert [item.name for item in session.get_inputs()] == ["x", "y"]
+    assert json.loads(session.get_modelmeta().custom_metadata_map["archipel.classes"]) == ["a", "b"]
 
 
 class Refused(msgspec.Struct):

@@ -6,6 +6,9 @@
     GET  /v2/models/NAME[/versions/V]/ready
     POST /v2/models/NAME[/versions/V]/infer      JSON tensors in, JSON tensors out
 
+An output that tells classes says their names too, where the model knows them, in its `parameters`: `classes` in the
+order of the scores, `class` for each row (or each place of a row's sequence, row after row).
+
 Every error is {"error": "…"}: 400 for a request that does not fit, 404 for what is not served here.
 """
 
@@ -21,7 +24,7 @@ from litestar.exceptions import HTTPException
 
 import archipel
 from archipel.site.inference.models import Model, Models
-from archipel.site.inference.tensors import Tensor, from_array, to_array
+from archipel.site.inference.tensors import Array, Tensor, from_array, to_array
 from archipel.spec import ArchipelError, SpecError, UnknownNameError
 
 LIMIT_BYTES = 64 * 1024 * 1024
@@ -105,9 +108,8 @@ async def infer(request: Asked) -> dict[str, Any]:
     answer: dict[str, Any] = {"model_name": model.served.name, "model_version": str(model.served.version)}
     if question.id:
         answer["id"] = question.id
-    tensors = [msgspec.to_builtins(from_array(output, array)) for output, array in results.items()]
     answer["parameters"] = {"copy": model.served.copy, "digest": model.served.digest}
-    answer["outputs"] = [{key: value for key, value in tensor.items() if key != "parameters"} for tensor in tensors]
+    answer["outputs"] = [_said(model, output, array) for output, array in results.items()]
     return answer
 
 
@@ -126,6 +128,15 @@ def _model(request: Asked) -> Model:
     """Return the model a path names."""
     models: Models = request.app.state.models
     return models.find(request.path_params["name"], request.path_params.get("version"))
+
+
+def _said(model: Model, output: str, array: Array) -> dict[str, Any]:
+    """Return one output as the protocol gives it, with the model's class names and each row's own where it has them."""
+    tensor = msgspec.to_builtins(from_array(output, array))
+    del tensor["parameters"]
+    if chosen := model.names(output, array):
+        tensor["parameters"] = {"classes": model.classes, "class": chosen}
+    return dict(tensor)
 
 
 def _question(body: bytes) -> Question:

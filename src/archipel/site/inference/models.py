@@ -15,6 +15,7 @@ import onnxruntime
 
 from archipel.site.inference.tensors import DATATYPE_OF, NUMPY_OF, Array
 from archipel.spec import ServedModel, SpecError, TaskError, UnknownNameError
+from archipel.tasks.class_names import CLASS_NAMES
 
 _TYPES = {
     "tensor(bool)": "BOOL",
@@ -51,6 +52,8 @@ class Model:
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(path.read_bytes(), options, ["CPUExecutionProvider"])
+            said = self._session.get_modelmeta().custom_metadata_map.get(CLASS_NAMES, "[]")
+            self.classes = msgspec.json.decode(said, type=tuple[str, ...])
         except Exception as error:  # onnxruntime's errors share no base but Exception
             message = f"model {served.name!r} version {served.version} cannot be served: {_first_line(error)}"
             raise TaskError(message, hint="export it again: run the job again, or serve another version") from error
@@ -71,6 +74,20 @@ class Model:
         except Exception as error:  # as above
             raise SpecError(f"the model refuses these inputs: {_first_line(error)}") from error
         return dict(zip(names, results, strict=True))
+
+    def names(self, output: str, array: Array) -> list[str]:
+        """Return the class each row of an output is given; [] where the model names no classes, or it tells none.
+
+        The model's first output tells: class numbers, or one score a class along the last axis, the highest of which
+        counts.
+        """
+        if not self.classes or output != self.outputs[0].name:
+            return []
+        if array.dtype.kind == "f" and array.ndim > 1 and array.shape[-1] == len(self.classes):
+            array = array.argmax(axis=-1)
+        if array.dtype.kind not in "iu" or not all(0 <= number < len(self.classes) for number in array.flat):
+            return []
+        return [self.classes[number] for number in array.flat]
 
     def _check(self, arrays: Mapping[str, Array], wanted: tuple[str, ...]) -> None:
         slots = {slot.name: slot for slot in self.inputs}

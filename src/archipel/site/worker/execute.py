@@ -55,6 +55,7 @@ from archipel.spec import (
     digest_value,
     failpoint,
 )
+from archipel.tasks.class_names import write_class_names
 from archipel.tasks.load import gather_statistics, load_task, open_adapter
 from archipel.tasks.port import Adapter, Array, Progress, Sums, Task, Weights
 from archipel.tasks.threads import settle_threads
@@ -199,6 +200,7 @@ class Worker:
         adapter, weights = self._adapter(task), self._weights(task)
         with new_file(self._blobs, f"{self._label(task, 'onnx')}.onnx") as path:
             adapter.export(weights, path)
+            write_class_names(self._task(task), path)
             blob = store_file(self._blobs, path)
         own = self._memory.recall(task.run, task.round).get(PERSONALISED)
         state = {PERSONALISED_ONNX: blob} if task.model == own else {}
