@@ -29,13 +29,15 @@ async def test_revoking_cuts_an_open_stream(home: Home) -> None:
         await anext(aiter(attendance))
         async with home.client() as client:
             answer = await client.post("/v1/sites/coral/revoke")
-        assert decode(answer.content, SiteView).name == "coral"
+        said = decode(answer.content, SiteView)
+        assert (said.name, said.presence) == ("coral", "revoked")
         with pytest.raises(StopAsyncIteration):
             await anext(aiter(attendance))
         with pytest.raises(TrustError, match="revoked"):
             await anext(aiter(await link.attend(Hello(site="coral", agent="t"))))
     async with dial(home.address, home.credentials("coral")) as link:  # with a new token
         await anext(aiter(await link.attend(Hello(site="coral", agent="t"))))
+        assert home.house.fleet.show("coral").presence == "here"
 
 
 async def test_a_revoked_site_is_not_let_back_by_a_token_made_before(home: Home, tmp_path: Path) -> None:

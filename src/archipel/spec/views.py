@@ -34,8 +34,9 @@ from archipel.spec.wire import Working
 
 RunState = Literal["waiting", "running", "paused", "stopped", "failed", "finished"]
 """waiting: too few sites are here yet; paused: goes on by itself once the named trouble is over."""
-Presence = Literal["here", "lost", "away"]
-"""here: its lease runs; lost: the lease ended while its stream stands; away: no stream."""
+Presence = Literal["here", "lost", "away", "revoked"]
+"""here: its lease runs; lost: the lease ended while its stream stands; away: no stream; revoked: cut off, it needs a
+new token."""
 
 
 class Operator(Value, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from archipel.cli.planes import Control, Json, OperatorFile, State, connect
 from archipel.spec import Event, encode
 from archipel.spec.views import RunView, SiteView
 
-_PRESENCE = {"here": "green", "lost": "red", "away": "yellow"}
+_PRESENCE = {"here": "green", "lost": "red", "away": "yellow", "revoked": "red"}
 _STATES = {"finished": "green", "running": "cyan", "failed": "red", "stopped": "yellow", "paused": "yellow"}
 _LEVELS = {"info": "dim", "warning": "yellow", "error": "red"}
 _POLL_SECONDS = 0.5

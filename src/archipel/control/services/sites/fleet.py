@@ -76,7 +76,7 @@ class Fleet:
             views.append(
                 SiteView(
                     name=row.name,
-                    presence=self._attendances.presence(row.name),
+                    presence=self._attendances.presence(row.name) if row.name in certified else "revoked",
                     joined_at=row.joined_at,
                     seen_at=row.seen_at if here is None or here.lost else self._clock(),
                     agent=row.agent,
