@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from archipel.cli.report import charts
 from archipel.cli.report.build import TOO_SMALL, build_report, read_reference
 from archipel.cli.report.page import render, write_page
 from archipel.cli.report.screen import headline, show_report
-from archipel.cli.report.values import Comparison, Provenance, Report, is_lower_better
+from archipel.cli.report.values import WAYS, Comparison, Provenance, Report, is_lower_better
 from archipel.cli.reporting import write_report
 from archipel.spec import TaskError, decode
 from archipel.spec.views import Disclosure, Moved, RunReport, RunView, Scores, SiteReport
@@ -75,6 +76,11 @@ def build(*sites: SiteReport, metric: str = "accuracy", reference: dict[str, obj
     return build_report(
         run_report(*sites, metric=metric), reference, {"start": 2.0, "run: train": 4.0}, MADE, finished_at=0.0
     )
+
+
+def four_ways(*sites: SiteReport) -> Report:
+    report = build(*sites, reference=figures(0.9))
+    return msgspec.structs.replace(report, overall=dict.fromkeys(WAYS, report.overall["pooled"]))
 
 
 def test_the_report_adds_up_what_it_says() -> None:
@@ -199,7 +205,8 @@ def test_the_page_needs_nothing_from_outside_and_runs_nothing() -> None:
 def test_the_page_shows_names_as_text_whatever_they_are(tmp_path: Path) -> None:
     report = build(site("x", 0.8, 0.9, 0.95))
     evil = msgspec.structs.replace(report.sites[0], answer="<img src=x onerror=alert(1)>")
-    write_page(msgspec.structs.replace(report, sites=(evil,)), tmp_path / "report.html")
+    asked = {"bill": ["<img src=y>"]}
+    write_page(msgspec.structs.replace(report, sites=(evil,), question=asked), tmp_path / "report.html")
     assert "<img" not in (tmp_path / "report.html").read_text()
 
 
@@ -215,10 +222,44 @@ def test_the_screen_leaves_out_columns_that_nothing_was_measured_for() -> None:
 
 def test_the_screen_shows_every_way_and_site() -> None:
     console = Console(width=140, record=True)
-    show_report(build(site("north", 0.8, 0.9, 0.95), site("south", 0.9, 0.7, 0.7)), console)
+    show_report(four_ways(site("north", 0.8, 0.9, 0.95), site("south", 0.9, 0.7, 0.7)), console)
     text = console.export_text()
     for words in ("each site alone", "federated", "pooled, the reference", "north", "gained +0.150", "lost -0.200"):
         assert words in text
+
+
+def test_only_the_ways_that_were_computed_are_compared_and_the_others_settings_are_said_once() -> None:
+    sparse, full = build(site("x", None, 0.9, None)), four_ways(site("x", 0.8, 0.9, 0.95))
+    for report, heading, said in ((sparse, "The model, on held-out rows", 1), (full, "Four ways to a model", 0)):
+        console = Console(width=400, record=True)
+        show_report(report, console)
+        for words in (console.export_text(), html.unescape(render(report))):
+            assert heading in words
+            assert words.count("each site alone: `alone = true`") == said
+            assert words.count("pooled in one place (reference): `reference`") == said
+    page = render(sparse)
+    assert "not measured" not in page
+    assert "—" not in page
+    assert "personalised</td>" not in page
+    assert "Pooled" not in page
+
+
+def test_too_small_to_tell_comes_with_its_rule() -> None:
+    small = build(site("x", 0.6, 0.7, 0.7, "auc", smallest_class=49), metric="auc")
+    large = build(site("x", 0.6, 0.7, 0.7, "auc", smallest_class=50), metric="auc")
+    for report, said in ((small, 1), (large, 0)):
+        console = Console(width=200, record=True)
+        show_report(report, console)
+        for words in (console.export_text(), render(report)):
+            assert words.count("fewer than 50 held-out rows of one class") == said
+
+
+def test_the_page_gives_each_answer_a_line_of_its_own() -> None:
+    report = msgspec.structs.replace(build(site("x", 0.8, 0.9, 0.95)), question={"bill": [47.5]})
+    answered = msgspec.structs.replace(report.sites[0], answer="Gentoo; probabilities Gentoo 0.999")
+    page = render(msgspec.structs.replace(report, sites=(answered,)))
+    assert "<dt>x</dt><dd>Gentoo; probabilities Gentoo 0.999</dd>" in page
+    assert "bill = 47.5" in page
 
 
 def test_the_headline_leaves_out_what_was_not_measured() -> None:

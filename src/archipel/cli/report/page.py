@@ -12,7 +12,18 @@ from archipel.cli import wording
 from archipel.cli.report import charts
 from archipel.cli.report.breakdown import HEADINGS
 from archipel.cli.report.breakdown import rows as rows_of
-from archipel.cli.report.screen import METRIC_WORDS, WAY_WORDS, figure, headline
+from archipel.cli.report.screen import (
+    METRIC_WORDS,
+    NOTHING,
+    VERDICT_STYLES,
+    WAY_WORDS,
+    figure,
+    headline,
+    measured_ways,
+    not_computed,
+    rule_of_small_sites,
+    ways_title,
+)
 from archipel.cli.report.values import WAYS, Comparison, Report, SiteReport, is_lower_better
 
 
@@ -30,10 +41,11 @@ def render(report: Report) -> str:
     body = "\n".join(
         [
             _header(report, when),
-            _section("Four ways to a model, on the same held-out rows", _comparison(report)),
+            _section(ways_title(report), _comparison(report)),
             _section("Training loss", _loss(report)),
             _section("Class by class", _breakdowns(report)),
             _section("The sites", _sites(report)),
+            _section("What the sites answer", _answers(report)),
             _section("What each site disclosed", _disclosures(report)),
             _section("Where the time went", _phases(report)),
             _section("Made with", _provenance(report)),
@@ -69,8 +81,8 @@ def _section(title: str, body: str) -> str:
 def _comparison(report: Report) -> str:
     metric = METRIC_WORDS.get(report.metric, report.metric)
     rows, groups = [], []
-    for way in WAYS:
-        found = report.overall.get(way, Comparison())
+    for way in measured_ways(report):
+        found = report.overall[way]
         cells = [figure(view.get(key)) for view in (found.everyone, found.own) for key in (report.metric, "log_loss")]
         rows.append(([WAY_WORDS[way], *cells], "lead" if way == "federated" else ""))
         groups.append(
@@ -84,12 +96,15 @@ def _comparison(report: Report) -> str:
         'averaged over the sites by their rows <i class="own"></i> own rows: '
         "each test row scored by its own site's model</p>"
     )
-    note = (
-        '<p class="note">Log-loss in nats a row; lower is better. “Pooled” is computed by a separate process from the '
-    )
-    note += "public data; in real life no one may have it."
-    note += f" {escape(metric)}: lower is better.</p>" if is_lower_better(report.metric) else "</p>"
-    return charts.bars(groups, title=f"{metric} of four ways", floor=floor) + legend + _table(head, rows) + note
+    notes = ["Log-loss in nats a row; lower is better."]
+    if report.overall.get("pooled", Comparison()) != Comparison():
+        notes.append(
+            "“Pooled” is computed by a separate process from the public data; in real life no one may have it."
+        )
+    if is_lower_better(report.metric):
+        notes.append(f"{metric}: lower is better.")
+    note = _note(" ".join(notes)) + _note(not_computed(report))
+    return charts.bars(groups, title=f"{metric} by way", floor=floor) + legend + _table(head, rows) + note
 
 
 def _loss(report: Report) -> str:
@@ -111,34 +126,39 @@ def _breakdowns(report: Report) -> str:
 
 def _sites(report: Report) -> str:
     metric = METRIC_WORDS.get(report.metric, report.metric)
-    asked = any(site.answer for site in report.sites)
-    head = ["site", "rows", "test rows", *WAYS, "alone, on everyone's", "joining", *(["its answer"] if asked else [])]
-    rows = []
-    for site in report.sites:
-        own = [figure(site.scores.get(way, Comparison()).own.get(report.metric)) for way in WAYS]
-        away = figure(site.scores.get("alone", Comparison()).everyone.get(report.metric))
-        gain = "" if site.gain is None else f" {site.gain:+.3f}"
-        kind = site.verdict if site.verdict in {"gained", "lost", "same"} else ""
-        cells = [
-            _name(site),
-            wording.count(site.rows),
-            wording.count(site.test_rows),
-            *own,
-            away,
-            f"{site.verdict}{gain}",
-        ]
-        rows.append(([*cells, *([site.answer] if asked else [])], kind))
+    head = ["site", "rows", "test rows", *WAYS, "alone, on everyone's", "joining"]
+    rows = [_site(site, report) for site in report.sites]
+    shown = [place for place in range(len(head)) if any(row[place] not in NOTHING for row in rows)]
+    kinds = [site.verdict if site.verdict in VERDICT_STYLES else "" for site in report.sites]
+    table = _table(
+        [head[place] for place in shown],
+        [([row[place] for place in shown], kind) for row, kind in zip(rows, kinds, strict=True)],
+    )
     absent = "".join(
         f'<p class="note"><b>{escape(site.name)}</b> took no part: {escape(site.absent)}</p>'
         for site in report.sites
         if site.absent
     )
-    words = f'<p class="note">{escape(metric)} on each site\'s own test rows. {escape(_whom(report))}</p>'
-    question = ""
-    if report.question:
-        inputs = ", ".join(f"{name} = {values[0]}" for name, values in report.question.items() if values)
-        question = f'<p class="note">Every site\'s endpoint was asked the same question: {escape(inputs)}.</p>'
-    return _table(head, rows) + absent + words + question
+    words = _note(f"{metric} on each site's own test rows. {_whom(report)}")
+    return table + absent + words + _note(rule_of_small_sites(report))
+
+
+def _site(site: SiteReport, report: Report) -> list[str]:
+    own = [figure(site.scores.get(way, Comparison()).own.get(report.metric)) for way in WAYS]
+    away = figure(site.scores.get("alone", Comparison()).everyone.get(report.metric))
+    gain = "" if site.gain is None else f" {site.gain:+.3f}"
+    counts = [wording.count(site.rows), wording.count(site.test_rows)]
+    return [_name(site), *counts, *own, away, f"{site.verdict}{gain}"]
+
+
+def _answers(report: Report) -> str:
+    if not report.question:
+        return ""
+    inputs = ", ".join(f"{name} = {values[0]}" for name, values in report.question.items() if values)
+    items = "".join(
+        f"<dt>{escape(site.name)}</dt><dd>{escape(site.answer or 'not asked')}</dd>" for site in report.sites
+    )
+    return f"<dl>{items}</dl>" + _note(f"Every site's endpoint was asked the same question: {inputs}.")
 
 
 def _name(site: SiteReport) -> str:
@@ -157,7 +177,7 @@ def _whom(report: Report) -> str:
             ("Joining paid for", named("gained")),
             ("It made no difference for", named("same")),
             ("It did not pay for", named("lost")),
-            ("Too small to tell (under 50 test rows in a class)", list(report.small_sites)),
+            ("Too small to tell", list(report.small_sites)),
         )
         if names
     ]
@@ -209,6 +229,10 @@ def _provenance(report: Report) -> str:
     }
     items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
     return f"<dl>{items}</dl>"
+
+
+def _note(words: str) -> str:
+    return f'<p class="note">{escape(words)}</p>' if words else ""
 
 
 def _table(head: Sequence[str], rows: Iterable[tuple[Sequence[str], str]]) -> str:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from archipel.cli import wording
 from archipel.cli.report.breakdown import layout
+from archipel.cli.report.build import SMALLEST_CLASS, TOO_SMALL
 from archipel.cli.report.values import WAYS, Comparison, Report, SiteReport
 
 WAY_WORDS = {
@@ -22,9 +23,16 @@ SHORT_WORDS = {
     "personalised": "then personalised",
     "pooled": "pooled, the reference",
 }
+_COMPUTED_BY = {
+    "alone": "`alone = true`",
+    "personalised": "`personalise_epochs`",
+    "pooled": "`reference`, in a run with local sites",
+}
+"""Way → the key of [evaluation] that computes it; what is federated always is."""
+_NUMBERS = ("", "", "Two ways", "Three ways", "Four ways")
 VERDICT_STYLES = {"gained": "green", "lost": "red", "same": "dim"}
 _COLUMNS = ("site", "rows", "alone*", "alone", "feder-\nated", "person-\nalised", "pooled", "joining", "disclosed")
-_NOTHING = ("—", "[dim]not measured[/]")
+NOTHING = ("—", "not measured", "[dim]not measured[/]")
 """A column that holds nothing else is left out: the job did not ask for it."""
 METRIC_WORDS = {"accuracy": "accuracy", "auc": "AUC", "entity_f1": "entity F1"}
 
@@ -34,7 +42,9 @@ def show_report(report: Report, console: Console) -> None:
     console.print()
     console.print(f"[bold]{escape(headline(report))}[/]", highlight=False)
     console.print(_comparison(report))
+    _show_note(not_computed(report), console)
     console.print(_sites(report))
+    _show_note(rule_of_small_sites(report), console)
     for site in report.sites:
         if site.absent:
             console.print(
@@ -64,7 +74,6 @@ def _show_answers(report: Report, console: Console) -> None:
     console.print(f"\n[cyan]Each site was asked:[/] {escape(asked)}", highlight=False)
     for site in report.sites:
         console.print(f"  {site.name}: {site.answer or 'not asked'}", highlight=False, markup=False, soft_wrap=True)
-    console.print()
 
 
 def headline(report: Report) -> str:
@@ -82,6 +91,33 @@ def headline(report: Report) -> str:
     return "; ".join(parts)
 
 
+def measured_ways(report: Report) -> tuple[str, ...]:
+    """Return the ways to a model that this run computed."""
+    return tuple(way for way in WAYS if report.overall.get(way, Comparison()) != Comparison())
+
+
+def ways_title(report: Report) -> str:
+    """Return the heading over the ways."""
+    count = len(measured_ways(report))
+    return f"{_NUMBERS[count]} to a model, on the same held-out rows" if count > 1 else "The model, on held-out rows"
+
+
+def not_computed(report: Report) -> str:
+    """Say which ways the job did not ask for, and what asks for them; empty where there are none."""
+    missing = [way for way in _COMPUTED_BY if way not in measured_ways(report)]
+    if not missing:
+        return ""
+    parts = "; ".join(f"{WAY_WORDS[way]}: {_COMPUTED_BY[way]}" for way in missing)
+    return f"Not computed here, but by these keys of the job's [evaluation]: {parts}."
+
+
+def rule_of_small_sites(report: Report) -> str:
+    """Say when a site is too small to tell; empty where none is."""
+    if not report.small_sites:
+        return ""
+    return f"{TOO_SMALL}: fewer than {SMALLEST_CLASS} held-out rows of one class, on which an AUC says too little"
+
+
 def phase_line(report: Report) -> str:
     """Return the phases that took longest, in words."""
     longest = sorted(report.phases.items(), key=lambda item: -item[1])[:5]
@@ -95,13 +131,13 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 def _comparison(report: Report) -> Table:
     metric = escape(METRIC_WORDS.get(report.metric, report.metric))
-    table = _plain(title="Four ways to a model, on the same held-out rows")
+    table = _plain(title=ways_title(report))
     table.add_column("")
     for view in ("everyone's rows", "own rows"):
         table.add_column(f"{metric},\n{view}", justify="right")
         table.add_column("log-loss,\nnats a row", justify="right", style="dim")
-    for way in WAYS:
-        found = report.overall.get(way, Comparison())
+    for way in measured_ways(report):
+        found = report.overall[way]
         cells = [
             figure(values.get(key)) for values in (found.everyone, found.own) for key in (report.metric, "log_loss")
         ]
@@ -113,12 +149,17 @@ def _sites(report: Report) -> Table:
     metric = escape(METRIC_WORDS.get(report.metric, report.metric))
     table = _plain(title=f"The sites: {metric} on each one's own test rows (alone*: on everyone's)")
     rows = [_site(site, report) for site in report.sites]
-    shown = [place for place in range(len(_COLUMNS)) if any(row[place] not in _NOTHING for row in rows)]
+    shown = [place for place in range(len(_COLUMNS)) if any(row[place] not in NOTHING for row in rows)]
     for name in (_COLUMNS[place] for place in shown):
         table.add_column(name, justify="left" if name in {"site", "joining"} else "right", no_wrap=name == "site")
     for row in rows:
         table.add_row(*(row[place] for place in shown))
     return table
+
+
+def _show_note(words: str, console: Console) -> None:
+    if words:
+        console.print(words, style="dim", highlight=False, markup=False)
 
 
 def _plain(title: str) -> Table:
