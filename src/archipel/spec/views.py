@@ -192,7 +192,7 @@ class SiteReport(Value, frozen=True, kw_only=True):
 
 
 class Moved(Value, frozen=True, kw_only=True):
-    """Bytes of blobs between one site and control in one phase."""
+    """Bytes of blobs that were carried between one site and control in one phase; messages are not counted."""
 
     site: Name
     phase: Kind
@@ -209,6 +209,7 @@ class Disclosure(Value, frozen=True, kw_only=True):
     """"delta", "sums", "model", "onnx", … or "manifest" (counts of rows, labels, bad rows)."""
     times: int
     total_bytes: int
+    """In full, also where control held the same bytes already and they were not sent again."""
     names: tuple[str, ...] = ()
     """For sums: the names of what was summed."""
 

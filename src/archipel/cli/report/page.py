@@ -26,6 +26,13 @@ from archipel.cli.report.screen import (
 )
 from archipel.cli.report.values import WAYS, Comparison, Report, SiteReport, is_lower_better
 
+MOVED_AND_DISCLOSED = (
+    "Disclosed: all that control was given to know, in full size. Moved: the files that were carried, {up} of them "
+    "from sites to control. They differ where control held the same file already (it is disclosed again, not carried "
+    "again) and by the manifests, which go in messages and are not counted as moved."
+)
+"""The two measures of what left a site, told apart where both stand on one page."""
+
 
 def write_page(report: Report, path: Path) -> None:
     """Write the page, whole or not at all."""
@@ -201,8 +208,14 @@ def _disclosures(report: Report) -> str:
     per_site = ", ".join(
         f"{site.name} {wording.size(sum(item.size_bytes for item in site.disclosed))}" for site in report.sites
     )
-    note = f'<p class="note">No row is among them. In all: {escape(per_site)}.</p>'
-    return _table(["what", "sites", "times a site", "bytes, all sites"], rows) + note
+    total = wording.size(sum(item.size_bytes for site in report.sites for item in site.disclosed))
+    note = _note(f"No row is among them. In all: {per_site}; together {total}.")
+    up = wording.size(report.bytes_up)
+    return (
+        _table(["what", "sites", "times a site", "disclosed, all sites"], rows)
+        + note
+        + _note(MOVED_AND_DISCLOSED.format(up=up))
+    )
 
 
 def _phases(report: Report) -> str:
@@ -213,7 +226,7 @@ def _phases(report: Report) -> str:
         rows.append((cells, ""))
     down, up = wording.size(report.bytes_down), wording.size(report.bytes_up)
     moved = f"{down} from control to sites, {up} from sites to control"
-    return _table(["phase", "wall time", "share"], rows) + f'<p class="note">Moved: {escape(moved)}.</p>'
+    return _table(["phase", "wall time", "share"], rows) + _note(f"Moved: {moved}.")
 
 
 def _provenance(report: Report) -> str:

@@ -50,6 +50,7 @@ class Disclosure(Value, frozen=True, kw_only=True):
     """What it is, in words."""
     times: int
     size_bytes: int
+    """In full, also where control held the same bytes already and they were not sent again."""
 
 
 class SiteReport(Value, frozen=True, kw_only=True):
@@ -115,7 +116,7 @@ class Report(Value, frozen=True, kw_only=True, tag_field="type", tag="comparison
     phases: dict[str, float]
     """Phase → wall seconds, in order."""
     bytes_moved: int
-    """Bytes of blobs between control and sites, both ways."""
+    """Bytes of blobs that were carried between control and sites, both ways; what control held already was not."""
     bytes_up: int
     bytes_down: int
     rounds: int
