@@ -17,13 +17,13 @@ from archipel.federated.algorithms import BUILT_IN, algorithm_of
 from archipel.federated.blocks import ArrayBlocks
 from archipel.federated.fold import (
     BLOCK,
-    GROUP,
     Contribution,
     NonFiniteUpdateError,
     ShapeUpdateError,
     fold_arrays,
     normalised,
 )
+from archipel.federated.running_mean import GROUP
 from archipel.federated.folding import carry_out, rejection
 from archipel.federated.port import Fold, RoundFacts
 from archipel.federated.sums import add_sums
