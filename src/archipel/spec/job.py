@@ -9,6 +9,7 @@
     [privacy]     what may be disclosed
     [resources]   what a site must have
     [deployment]  what is served afterwards
+    [simulation]  a population of virtual clients, for `archipel simulate`
 
 Unknown keys are refused with the nearest valid name. `read_job` is the one way in.
 """
@@ -162,6 +163,31 @@ class DeploymentSpec(Value, frozen=True, kw_only=True):
     """An example that a run with local sites asks every site's endpoint at the end: input → one value a row."""
 
 
+class SimulationSpec(Value, frozen=True, kw_only=True):
+    """[simulation]: `archipel simulate` divides one data set among virtual clients. Live runs pass it over."""
+
+    clients: Positive = 1000
+    """How many there are; with partition = "key" as many as the key has values."""
+    cohort: Positive = 50
+    """Clients that train in a round, drawn from the seed; all of them where there are fewer."""
+    partition: Literal["uniform", "key", "dirichlet", "shards"] = "uniform"
+    """Whose rows are whose: any; those that share a value; with skewed labels; a few runs of rows sorted by label."""
+    key: str | None = None
+    """For "key": the name of the sample, among those `read` returns, whose value names the client."""
+    label: str = "label"
+    """For "dirichlet" and "shards": the name of the sample that holds the class."""
+    rows: Positive = 60
+    """Median number of a client's rows, for "uniform" and "dirichlet"."""
+    rows_sigma: Annotated[float, Meta(ge=0, le=3)] = 0.0
+    """Their log-normal spread; 0: all have the same number."""
+    alpha: Rate = 0.5
+    """For "dirichlet": concentration of a client's labels; the smaller, the fewer labels it has."""
+    shards: Positive = 2
+    """For "shards": how many a client gets."""
+    executor: Literal["auto", "loop", "stacked"] = "auto"
+    """How a cohort is computed; "auto" measures the job's own model and says what it took."""
+
+
 class JobSpec(Value, frozen=True, kw_only=True, tag_field="type", tag="job/1"):
     """A job as its owner wrote it."""
 
@@ -173,6 +199,8 @@ class JobSpec(Value, frozen=True, kw_only=True, tag_field="type", tag="job/1"):
     privacy: PrivacySpec = field(default_factory=PrivacySpec)
     resources: ResourceSpec = field(default_factory=ResourceSpec)
     deployment: DeploymentSpec = field(default_factory=DeploymentSpec)
+    simulation: SimulationSpec | None = None
+    """None: a simulation has the sites of a live run."""
     control: str | None = None
     """Address of the control plane, such as "https://control.example:7400"; None: local sites for this run."""
 

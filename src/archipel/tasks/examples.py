@@ -10,15 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from archipel.data.site_data import SiteData
 from archipel.spec import ShapeError, TaskError
 from archipel.tasks.guard import task_folder, user_code
-from archipel.tasks.port import LocalPlan, Progress, Samples, Split, Sums, Task, row_count
+from archipel.tasks.port import LocalPlan, Progress, Rows, Samples, Split, Sums, Task, row_count
 from archipel.tasks.randomness import READING, seeded_draws
-
-Rows = npt.NDArray[np.int64]
 
 PROGRESS_STEP = 0.01
 """Progress is told each time so much more of the work is done."""
@@ -48,12 +45,19 @@ def part_of(split: Split, name: str) -> Samples:
     return split.validation
 
 
+def rows_planned(samples: Samples, plan: LocalPlan) -> int:
+    """Return how many rows the plan trains on."""
+    return row_count(samples) if plan.rows is None else len(plan.rows)
+
+
 def epoch_batches(rows: int, plan: LocalPlan) -> Iterator[tuple[int, Rows]]:
-    """Yield (epoch, row numbers) for each step of the plan."""
+    """Yield (epoch, row numbers) for each step of the plan, which trains on so many rows."""
     rng = np.random.default_rng(plan.seed)
     size = plan.local.batch_size
     for epoch in range(plan.epochs):
         order = rng.permutation(rows)
+        if plan.rows is not None:
+            order = plan.rows[order]
         for start in range(0, rows, size):
             yield epoch, order[start : start + size]
 

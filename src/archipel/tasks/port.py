@@ -14,7 +14,7 @@ w with learning rate 0 gives a delta of zeros; `train` never changes its argumen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -28,6 +28,8 @@ from archipel.spec.views import Breakdown
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.floating[Any]]
+Rows = npt.NDArray[np.int64]
+"""Row numbers."""
 Samples = Mapping[str, Array]
 """Named arrays that share their first dimension: one row an example."""
 Sums = dict[str, Array]
@@ -67,6 +69,10 @@ class LocalPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Entropy for this site and round: np.random.default_rng(seed) orders the examples."""
     proximal: float = 0.0
     """FedProx's mu: adds mu / 2 * ||w - w_start||^2 to the loss."""
+    client: str = ""
+    """Whose work it is, where one process does many clients' and an error must name one."""
+    rows: Rows | None = None
+    """Which rows of the training split, as a virtual client's; None: all of them."""
     correction: Vector | None = None
     """SCAFFOLD's c - c_i, added to every step's gradient; shape and dtype of the weights' vector."""
 
@@ -77,7 +83,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     delta: Vector
     """New weights minus the start, same shape and dtype."""
     examples: int
-    """Rows in the training split."""
+    """Rows trained on."""
     steps: int
     """Optimizer steps made."""
     loss_sum: float
@@ -102,12 +108,17 @@ class Task(Protocol):
 class Adapter(Protocol):
     """A framework, for one task at one site. Built by `tasks.load.open_adapter`."""
 
+    @property
+    def split(self) -> Split:
+        """The site's examples, read at the first call."""
+        ...
+
     def initial(self, seed: int) -> Weights:
         """First weights, the same bytes for the same seed at every site."""
         ...
 
     def train(self, weights: Weights, plan: LocalPlan, progress: Progress) -> Trained:
-        """Train on the training split from `weights`."""
+        """Train on the training split, or the plan's rows of it, from `weights`."""
         ...
 
     def evaluate(self, weights: Weights, part: str = "test") -> Sums:
@@ -116,6 +127,21 @@ class Adapter(Protocol):
 
     def export(self, weights: Weights, target: Path) -> None:
         """Write an ONNX model to `target`: inputs named as the task's features, outputs as `outputs` names them."""
+        ...
+
+
+class Executor(Protocol):
+    """Trains many virtual clients, one after another or side by side. Built by `tasks.executors.open_executor`."""
+
+    name: str
+
+    def train(self, weights: Weights, plans: Sequence[LocalPlan]) -> Iterator[Trained]:
+        """Yield what each plan comes to from `weights`, in the plans' order.
+
+        Raises:
+            NonFiniteError: a client's loss or update is not finite; names the client.
+            TaskError: this executor cannot compute this task; says why.
+        """
         ...
 
 

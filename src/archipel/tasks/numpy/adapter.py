@@ -53,7 +53,7 @@ class NumpyAdapter:
     def evaluate(self, weights: Weights, part: str = "test") -> Sums:
         """Return classification sums of `weights` on a part of the split."""
         require_manifest(weights, self._manifest)
-        inputs, labels = self._arrays(part_of(self._split, part))
+        inputs, labels = self._arrays(part_of(self.split, part))
         return self._metrics.sums(self.scores(weights, inputs), labels)
 
     def export(self, weights: Weights, target: Path) -> None:
@@ -92,12 +92,13 @@ class NumpyAdapter:
         return self._network.manifest()
 
     @cached_property
-    def _split(self) -> Split:
+    def split(self) -> Split:
+        """The site's examples, read at the first call."""
         return read_split(self._task, self._data, self._statistics)
 
     @cached_property
     def _train_arrays(self) -> tuple[Array, Array]:
-        return self._arrays(self._split.train)
+        return self._arrays(self.split.train)
 
     def _arrays(self, samples: Samples) -> tuple[Array, Array]:
         """Return scaled inputs and class numbers of a part."""

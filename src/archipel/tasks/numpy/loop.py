@@ -27,7 +27,7 @@ def train(
 ) -> Trained:
     """Train from `start` on examples: scaled inputs (rows, features) and class numbers (rows,)."""
     inputs, labels = examples
-    rows = len(labels)
+    rows = len(labels) if plan.rows is None else len(plan.rows)
     vector, gradient = start.copy(), np.zeros_like(start)
     batch = Pass(network, vector, gradient, min(plan.local.batch_size, max(rows, 1)))
     optimizer = FlatOptimizer(plan.local, plan.learning_rate, vector)

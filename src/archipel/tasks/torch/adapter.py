@@ -13,7 +13,7 @@ from archipel.data.site_data import SiteData
 from archipel.spec import JobSpec, TaskError, require_finite
 from archipel.tasks.examples import part_of, read_split
 from archipel.tasks.guard import task_folder, user_code
-from archipel.tasks.port import LocalPlan, Progress, Samples, Split, Sums, Task, Trained, Weights, row_count
+from archipel.tasks.port import Executor, LocalPlan, Progress, Samples, Split, Sums, Task, Trained, Weights, row_count
 from archipel.tasks.randomness import READING
 from archipel.tasks.torch.batches import in_order
 from archipel.tasks.torch.flat_model import FlatModel
@@ -53,12 +53,12 @@ class TorchAdapter:
         require_manifest(weights, self._model.manifest)
         if plan.correction is not None:
             require_vector("the correction", plan.correction, self._model.manifest)
-        return Loop(self._task, self._model, plan).run(weights.vector, self._split.train, progress)
+        return Loop(self._task, self._model, plan).run(weights.vector, self.split.train, progress)
 
     def evaluate(self, weights: Weights, part: str = "test") -> Sums:
         """Return the task's sums of `weights` on a part of the split."""
         require_manifest(weights, self._model.manifest)
-        samples = part_of(self._split, part)
+        samples = part_of(self.split, part)
         self._model.put(weights.vector)
         self._model.module.eval()
         with (
@@ -71,6 +71,12 @@ class TorchAdapter:
         for name, value in sums.items():
             require_finite(f"the sum {name!r}", value)
         return {name: value for name, value in sums.items() if self._histograms or name != HISTOGRAM}
+
+    def stacked(self) -> Executor:
+        """Return the executor that trains clients side by side."""
+        from archipel.tasks.torch.stacked import Stacked  # noqa: PLC0415 (live sites never need it)
+
+        return Stacked(self._task, self._model, self.split.train)
 
     def export(self, weights: Weights, target: Path) -> None:
         """Write ONNX that takes the task's features and answers what `scores` returns."""
@@ -87,13 +93,14 @@ class TorchAdapter:
         return FlatModel(self._task, self._statistics, self._seed, self._device)
 
     @cached_property
-    def _split(self) -> Split:
+    def split(self) -> Split:
+        """The site's examples, read at the first call."""
         with seeded(READING, self._device):
             return read_split(self._task, self._data, self._statistics)
 
     def _example(self) -> Samples:
         """Return rows from which the exporter takes shapes and dtypes; zeros at a site that has none."""
-        for part in (self._split.train, self._split.test):
+        for part in (self.split.train, self.split.test):
             if row_count(part):
                 return part
-        return {name: np.zeros((1, *array.shape[1:]), array.dtype) for name, array in self._split.train.items()}
+        return {name: np.zeros((1, *array.shape[1:]), array.dtype) for name, array in self.split.train.items()}

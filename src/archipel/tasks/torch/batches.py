@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from archipel.tasks.examples import Rows
 from archipel.tasks.guard import task_folder, user_code
-from archipel.tasks.port import Samples, row_count
+from archipel.tasks.port import Rows, Samples, row_count
 from archipel.tasks.torch.task import Batch, TorchTask
 
 

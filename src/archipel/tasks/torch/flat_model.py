@@ -60,8 +60,8 @@ class FlatModel:
     def put(self, vector: Array) -> None:
         """Set the weights, and everything local as the task made it."""
         with torch.no_grad():
-            # The array may be read-only, which torch.from_numpy would warn about.
-            self.vector.copy_(torch.from_numpy(np.array(vector)))
+            # torch.from_numpy warns about an array that is read-only.
+            self.vector.copy_(torch.from_numpy(vector if vector.flags.writeable else np.array(vector)))
             for name, value in self._local.items():
                 self.module.get_buffer(name).copy_(value)
 
@@ -69,6 +69,16 @@ class FlatModel:
         """Return a copy of the weights."""
         self._collect()
         return np.array(self.vector.detach().cpu().numpy())
+
+    def unstack(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return views (clients, *shape) of weights laid out as `vector`, a client a row: parameters, then buffers."""
+        views: dict[str, Tensor] = {}
+        place = 0
+        for name, view in self._views.items():
+            end = place + view.numel()
+            views[name] = rows[:, place:end].view(len(rows), *view.shape)
+            place = end
+        return views
 
     def differentiate(self, loss: Tensor) -> None:
         """Put the loss's gradient into `gradient`; a parameter the loss does not depend on gets zeros."""

@@ -1,9 +1,7 @@
 """The plain executor: one site after another, one batch after another, on one flat tensor.
 
-A step: gradient of the batch's mean loss → clip its norm → + mu (w - w_start) → + correction → optimizer.
-Buffers (running means) move with the forward pass and are touched by none of these.
-
-FedProx: Li et al. 2020, arXiv:1812.06127, eq. 2. SCAFFOLD: Karimireddy et al. 2020, arXiv:1910.06378, eq. 3.
+A step: gradient of the batch's mean loss, then what `local_step` does with it. Buffers (running means) move with the
+forward pass and are touched by none of these.
 """
 
 from __future__ import annotations
@@ -11,16 +9,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from archipel.spec import NonFiniteError, ShapeError, TaskError, require_finite
-from archipel.tasks.examples import Rows, Teller, epoch_batches, step_count
+from archipel.tasks.examples import Teller, epoch_batches, rows_planned, step_count
 from archipel.tasks.guard import task_folder, user_code
-from archipel.tasks.port import LocalPlan, Progress, Samples, Trained, Vector, row_count
+from archipel.tasks.port import LocalPlan, Progress, Rows, Samples, Trained, Vector
 from archipel.tasks.torch.batches import move
 from archipel.tasks.torch.flat_model import FlatModel
-from archipel.tasks.torch.optimizer import FlatOptimizer
+from archipel.tasks.torch.local_step import LocalStep
 from archipel.tasks.torch.task import Batch, TorchTask
 from archipel.tasks.torch.threads import seeded
 
@@ -34,19 +31,17 @@ class Loop:
         self._plan = plan
         self._folder = task_folder(task)
         self._weights = model.vector[: model.trained]
-        self._scratch = torch.empty_like(model.gradient)
-        self._correction = self._move(plan.correction)
 
     def run(self, start: Vector, samples: Samples, progress: Progress) -> Trained:
         """Train from `start` on `samples`."""
-        rows, plan = row_count(samples), self._plan
+        rows, plan = rows_planned(samples, self._plan), self._plan
         if not self._model.trained:
             raise TaskError("the model has no parameter to train", hint="let trainable() say yes to some")
         self._model.put(start)
         begin = self._weights.detach().clone()
         with user_code("parameter_groups", self._folder):
             parts = self._model.multipliers(dict(self._task.parameter_groups(self._model.module)))
-        optimizer = FlatOptimizer(plan.local, plan.learning_rate, self._weights.detach(), parts)
+        local = LocalStep(plan, self._weights.detach(), begin, parts)
         teller = Teller(progress, step_count(rows, plan))
         step, loss_sum, loss_examples = 0, 0.0, 0
         self._model.module.train()
@@ -57,8 +52,7 @@ class Loop:
                 if epoch == plan.epochs - 1:
                     loss_sum += loss * len(chosen)
                     loss_examples += len(chosen)
-                self._shape_gradient(begin)
-                optimizer.step(self._model.gradient)
+                local.step(self._model.gradient)
                 if step == 1:
                     self._model.require_bound()
                 teller.step(step)
@@ -87,20 +81,3 @@ class Loop:
                 )
             self._model.differentiate(loss)
         return value
-
-    def _shape_gradient(self, begin: Tensor) -> None:
-        """Clip the gradient, then add the proximal term and the correction, in place."""
-        gradient, plan = self._model.gradient, self._plan
-        if plan.local.clip_norm is not None:
-            norm = float(torch.linalg.vector_norm(gradient))
-            if norm > plan.local.clip_norm:
-                gradient.mul_(plan.local.clip_norm / norm)
-        if plan.proximal:
-            gradient.add_(torch.sub(self._weights, begin, out=self._scratch), alpha=plan.proximal)
-        if self._correction is not None:
-            gradient.add_(self._correction)
-
-    def _move(self, correction: Vector | None) -> Tensor | None:
-        if correction is None:
-            return None
-        return torch.tensor(correction[: self._model.trained], device=self._model.device)

@@ -35,7 +35,17 @@ def choose_device(wanted: str) -> torch.device:
 @contextmanager
 def seeded(seed: int | Sequence[int], device: torch.device) -> Iterator[None]:
     """Draw torch's, numpy's and Python's random numbers from `seed` inside the block; the streams outside go on."""
-    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
-    with seeded_draws(seed) as number, torch.random.fork_rng(devices=devices):
-        torch.manual_seed(number & (2**63 - 1))
-        yield
+    # torch.manual_seed would note down a call for CUDA each time, with a traceback, on machines that have none.
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        generators.append(torch.cuda.default_generators[torch.cuda.current_device()])
+    before = [generator.get_state() for generator in generators]
+    with seeded_draws(seed) as number:
+        for generator in generators:
+            generator.manual_seed(number & (2**63 - 1))
+        try:
+            yield
+        finally:
+            for generator, state in zip(generators, before, strict=True):
+                generator.set_state(state)

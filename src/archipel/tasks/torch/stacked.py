@@ -1,0 +1,142 @@
+"""The stacked executor: clients side by side, a step of all of them as one batched computation.
+
+    rows of weights   (clients, elements): a row a client, its parameters are views of it
+    a tick            the task's loss, mapped over the clients that have a batch of the same length left
+                      (torch.func.vmap), one backward pass for all; then each row takes its own step, as in `loop`
+
+Clients know nothing of each other, so nothing makes them keep step: full batches are taken by all who have one left,
+the clients with the most first, so that those still at work are a slice of the rows; short last batches are taken
+together by those whose are equally long. No batch is padded and no loss is masked: any loss that `vmap` can map is
+computed as `loop` computes it, but for the order of additions within the kernels.
+
+What the model draws at random (dropout) comes from another stream than in `loop`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from archipel.spec import ShapeError, TaskError
+from archipel.tasks.guard import task_folder, user_code
+from archipel.tasks.port import LocalPlan, Rows, Samples, Trained, Weights, row_count
+from archipel.tasks.torch.batches import move
+from archipel.tasks.torch.client_rows import ClientRows
+from archipel.tasks.torch.flat_model import FlatModel
+from archipel.tasks.torch.task import Batch, TorchTask
+from archipel.tasks.torch.threads import seeded
+
+MOST_CLIENTS = 64
+MOST_BYTES = 256 * 1024 * 1024
+"""Of stacked weights; gradients take as much again."""
+
+
+class Stacked:
+    """Executor "stacked" of one task at one place."""
+
+    name = "stacked"
+
+    def __init__(self, task: TorchTask, model: FlatModel, samples: Samples) -> None:
+        self._task = task
+        self._model = model
+        self._samples = samples
+        self._folder = task_folder(task)
+        self._loss = _Loss(task, model.module)
+        self._tensors: dict[str, Tensor] | None = None
+        if type(task).collate is TorchTask.collate:
+            everything = task.collate(samples, np.arange(row_count(samples)))
+            self._tensors = {name: tensor.to(model.device) for name, tensor in everything.items()}
+        with user_code("parameter_groups", self._folder):
+            self._parts = model.multipliers(dict(task.parameter_groups(model.module)))
+
+    def train(self, weights: Weights, plans: Sequence[LocalPlan]) -> Iterator[Trained]:
+        """Yield what each plan comes to."""
+        width = max(1, min(MOST_CLIENTS, MOST_BYTES // max(1, weights.vector.nbytes)))
+        for first in range(0, len(plans), width):
+            yield from self._side_by_side(weights, plans[first : first + width])
+
+    def _side_by_side(self, weights: Weights, plans: Sequence[LocalPlan]) -> Iterator[Trained]:
+        self._model.put(weights.vector)
+        self._model.module.train()
+        clients = ClientRows(self._model, self._parts, plans, row_count(self._samples))
+        with seeded(plans[0].seed, self._model.device):
+            for tick in clients.ticks():
+                working = clients.weights[tick.clients]
+                losses, gradient = self._differentiate(working, tick.rows)
+                clients.learn(tick, working, losses, gradient)
+        return clients.trained()
+
+    def _differentiate(self, working: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Return losses (clients,) and gradients (clients, parameters) of batches, rows (clients, batch)."""
+        count = len(working)
+        views = {f"inner.{name}": view.detach() for name, view in self._model.unstack(working).items()}
+        leaves = [view.requires_grad_() for name, view in views.items() if name in self._loss.trained]
+        batch = self._batch(rows)
+        with user_code("loss", self._folder):
+            try:
+                losses = vmap(self._loss.of, randomness="different")(views, batch)
+            except (RuntimeError, NotImplementedError) as error:
+                raise cannot_stack(error) from error
+            if losses.ndim != 1:
+                raise ShapeError("loss() does not return one number", hint="return the mean over the batch")
+            slopes = torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
+        found = [torch.zeros_like(leaf) if it is None else it for it, leaf in zip(slopes, leaves, strict=True)]
+        return losses.detach(), torch.cat([it.reshape(count, -1) for it in found], dim=1)
+
+    def _batch(self, rows: Rows) -> Batch:
+        """Return the clients' batches, every tensor (clients, batch, …)."""
+        if self._tensors is not None:
+            flat = torch.from_numpy(rows.reshape(-1)).to(self._model.device)
+            return {
+                name: tensor.index_select(0, flat).view(*rows.shape, *tensor.shape[1:])
+                for name, tensor in self._tensors.items()
+            }
+        with user_code("collate", self._folder):
+            return side_by_side([move(self._task.collate(self._samples, one), self._model.device) for one in rows])
+
+
+class _Loss(nn.Module):
+    """The task's loss as a module, so that its weights can be given for each call."""
+
+    def __init__(self, task: TorchTask, module: nn.Module) -> None:
+        super().__init__()
+        self._task = task
+        self.inner = module
+        self.trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self._task.loss(self.inner, batch)
+
+    def of(self, weights: dict[str, Tensor], batch: Batch) -> Tensor:
+        """Return the loss of one batch by these weights."""
+        loss: Tensor = functional_call(self, weights, (batch,))
+        return loss
+
+
+def side_by_side(batches: Sequence[Any]) -> Any:
+    """Stack batches of one layout: tensors, and dicts, lists and tuples of them.
+
+    Raises:
+        TaskError: they are not of one layout.
+    """
+    first = batches[0]
+    if isinstance(first, Tensor):
+        if any(one.shape != first.shape for one in batches):
+            raise cannot_stack("collate() gives batches of several shapes")
+        return torch.stack(list(batches))
+    if isinstance(first, dict):
+        return {key: side_by_side([one[key] for one in batches]) for key in first}
+    if isinstance(first, (list, tuple)):
+        return type(first)(side_by_side(column) for column in zip(*batches, strict=True))
+    raise cannot_stack(f"collate() gives a {type(first).__name__}")
+
+
+def cannot_stack(reason: object) -> TaskError:
+    """Say why the clients of this task cannot be computed side by side."""
+    said = str(reason).strip().splitlines() or [type(reason).__name__]
+    return TaskError(f"this model cannot be stacked: {said[0]}", hint='set executor = "loop" in [simulation]')
