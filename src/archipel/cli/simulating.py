@@ -21,6 +21,7 @@ from archipel.cli.failure import Interrupted
 from archipel.cli.fleet import Fleet
 from archipel.cli.interrupts import check
 from archipel.cli.local import LocalRun
+from archipel.cli.populating import simulate_population
 from archipel.data.bundle import pack_bundle
 from archipel.federated.progress import Progress
 from archipel.simulation.driver import Outcome, Simulation
@@ -57,6 +58,7 @@ def simulate_job(
     participation: Path | None,
     console: Console,
     *,
+    executor: str | None = None,
     as_json: bool,
 ) -> None:
     """Run the job here, show its progress and print what came out.
@@ -65,8 +67,15 @@ def simulate_job(
         DataError: a site that the job or the record names has no rows here.
         StateError: another simulation of this job works in this folder.
     """
+    local = LocalRun(job_file, presets, data, console)
+    if executor is not None and local.job.simulation is None:
+        hint = "its sites are computed one after another, as live ones; leave --executor out"
+        raise SpecError(f"job {local.job.name!r} has no [simulation], so no executor is chosen", hint=hint)
     try:
-        _simulate(LocalRun(job_file, presets, data, console), participation, console, as_json=as_json)
+        if local.job.simulation is not None:
+            simulate_population(local, data, executor, console, as_json=as_json)
+        else:
+            _simulate(local, participation, console, as_json=as_json)
     except KeyboardInterrupt:
         raise Interrupted("a simulation keeps nothing to go on with; the same command begins it anew") from None
 

@@ -86,12 +86,15 @@ def simulate(
     participation: Annotated[
         Path | None, Parameter(help="JSON of the sites of each training round, to replay a live run.")
     ] = None,
+    executor: Annotated[
+        str | None, Parameter(help="How virtual clients are computed: auto, loop or stacked; else as the job says.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run JOB with all sites in this process; for the same seed and participation the same bytes come out."""
+    """Run JOB in this process, with its sites or, where it has [simulation], with virtual clients of one data set."""
     from archipel.cli.simulating import simulate_job
 
-    simulate_job(job, preset, data, participation, Console(stderr=as_json), as_json=as_json)
+    simulate_job(job, preset, data, participation, Console(stderr=as_json), executor=executor, as_json=as_json)
 
 
 def resume(

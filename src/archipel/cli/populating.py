@@ -1,0 +1,145 @@
+"""`archipel simulate` of a job with [simulation]: virtual clients of one data set, in this process.
+
+The job's `prepare` makes one folder, or `--data` is the data set. Progress is a bar with examples a second and the time
+left; every round goes to rounds.jsonl as it ends, and what came out to result.json beside it.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from archipel.cli import wording
+from archipel.cli.fleet import Fleet
+from archipel.cli.interrupts import check
+from archipel.cli.local import LocalRun
+from archipel.data.dataset import open_dataset
+from archipel.data.stores.spool import full_disk_named
+from archipel.simulation.choosing import Choice, choose_executor
+from archipel.simulation.population.partitions import open_population
+from archipel.simulation.population.port import Population
+from archipel.simulation.virtual import RoundRecord, VirtualRun, simulation_of
+from archipel.spec import DataError, StateError, digest_of, encode
+from archipel.tasks.load import gather_statistics, load_task, open_adapter
+from archipel.tasks.port import Adapter
+from archipel.tasks.threads import settle_threads
+
+HERE = "simulation"
+"""The site that holds the data set, in messages."""
+
+
+def simulate_population(
+    local: LocalRun, data: Path | None, executor: str | None, console: Console, *, as_json: bool
+) -> None:
+    """Run the job here, show its progress and print what came out.
+
+    Raises:
+        DataError: there is not exactly one data set.
+        StateError: another simulation of this job works in this folder.
+    """
+    settle_threads(local.job.task.framework)
+    adapter = _open(local, _dataset(local, data))
+    place = local.fleet.folder / "simulation"
+    with Fleet(place).lock() as mine:
+        if not mine:
+            hint = "wait for it, or give this command a folder of its own to work in"
+            raise StateError(f"another simulation of {local.job.name!r} is under way here", hint=hint)
+        _Shown(local, adapter, place, console).run(executor, as_json=as_json)
+
+
+def _dataset(local: LocalRun, data: Path | None) -> Path:
+    if local.job.data.prepare is None:
+        if data is None:
+            hint = "archipel simulate JOB --data PATH"
+            raise DataError(f"job {local.job.name!r} has no `prepare` in [data], so it needs --data", hint=hint)
+        return data.resolve()
+    with local.fleet.lock() as mine:
+        folders = local.prepare(mine=mine)
+    if len(folders) != 1:
+        hint = "let `prepare` make one folder for it: [simulation] divides one data set"
+        raise DataError(f"`{local.job.data.prepare}` made {len(folders)} folders", hint=hint)
+    return next(iter(folders.values()))
+
+
+def _open(local: LocalRun, path: Path) -> Adapter:
+    job = local.job
+    site_data, _ = open_dataset(HERE, job.data.dataset, path, job.data.contract)
+    task = load_task(local.folder, job.task.code, job.task.options)
+    return open_adapter(job, task, site_data, gather_statistics(task, site_data))
+
+
+class _Shown:
+    """One simulation, told to a person or a tool."""
+
+    def __init__(self, local: LocalRun, adapter: Adapter, place: Path, console: Console) -> None:
+        self._job = local.job
+        self._adapter = adapter
+        self._place = place
+        self._console = console
+
+    def run(self, executor: str | None, *, as_json: bool) -> None:
+        began = time.monotonic()
+        spec, seed = simulation_of(self._job), self._job.federation.seed
+        population = open_population(spec, seed, self._adapter.split.train)
+        run = VirtualRun(self._job, self._adapter, population, self._place / "controls")
+        choice = choose_executor(executor or spec.executor, self._adapter, run.weights, run.plans(1))
+        cohort = min(spec.cohort, population.count)
+        self._say(f"{population.count:,} clients by {spec.partition}, {cohort:,} a round")
+        self._say(f"executor {choice.executor.name}: {choice.why}")
+        records = self._rounds(run, choice)
+        answer = self._describe(run, choice, population, records, time.monotonic() - began)
+        with full_disk_named(self._place):
+            (self._place / "result.json").write_bytes(encode(answer))
+            (self._place / "model.safetensors").write_bytes(run.packed())
+        if as_json:
+            print(encode(answer).decode())
+            return
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in answer["test"].items() if name != "examples")
+        self._say(f"test: {figures}")
+        self._say(f"{len(records)} rounds, {wording.duration(answer['seconds'])}; model {answer['model_digest']}")
+
+    def _rounds(self, run: VirtualRun, choice: Choice) -> list[RoundRecord]:
+        records: list[RoundRecord] = []
+        with _bar(self._console) as bar, (self._place / "rounds.jsonl").open("wb") as file:
+            shown = bar.add_task("", total=self._job.federation.rounds, told="")
+            for record in run.rounds(choice.executor):
+                check()
+                records.append(record)
+                with full_disk_named(self._place):
+                    file.write(encode(record) + b"\n")
+                    file.flush()
+                bar.update(shown, advance=1, told=_told(record))
+        return records
+
+    def _describe(
+        self, run: VirtualRun, choice: Choice, population: Population, records: list[RoundRecord], seconds: float
+    ) -> dict[str, Any]:
+        return {
+            "model_digest": digest_of(run.packed()),
+            "executor": choice.executor.name,
+            "executor_why": choice.why,
+            "clients": population.count,
+            "rounds": len(records),
+            "examples": sum(record.examples for record in records),
+            "loss": records[-1].loss,
+            "test": run.figures("test"),
+            "seconds": seconds,
+        }
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _bar(console: Console) -> Progress:
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("rounds {task.fields[told]}"), TimeRemainingColumn())
+    return Progress(*columns, console=console)
+
+
+def _told(record: RoundRecord) -> str:
+    loss = "" if record.loss is None else f" loss {record.loss:.4f}"
+    scored = "".join(f" {name} {value:.4f}" for name, value in (record.figures or {}).items() if name == "accuracy")
+    return f"{loss}{scored} {record.examples / max(record.seconds, 1e-9):,.0f} examples/s"

@@ -1,0 +1,46 @@
+"""The port of a population: clients by number, each with its rows, none of them kept.
+
+A client's rows follow from the seed and its number alone, so a population of a million takes no more memory than one
+of ten, and who is asked first changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from archipel.tasks.port import Rows
+
+COHORT_STREAM = 0xC0407
+"""Keeps the draw of cohorts apart from everything else that is drawn from a job's seed."""
+
+
+class Population(Protocol):
+    """Virtual clients of one data set."""
+
+    @property
+    def count(self) -> int:
+        """How many clients there are."""
+        ...
+
+    def name(self, client: int) -> str:
+        """Return the client's name; names sort as the numbers do."""
+        ...
+
+    def rows(self, client: int) -> Rows:
+        """Return the client's rows of the training split."""
+        ...
+
+
+def draw_cohort(population: Population, size: int, seed: int, step: int) -> list[int]:
+    """Return the clients that train in round `step` (from 1), sorted; all where there are no more than `size`."""
+    if size >= population.count:
+        return list(range(population.count))
+    rng = np.random.default_rng((seed, step, COHORT_STREAM))
+    return sorted(rng.choice(population.count, size, replace=False, shuffle=False).tolist())
+
+
+def numbered(client: int, count: int) -> str:
+    """Name a client by its number, with zeros before it."""
+    return f"client-{client:0{len(str(count - 1))}d}"
