@@ -22,6 +22,7 @@ from archipel.cli.fleet import Fleet
 from archipel.cli.interrupts import check
 from archipel.cli.local import LocalRun
 from archipel.cli.populating import simulate_population
+from archipel.cli.watching import describe_round
 from archipel.data.bundle import pack_bundle
 from archipel.federated.progress import Progress
 from archipel.simulation.driver import Outcome, Simulation
@@ -97,7 +98,7 @@ def _simulate(local: LocalRun, participation: Path | None, console: Console, *, 
             place,
             participation=None if recorded is None else recorded.cohorts,
         )
-        _report(simulation, len(folders), console, as_json=as_json)
+        _report(simulation, local.job.name, len(folders), console, as_json=as_json)
 
 
 def chosen(folders: Mapping[str, Path], names: Sequence[str]) -> dict[str, Path]:
@@ -113,22 +114,25 @@ def chosen(folders: Mapping[str, Path], names: Sequence[str]) -> dict[str, Path]
     return {name: path for name, path in folders.items() if not names or name in names}
 
 
-def _report(simulation: Simulation, sites: int, console: Console, *, as_json: bool) -> None:
+def _report(simulation: Simulation, name: str, sites: int, console: Console, *, as_json: bool) -> None:
     began = time.monotonic()
-    outcome = simulation.run(_Lines(console))
+    outcome = simulation.run(_Lines(console, sites))
     answer = describe(outcome, simulation, time.monotonic() - began)
     if as_json:
         print(encode(answer).decode())
         return
+    console.print(f"\n{len(answer['sites'])} sites together; on held-out rows:", highlight=False)
     for model, figures in answer["models"].items():
-        shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items() if name != "examples")
-        console.print(f"{model}: {shown}", highlight=False, markup=False)
-    console.print(
-        f"{sites} sites, {len(outcome.participation)} rounds, {wording.duration(answer['seconds'])}; "
-        f"model {answer['model_digest']}",
-        highlight=False,
-        soft_wrap=True,
-    )
+        console.print(f"  {_named(model)}: {wording.figures(figures)}", highlight=False, markup=False, soft_wrap=True)
+    rounds, took = len(outcome.participation), wording.duration(answer["seconds"])
+    console.print(f"{rounds} rounds; nothing moved: all sites in this process; {took} in all", highlight=False)
+    named = f"model {name}, weights {answer['model_digest']}"
+    console.print(named, highlight=False, soft_wrap=True)
+
+
+def _named(model: str) -> str:
+    way, _, site = model.partition("/")
+    return f"{way} at {site}" if site else way
 
 
 def describe(outcome: Outcome, simulation: Simulation, seconds: float) -> dict[str, Any]:
@@ -187,18 +191,18 @@ def _figures(sums: Blob | None, simulation: Simulation) -> dict[str, dict[str, f
 class _Lines:
     """Says each phase and each training round once, and who takes no part."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, sites: int) -> None:
         self._console = console
+        self._sites = sites
         self._said = ""
         self._excluded: set[str] = set()
 
     def __call__(self, progress: Progress) -> None:
         check()
         loss = progress.losses[-1].loss if progress.losses else None
-        shown = "" if loss is None else f"  loss {loss:.4f}"
-        line = f"{progress.phase}: round {progress.step} of {progress.steps_total}{shown}"
-        line = line if progress.phase == "train" else str(progress.phase)
-        if line != self._said:
+        sites = self._sites - len(progress.excluded)
+        line = describe_round(progress.phase, sites, progress.step, progress.steps_total, loss)
+        if line != self._said and progress.phase != "finished":
             self._said = line
             self._console.print(line, highlight=False, markup=False)
         for site in sorted(progress.excluded.keys() - self._excluded):

@@ -94,11 +94,15 @@ def describe(progress: Progress) -> str:
         return f"{run.id}: {run.state}" + (f": {run.message}" if run.message else "")
     if run.state != "running" or progress.kind is None:
         return f"{run.id}: {run.state}" + (f": {run.message}" if run.message else "")
-    phase = _PHASES.get(progress.kind, progress.kind)
-    if progress.kind != "train":
-        return f"{phase}: {len(progress.sites)} sites"
-    loss = "" if progress.loss is None else f"  loss {progress.loss:.4f}"
-    return f"{phase}: round {progress.step} of {progress.steps}{loss}"
+    return describe_round(progress.kind, len(progress.sites), progress.step, progress.steps, progress.loss)
+
+
+def describe_round(kind: str, sites: int, step: int, steps: int, loss: float | None) -> str:
+    """Return the line on a round, of a run or of a simulation; `loss` is that of the training round before."""
+    phase = _PHASES.get(kind, kind)
+    if kind != "train":
+        return f"{phase}: {sites} sites"
+    return f"{phase}: round {step} of {steps}" + ("" if loss is None else f"  loss {loss:.4f} after round {step - 1}")
 
 
 def draw(progress: Progress) -> Group:

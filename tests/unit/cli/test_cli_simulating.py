@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from archipel.cli.failure import Interrupted
 from archipel.cli.fleet import Fleet
 from archipel.cli.planes import HOME
 from archipel.cli.simulating import Recorded, chosen, read_participation, simulate_job
+from archipel.federated.progress import Progress as Course
+from archipel.federated.progress import RoundLoss
 from archipel.spec import ArchipelError, DataError, SpecError, StateError
 
 COHORTS = [["north", "south"], ["north"]]
@@ -114,3 +117,35 @@ def test_an_interrupted_simulation_says_that_it_begins_anew(
     with pytest.raises(Interrupted) as caught:
         simulate_job(*words, as_json=False)
     assert "begins it anew" in caught.value.way_on
+
+
+def test_a_simulation_says_what_a_run_over_sites_says() -> None:
+    def course(phase: str, step: int, *losses: float, **excluded: str) -> Course:
+        return Course(
+            phase=phase,
+            round=0,
+            rounds_total=9,
+            step=step,
+            steps_total=2,
+            answered=0,
+            cohort=2,
+            waiting=(),
+            lost=(),
+            losses=tuple(RoundLoss(step=n, loss=loss, sites=2) for n, loss in enumerate(losses, start=1)),
+            excluded=excluded,
+            paused="",
+        )
+
+    out = io.StringIO()
+    lines = simulating._Lines(Console(file=out, width=100), 3)
+    stages = (course("check", 0), course("train", 1, south="no rows"), course("train", 1, south="no rows"))
+    for stage in (*stages, course("train", 2, 0.5, south="no rows"), course("evaluate", 2, south="no rows")):
+        lines(stage)
+    lines(course("finished", 2))
+    assert out.getvalue().splitlines() == [
+        "checking the data: 3 sites",
+        "training together: round 1 of 2",
+        "south takes no part: no rows",
+        "training together: round 2 of 2  loss 0.5000 after round 1",
+        "scoring on held-out rows: 2 sites",
+    ]

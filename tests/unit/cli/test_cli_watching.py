@@ -55,7 +55,7 @@ def test_each_round_is_one_line_and_the_end_is_said() -> None:
     assert watched(control).splitlines() == [
         "checking the data: 0 sites",
         "training together: round 1 of 2  0 B moved",
-        "training together: round 2 of 2  loss 0.5000  0 B moved",
+        "training together: round 2 of 2  loss 0.5000 after round 1  0 B moved",
         "r1: finished",
     ]
     assert control.asked == [None, 1, 2, 3, 4]

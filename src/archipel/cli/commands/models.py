@@ -18,9 +18,6 @@ from archipel.cli.planes import Control, Json, OperatorFile, State, connect
 from archipel.spec import ModelVersion, ServedModel, SpecError, StateError, UnknownNameError, encode
 from archipel.spec.views import SiteView
 
-COUNTS = {"examples", "smallest_class"}
-"""Figures that count rows and say nothing of the model."""
-
 
 def models(
     name: Annotated[str | None, Parameter(help="Only versions of this model, with their lineage.")] = None,
@@ -117,7 +114,7 @@ def _table(found: tuple[ModelVersion, ...]) -> Table:
         "model", "version", "run", "figures", "size", "weights", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
     for item in found:
-        figures = ", ".join(f"{key} {value:.4g}" for key, value in sorted(item.metrics.items()) if key not in COUNTS)
+        figures = wording.figures(item.metrics)
         size = wording.size(item.weights.size_bytes)
         table.add_row(
             item.name, str(item.version), item.run, escape(figures) or "—", size, item.weights.digest[:19] + "…"
