@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import ssl
@@ -77,6 +78,13 @@ def test_the_screen_says_all_of_it(islands: Islands) -> None:
     ):
         assert words in said
     assert re.search(r"torgersen +51 +Adelie 51", said), "the plan was not shown with its sizes"
+
+
+def test_the_log_counts_training_rounds_as_the_screen_does(islands: Islands) -> None:
+    events = [json.loads(line) for line in islands[0].cli("logs", "--json").splitlines()]
+    closed = [event["detail"] for event in events if event["what"] == "round.closed"]
+    assert [detail["round"] for detail in closed if detail["kind"] == "train"] == list(range(1, 41))
+    assert {"check", "evaluate"} <= {detail["kind"] for detail in closed if "round" not in detail}
 
 
 def test_simulation_gives_the_same_bytes(islands: Islands, workspace: Workspace) -> None:

@@ -38,6 +38,7 @@ class Working(Value, frozen=True, kw_only=True):
 
     run: Name
     round: int
+    """Number in the run, from 0 over all kinds; people are told the kind, and a training round's own number."""
     done: Annotated[float, Meta(ge=0, le=1)]
     """Share of the work that is done."""
 

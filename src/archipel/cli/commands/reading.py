@@ -91,7 +91,7 @@ def _sites(sites: tuple[SiteView, ...]) -> Table:
             item.dataset + (f" ({wording.count(item.manifest.rows)} rows)" if item.manifest else "")
             for item in site.datasets
         ]
-        working = [f"{item.run} round {item.round} {wording.share(item.done)}" for item in site.working]
+        working = [f"{item.run} {wording.share(item.done)}" for item in site.working]
         serving = [escape(f"{item.name} v{item.version} {item.copy} {item.url}".strip()) for item in site.serving]
         presence = f"[{_PRESENCE[site.presence]}]{site.presence}[/]"
         table.add_row(site.name, presence, ", ".join(rows) or "—", ", ".join(working) or "—", ", ".join(serving) or "—")

@@ -183,4 +183,5 @@ def _died(task: RoundTask, code: int) -> TaskError:
     hint = "the site's log has its last words"
     if code == -signal.SIGKILL:
         hint = "most often memory runs out: give the site more, or lower batch_size; " + hint
-    return TaskError(f"the worker ended {how} {KILLS} times during {task.kind!r} (round {task.round})", hint=hint)
+    which = f" (round {task.step})" if task.kind == "train" else ""
+    return TaskError(f"the worker ended {how} {KILLS} times during {task.kind!r}{which}", hint=hint)

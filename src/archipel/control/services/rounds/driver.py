@@ -222,20 +222,21 @@ class Driver:
                 waiting.value = self.coordinator.receipt(answer)
                 if waiting.value != "accepted":
                     return
-            number, kind = self.coordinator.number, self.coordinator.progress().phase
+            number, course = self.coordinator.number, self.coordinator.progress()
             new = self.coordinator.handle(event)
         except ArchipelError as error:
             waiting.fail(error)
             return
         counted = isinstance(event, UpdateAccepted) and self.coordinator.receipt(event.update) == "duplicate"
         closed = self.coordinator.number > number
-        self.needs.note(event, kind)
+        self.needs.note(event, course.phase)
         _note_answer(self.answers, event, counted=counted)
         steps.append(
             Step(
                 event=event,
                 number=number,
-                kind=kind,
+                kind=course.phase,
+                training_round=course.step if course.phase == "train" else 0,
                 counted=counted,
                 closed=closed,
                 opened_at=self.opened_at,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
@@ -32,6 +33,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     """Round that was open before it."""
     kind: str
+    """And its kind."""
+    training_round: int
+    """Which of the training rounds it is, from 1, as people count them; 0 for another kind."""
     counted: bool
     """An update that counts (one the coordinator found unusable does not)."""
     closed: bool
@@ -106,19 +110,24 @@ def _said(log: EventLog, run: str, step: Step) -> list[Event]:
     said: list[Event] = []
     match step.event:
         case SiteRefused(refusal=refusal) | UpdateRejected(refusal=refusal):
-            said.append(_refused(log, run, refusal))
+            said.append(_refused(log, run, step, refusal))
         case RunStopped():
             said.append(log.event("run.stopped", run=run))
         case RunResumed():
             said.append(log.event("run.resumed", run=run))
         case _:
             pass
-    said.extend(_refused(log, run, refusal) for refusal in step.unusable)
+    said.extend(_refused(log, run, step, refusal) for refusal in step.unusable)
     if step.closed:
-        said.append(log.event("round.closed", run=run, round=step.number, kind=step.kind))
+        said.append(log.event("round.closed", run=run, **_which(step)))
     return said
 
 
-def _refused(log: EventLog, run: str, refusal: Refusal) -> Event:
+def _refused(log: EventLog, run: str, step: Step, refusal: Refusal) -> Event:
     reason = f"{refusal.error}: {refusal.message}"
-    return log.event("update.refused", run=run, site=refusal.site, level="warning", round=refusal.round, reason=reason)
+    return log.event("update.refused", run=run, site=refusal.site, level="warning", reason=reason, **_which(step))
+
+
+def _which(step: Step) -> dict[str, Any]:
+    """Name the round as every screen does: a training round by its number from 1, another by its kind alone."""
+    return {"kind": step.kind} | ({"round": step.training_round} if step.training_round else {})
