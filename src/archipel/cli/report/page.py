@@ -208,8 +208,8 @@ def _disclosures(report: Report) -> str:
     per_site = ", ".join(
         f"{site.name} {wording.size(sum(item.size_bytes for item in site.disclosed))}" for site in report.sites
     )
-    total = wording.size(sum(item.size_bytes for site in report.sites for item in site.disclosed))
-    note = _note(f"No row is among them. In all: {per_site}; together {total}.")
+    together = wording.size(sum(item.size_bytes for site in report.sites for item in site.disclosed))
+    note = _note(f"No row is among them. In all: {per_site}; together {together}.")
     up = wording.size(report.bytes_up)
     return (
         _table(["what", "sites", "times a site", "disclosed, all sites"], rows)
