@@ -21,6 +21,7 @@ from archipel.control.services.rounds.runs import Runs, Tools
 from archipel.control.services.rounds.standing import Standing
 from archipel.control.services.sites.enrolment import Enrolments
 from archipel.control.services.sites.fleet import Fleet
+from archipel.control.services.sites.notes import Notes
 from archipel.control.services.sites.presence import Attendances
 from archipel.control.settings import Settings
 from archipel.control.store.database import Database
@@ -137,10 +138,9 @@ class House:
             attendances=self.attendances,
             fleet=self.fleet,
             runs=self.runs,
-            log=self.log,
+            notes=Notes(self.log, self.monotonic),
             spool=self.spool,
             artefacts=self.artefacts,
             intake=Intake(self.spool),
-            clock=self.clock,
             monotonic=self.monotonic,
         )

@@ -15,16 +15,16 @@ import msgspec
 
 from archipel import __version__
 from archipel.control.api.intake import Intake
-from archipel.control.services.audit import EventLog
 from archipel.control.services.rounds.driver import Driver
 from archipel.control.services.rounds.runs import Readable, Runs
 from archipel.control.services.sites.enrolment import Enrolments
 from archipel.control.services.sites.fleet import Fleet
+from archipel.control.services.sites.notes import Notes
 from archipel.control.services.sites.presence import Attendance, Attendances
 from archipel.data.stores.artefacts import Artefacts
 from archipel.data.stores.spool import Spool
 from archipel.site.link.protocol import PutStart, Renewal
-from archipel.spec import DigestError, Event, Refusal, RoundTask, SpecError, TrustError, Update, encode
+from archipel.spec import DigestError, Refusal, RoundTask, SpecError, TrustError, Update
 from archipel.spec.wire import (
     CHUNK_BYTES,
     Beat,
@@ -40,7 +40,6 @@ from archipel.spec.wire import (
     Welcome,
 )
 
-LONGEST_NOTE_BYTES = 16 * 1024
 PIECES_A_HOP = 4
 """Pieces of a blob read from the disk in one visit to a thread."""
 
@@ -52,11 +51,10 @@ class Back(msgspec.Struct, frozen=True, kw_only=True):
     attendances: Attendances
     fleet: Fleet
     runs: Runs
-    log: EventLog
+    notes: Notes
     spool: Spool
     artefacts: Artefacts
     intake: Intake
-    clock: Callable[[], float]
     monotonic: Callable[[], float]
 
 
@@ -137,7 +135,7 @@ class SitesDoor:
                     case Beat():
                         await self._beat(attendance, message)
                     case Note():
-                        await asyncio.to_thread(self._note, attendance.site, message)
+                        await asyncio.to_thread(self._back.notes.keep, attendance.site, message)
                     case Hello():
                         raise SpecError("Hello is said once", hint="open a new stream")
         finally:
@@ -153,20 +151,6 @@ class SitesDoor:
             self._back.runs.moved(beat.working)
         if attendance.assigned:
             await asyncio.to_thread(self._back.runs.remind, attendance.site, beat.working)
-
-    def _note(self, site: str, note: Note) -> None:
-        if len(encode(note)) > LONGEST_NOTE_BYTES:
-            raise SpecError("the note is too long", hint=f"a note has at most {LONGEST_NOTE_BYTES} bytes")
-        said = Event(
-            at=self._back.clock(),
-            what=note.what,
-            actor=f"site/{site}",
-            level=note.level,
-            run=note.run,
-            site=site,
-            detail=note.detail,
-        )
-        self._back.log.keep(said)
 
     # ---- answers and blobs --------------------------------------------------------------------------------------
 
