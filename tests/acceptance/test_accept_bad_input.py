@@ -124,7 +124,7 @@ FAILING = [
     Failing(
         "a task that raises",
         TASK.replace("samples = self", "raise ValueError('row 4711')\n        samples = self"),
-        ("ValueError", "task.py"),
+        ("ValueError", "task.py", "in the site's log (", "/.archipel/birds/logs/"),
         hidden=("4711",),
     ),
     Failing(

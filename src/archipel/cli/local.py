@@ -132,7 +132,7 @@ class LocalRun:
             reference = self._begin_reference()
             ended = self._watch(client, run)
             if ended.run.state != "finished":
-                raise failure_of(ended.run)
+                raise failure_of(ended.run, self.fleet.logs)
             with self.phase("reference"):
                 pooled = self._end_reference(reference)
             self._finish(self, client, ended, pooled)
@@ -274,7 +274,7 @@ class LocalRun:
             self._say(f"another command leads this run; watching run {state.run}")
             ended = watch(client, state.run, self._console)
         if ended.run.state != "finished":
-            raise failure_of(ended.run)
+            raise failure_of(ended.run, self.fleet.logs)
         self._say(f"finished; the report is in {HOME / self.job.name / 'report.html'}")
 
     def supervise(self) -> None:
@@ -351,6 +351,9 @@ class LocalRun:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+_SITES_LOG = "the site's log"
+"""How hints of sites name it."""
+
 Finish = Callable[[LocalRun, Client, Progress, Pooled], None]
 """Makes the report: the last step."""
 
@@ -367,7 +370,16 @@ def _found(client: Client, run: str) -> RunView | None:
         return None
 
 
-def failure_of(run: RunView) -> ArchipelError:
-    """Return the error of a run that did not finish."""
+def failure_of(run: RunView, logs: Path | None = None) -> ArchipelError:
+    """Return the error of a run that did not finish; `logs` is where local sites write theirs."""
     hint = run.hint or f"`archipel logs` shows more; `archipel resume {run.id}` goes on once the reason is gone"
+    # Its place is said here: a site tells control nothing of its folders.
+    hint = hint.replace(_SITES_LOG, f"{_SITES_LOG} ({_place_of_log(run, logs)})")
     return ArchipelError(f"run {run.id} {run.state}: {run.message or 'no reason was given'}", hint=hint)
+
+
+def _place_of_log(run: RunView, logs: Path | None) -> str:
+    if logs is None:
+        return "there: in logs/ of the site's folder, or what `archipel join` prints"
+    refused = (site for site in run.sites if f" {site} refused" in run.message)
+    return str(logs / f"{next(refused, 'SITE')}.log")

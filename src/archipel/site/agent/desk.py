@@ -238,7 +238,7 @@ class Desk:
             raise
         except Exception as error:  # noqa: BLE001
             # Whatever it is, a run must not wait for an answer that never comes.
-            _LOG.exception("task %s of run %s", task.round, task.run)
+            _LOG.exception("%s of run %s", task.kind, task.run)
             failed = TaskError(f"the agent failed: {type(error).__name__}", hint="the site's log says where")
             answer = _refusal(task, failed)
         await asyncio.to_thread(self._journal.finish, task, answer, state)
