@@ -2,9 +2,10 @@
 
     failpoint("control.update.before_commit")
 
-does nothing, except where the environment says ARCHIPEL_FAILPOINT=name@marker: then the process kills itself
-(SIGKILL, nothing is cleaned up) the first time it passes that name, leaving the file `marker` so that the restarted
-process passes. A test reads all names from the source and dies at each; a name without a test fails.
+does nothing, except where the environment says ARCHIPEL_FAILPOINT=name@marker, or name,name@marker: then the process
+kills itself (SIGKILL, nothing is cleaned up) the first time it passes each of these names, noting the name in the file
+`marker` so that the restarted process passes. A test reads all names from the source and dies at each; a name without
+a test fails.
 """
 
 from __future__ import annotations
@@ -21,7 +22,19 @@ def failpoint(name: str) -> None:
     wanted = os.environ.get(VARIABLE)
     if wanted is None:
         return
-    target, _, marker = wanted.partition("@")
-    if target == name and not Path(marker).exists():
-        Path(marker).touch()
+    targets, _, marker = wanted.partition("@")
+    if name in targets.split(","):
+        _die_once(name, Path(marker))
+
+
+def _die_once(name: str, marker: Path) -> None:
+    import fcntl  # noqa: PLC0415 (only where processes are killed by signals)
+
+    with marker.open("a+") as died:
+        fcntl.flock(died, fcntl.LOCK_EX)  # whoever passes another name at this moment dies with it, unnoted
+        died.seek(0)
+        if name in died.read().split():
+            return
+        died.write(f"{name}\n")
+        died.flush()
         os.kill(os.getpid(), signal.SIGKILL)
