@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from archipel.control.api.house import House
 from archipel.control.services.rounds.driver import Driver
@@ -33,9 +34,9 @@ class Stage:
             here = Attendance(site=site, send=lambda _: None, seen=self.now, datasets=("birds",))
             self.house.attendances.enter(here)
 
-    def start(self) -> Driver:
-        """Begin a run by quorum over the three sites."""
-        return self.house.runs.driver(self.home.start(make_job(federation=QUORUM), self.bundle))
+    def start(self, **federation: Any) -> Driver:
+        """Begin a run over the three sites, by quorum unless `federation` says otherwise."""
+        return self.house.runs.driver(self.home.start(make_job(federation=QUORUM | federation), self.bundle))
 
     def wait(self, seconds: float, *alive: str) -> None:
         """Let time pass, while some sites beat."""

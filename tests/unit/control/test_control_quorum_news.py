@@ -60,6 +60,21 @@ async def test_a_site_lost_in_the_middle_of_an_upload_is_found_again_at_its_next
     assert stage.lost(driver) == ()
 
 
+@pytest.mark.parametrize("absent", ["wait", "quorum"])
+def test_whoever_watches_a_run_is_told_at_once_that_a_site_is_lost_or_back(stage: Stage, absent: str) -> None:
+    stage.enter(*NAMES)
+    driver = stage.start(absent=absent)
+    seen = stage.house.notices.count(driver.run)
+    stage.wait(0.25, *NAMES)
+    assert stage.house.notices.count(driver.run) == seen
+    stage.wait(31.0, "coral", "lagoon")
+    lost = stage.house.notices.count(driver.run)
+    assert lost > seen
+    stage.house.attendances.touch("reef", stage.now)
+    stage.house.runs.back("reef")
+    assert stage.house.notices.count(driver.run) > lost
+
+
 def test_a_database_that_is_away_for_a_moment_costs_no_run_the_news_of_any_site(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,7 +140,7 @@ class Runs:
         now = self._monotonic()
         self._untold.update(self._tools.attendances.expire(now))
         for site in sorted(self._untold):
-            self._tell_quorums(site)
+            self._tell_runs(site)
         for run, at in list(self._retry_at.items()):
             if now >= at:
                 self._retry_at.pop(run, None)
@@ -208,7 +208,7 @@ class Runs:
 
     def back(self, site: str) -> None:
         """A site gives signs of life again."""
-        self._tell_quorums(site)
+        self._tell_runs(site)
 
     def submit(self, answer: Update | Refusal) -> Receipt:
         """Take a site's answer, exactly once."""
@@ -382,7 +382,7 @@ class Runs:
         status: Answer = "duplicate" if counted else "stale"
         return Receipt(status=status, reason=_REASONS[status])
 
-    def _tell_quorums(self, site: str) -> None:
+    def _tell_runs(self, site: str) -> None:
         """Tell runs whether a site is here; again, where that changes meanwhile. What fails is left to a tick."""
         self._untold.discard(site)
         lost: bool | None = None
@@ -391,8 +391,12 @@ class Runs:
                 lost = now
                 event = SiteLost(site) if lost else SiteBack(site)
                 for driver in self._active():
-                    if driver.job.federation.absent == "quorum" and site in driver.sites and driver.needs_word(event):
+                    if site not in driver.sites:
+                        continue
+                    if driver.job.federation.absent == "quorum" and driver.needs_word(event):
                         driver.take(event)
+                    # Whoever watches sees it, and where the site is a process of theirs starts it again.
+                    self._tools.notices.changed(driver.run)
             if lost:
                 self._tools.log.write("site.lost", site=site, level="warning")
         except ArchipelError:
