@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import pytest
 
 from acceptance.workspace import Workspace, read_until, wait_until
 from archipel.cli import processes
@@ -50,13 +52,25 @@ def test_what_serves_in_the_foreground_is_found_by_other_commands_and_ended_by_s
         command.communicate()
 
 
-def test_a_site_that_has_joined_is_told_where_its_data_are_now_without_a_token(workspace: Workspace) -> None:
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """A workspace with a control plane in the background, for all tests that need no more of it."""
+    place = Workspace(tmp_path_factory.mktemp("plane"))
+    try:
+        place.cli("up", "--detach", *PORTS)
+        yield place
+        assert "ended control" in place.cli("stop")
+    finally:
+        place.stop()
+
+
+def test_a_site_that_has_joined_is_told_where_its_data_are_now_without_a_token(plane: Workspace) -> None:
+    workspace = plane
     workspace.birds("north")
     workspace.birds("moved")
-    workspace.cli("up", "--detach", *PORTS)
-    folder = workspace.fleet("north")
+    folder = workspace.fleet("mover")
     again = ("join", "--detach", "--folder", str(folder))
-    token = workspace.json("invite", "north")["token"]
+    token = workspace.json("invite", "mover")["token"]
     workspace.cli("join", token, "--data", "birds=data/north", "--folder", str(folder), "--detach")
     assert "another agent" in workspace.cli(*again, "--data", "birds=data/moved", code=6)
     workspace.cli("stop", "--folder", str(folder))
@@ -72,22 +86,22 @@ def test_a_site_that_has_joined_is_told_where_its_data_are_now_without_a_token(w
     assert "no site has joined" in refused
 
 
-def test_an_agent_that_dies_at_once_is_not_said_to_serve(workspace: Workspace) -> None:
-    workspace.cli("up", "--detach", *PORTS)
-    folder = workspace.fleet("north")
-    token = workspace.json("invite", "north")["token"]
+def test_an_agent_that_dies_at_once_is_not_said_to_serve(plane: Workspace) -> None:
+    workspace = plane
+    folder = workspace.fleet("dying")
+    token = workspace.json("invite", "dying")["token"]
     workspace.cli("join", token, "--folder", str(folder), "--detach")
     workspace.cli("stop", "--folder", str(folder))
     (folder / "key.pem").unlink()
     said = workspace.cli("join", "--detach", "--folder", str(folder), code=6)
-    assert "site/north ended: " in said
+    assert "site/dying ended: " in said
     assert "key.pem is missing" in said
     assert "restore it from a backup" in said
 
 
-def test_a_run_over_sites_that_joined_by_hand_ends_with_a_report(workspace: Workspace) -> None:
+def test_a_run_over_sites_that_joined_by_hand_ends_with_a_report(plane: Workspace) -> None:
+    workspace = plane
     job = workspace.job()
-    workspace.cli("up", "--detach", *PORTS)
     for site, kinds in (("north", "at" * 12), ("south", "at" * 14)):
         workspace.birds(site, kinds)
         token = workspace.json("invite", site)["token"]
@@ -103,4 +117,3 @@ def test_a_run_over_sites_that_joined_by_hand_ends_with_a_report(workspace: Work
     assert page.parent.name in said
     for site in ("north", "south"):
         workspace.cli("stop", "--folder", str(workspace.fleet(site)))
-    workspace.cli("stop")

@@ -91,33 +91,28 @@ def test_resume_goes_on_after_the_command_and_all_its_processes_were_killed(
     assert {"control", "site/north", "site/south"} <= set(workspace.processes())
 
 
-def test_a_site_and_control_killed_under_a_watching_run_are_started_again(
+def test_a_site_and_control_killed_under_a_run_are_started_again_and_a_second_command_watches_the_same_run(
     workspace: Workspace, gates: Gates, undisturbed: str
 ) -> None:
-    running = start_up_to(workspace, gates, "train-2")
-    processes.leaders(workspace.fleet())["site/north"].kill()
-    said = read_until(running, "site/north died; starting it again")
-    processes.leaders(workspace.fleet())["control"].kill()
-    said += read_until(running, "control died; starting it again")
-    gates.open("train-2")
-    rest, _ = running.communicate(timeout=PATIENCE_SECONDS)
-    assert running.returncode == 0, said + rest
-    assert workspace.report()["model_digest"] == undisturbed
-
-
-def test_a_second_command_beside_the_first_watches_the_same_run(workspace: Workspace, gates: Gates) -> None:
     first = start_up_to(workspace, gates, "train-2")
     second = workspace.start(*RUN)
     watched = read_until(second, "another command leads this run")
+    processes.leaders(workspace.fleet())["site/north"].kill()
+    said = read_until(first, "site/north died; starting it again")
+    processes.leaders(workspace.fleet())["control"].kill()
+    said += read_until(first, "control died; starting it again")
     gates.open("train-2")
     for running in (first, second):
-        said, _ = running.communicate(timeout=PATIENCE_SECONDS)
-        assert running.returncode == 0, watched + said
-    assert "finished; the report is in" in said
+        rest, _ = running.communicate(timeout=PATIENCE_SECONDS)
+        assert running.returncode == 0, said + watched + rest
+    assert "finished; the report is in" in rest
     assert workspace.report()["run"] in watched
+    assert workspace.report()["model_digest"] == undisturbed
 
 
-def test_a_run_stopped_by_name_is_resumed_by_name(workspace: Workspace, gates: Gates, undisturbed: str) -> None:
+def test_a_run_stopped_by_name_is_resumed_by_name_and_stop_ends_it_with_the_command_that_leads_it(
+    workspace: Workspace, gates: Gates, undisturbed: str
+) -> None:
     running = start_up_to(workspace, gates, "train-2")
     run = run_of(workspace)
     assert run is not None
@@ -125,21 +120,18 @@ def test_a_run_stopped_by_name_is_resumed_by_name(workspace: Workspace, gates: G
     said, _ = running.communicate(timeout=PATIENCE_SECONDS)
     assert running.returncode == 1, said
     assert f"archipel resume {run}" in said
-    gates.open("train-2")
-    assert "going on with run" in workspace.cli("resume", run)
-    assert workspace.report()["run"] == run
-    assert workspace.report()["model_digest"] == undisturbed
-
-
-def test_stop_in_another_terminal_ends_a_run_under_way_and_the_command_that_leads_it(
-    workspace: Workspace, gates: Gates
-) -> None:
-    running = start_up_to(workspace, gates, "train-2")
+    running = workspace.start("resume", run)
+    read_until(running, f"going on with run {run}")
+    read_until(running, "training together")
     assert "ended control" in workspace.cli("stop")
     said, _ = running.communicate(timeout=PATIENCE_SECONDS)
     assert running.returncode == 6, said
     assert "told to stop by another command" in said
     assert workspace.processes() == []
+    gates.open("train-2")
+    assert "going on with run" in workspace.cli("resume", run)
+    assert workspace.report()["run"] == run
+    assert workspace.report()["model_digest"] == undisturbed
 
 
 def test_a_control_plane_in_the_foreground_ends_with_the_command_that_is_told_to(workspace: Workspace) -> None:

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from acceptance.gated import RUN, lay_out
-from acceptance.workspace import JOB, Workspace, interrupt
+from acceptance.gated import GATED, RUN, Gates, lay_out
+from acceptance.workspace import JOB, Workspace, interrupt, read_until
 
 pytestmark = pytest.mark.timeout(600)
-LONGER = f"{JOB}\n[preset.longer.federation]\nrounds = 4\n"
+LONGER = f"{GATED}\n[preset.longer.federation]\nrounds = 4\n"
 
 
 def rows_of(workspace: Workspace) -> dict[str, int]:
     return {site["name"]: site["rows"] for site in workspace.report()["sites"]}
-
-
-def interrupt_in_round_2(workspace: Workspace) -> None:
-    gates = lay_out(workspace)
-    gates.close("train-2")
-    running = workspace.start(*RUN)
-    gates.await_arrival("train-2", running)
-    interrupt(running)
-    gates.open("train-2")
 
 
 def test_a_run_over_other_rows_has_their_sites_and_only_them(workspace: Workspace) -> None:
@@ -40,17 +31,30 @@ def test_a_run_over_other_rows_has_their_sites_and_only_them(workspace: Workspac
     assert rows_of(workspace) == {"north": 24, "south": 24}
 
 
-def test_an_interrupted_run_whose_rows_have_changed_is_left_for_a_new_one(workspace: Workspace) -> None:
-    interrupt_in_round_2(workspace)
+@pytest.fixture
+def gates(workspace: Workspace) -> Gates:
+    gates = lay_out(workspace, LONGER)
+    gates.close("train-2")
+    return gates
+
+
+def test_an_interrupted_run_is_gone_on_with_where_it_is_over_its_own_rows_only(
+    workspace: Workspace, gates: Gates
+) -> None:
+    running = workspace.start(*RUN)
+    gates.await_arrival("train-2", running)
+    said = workspace.cli(*RUN, "--preset", "longer", code=6)  # a second command does not take it for its own
+    assert "with other settings or rows" in said
+    interrupt(running)
+
     workspace.birds("north", "at" * 20)
     assert "rows have changed" in workspace.cli("resume", code=6)
-    said = workspace.cli(*RUN)
-    assert "this is a new run" in said
-    assert rows_of(workspace)["north"] == 40
+    running = workspace.start(*RUN)
+    read_until(running, "this is a new run")
+    gates.await_arrival("train-2", running)
+    interrupt(running)
+    gates.open("train-2")
 
-
-def test_resume_goes_on_where_the_run_is_with_the_words_it_was_given(workspace: Workspace) -> None:
-    interrupt_in_round_2(workspace)
     workspace.cli("run", "job/job.toml", code=4)  # its preparation needs --data, which was forgotten
     elsewhere = Workspace(workspace.folder / "elsewhere")
     elsewhere.folder.mkdir()
@@ -58,16 +62,4 @@ def test_resume_goes_on_where_the_run_is_with_the_words_it_was_given(workspace: 
     said = elsewhere.cli("resume", "--state", str(workspace.fleet() / "control"))
     assert "going on with run" in said
     assert [path.name for path in (elsewhere.folder / ".archipel").iterdir()] == ["current"]  # for `archipel status`
-    assert set(rows_of(workspace)) == {"north", "south"}
-
-
-def test_a_second_command_with_other_settings_does_not_take_the_run_for_its_own(workspace: Workspace) -> None:
-    gates = lay_out(workspace, LONGER)
-    gates.close("train-2")
-    running = workspace.start(*RUN)
-    gates.await_arrival("train-2", running)
-    said = workspace.cli(*RUN, "--preset", "longer", code=6)
-    assert "with other settings or rows" in said
-    gates.open("train-2")
-    running.communicate(timeout=240)
-    assert running.returncode == 0
+    assert rows_of(workspace) == {"north": 40, "south": 28}
