@@ -123,17 +123,20 @@ def test_virtual_clients_give_the_model_that_sites_give(
     expected = sites.run().model.digest
     loop = _virtual(job, places, "loop", tmp_path)
     assert digest_of(loop.packed()) == expected
-    stacked = _virtual(job, places, "stacked", tmp_path)
-    assert np.abs(stacked.weights.vector - loop.weights.vector).max() < 1e-5
-    assert stacked.figures("test")["accuracy"] == pytest.approx(loop.figures("test")["accuracy"], abs=1e-3)
+    # Each compilation costs seconds; the unit tests of executors have the other ways of training.
+    compiled = ("compiled",) if federation["algorithm"] in {"fedprox", "scaffold"} else ()
+    for executor in ("stacked", *compiled):
+        other = _virtual(job, places, executor, tmp_path)
+        assert np.abs(other.weights.vector - loop.weights.vector).max() < 1e-4
+        assert other.figures("test")["accuracy"] == pytest.approx(loop.figures("test")["accuracy"], abs=1e-3)
 
 
 def test_a_client_whose_loss_is_not_finite_is_named(tmp_path: Path, places: dict[str, Path]) -> None:
     whole = dict(np.load(places["all"] / "points.npz"))
     whole["x"][np.flatnonzero(whole["site"] == "south")[0]] = np.nan
     np.savez(places["all"] / "points.npz", **whole)
-    for executor in ("loop", "stacked"):
-        with pytest.raises(NonFiniteError, match=r"^south: the loss is nan at step 1$"):
+    for executor in ("loop", "stacked", "compiled"):
+        with pytest.raises(NonFiniteError, match=r"^south: the loss is nan"):
             _virtual(_job(), places, executor, tmp_path)
 
 

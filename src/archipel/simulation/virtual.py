@@ -13,7 +13,7 @@ grows neither with the cohort nor with the population.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -32,7 +32,7 @@ from archipel.spec import JobSpec, NonFiniteError, SpecError, pack
 from archipel.spec.job import SimulationSpec
 from archipel.spec.tensors import views
 from archipel.tasks.metrics import summarise
-from archipel.tasks.port import Adapter, Executor, LocalPlan, Trained, Weights
+from archipel.tasks.port import Adapter, Executor, LocalPlan, MeanExecutor, Trained, Weights
 
 
 class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,11 +106,12 @@ class VirtualRun:
         sizes = [0 if plan.rows is None else len(plan.rows) for plan in plans]
         by_rows = self._job.federation.weighting == "examples"
         shares = normalised([float(size) if by_rows else 1.0 for size in sizes])
-        steps, loss, count = 0, 0.0, 0
-        trained = executor.train(self.weights, plans)
-        for plan, share, one in zip(plans, shares, trained, strict=True):
-            self._add(self._after(plan, one, step), share, 1.0 / len(plans))
-            steps, loss, count = steps + one.steps, loss + one.loss_sum, count + one.loss_examples
+        if isinstance(executor, MeanExecutor) and tuple(self._means) == ("delta",):
+            mean = executor.train_mean(self.weights, plans, shares)
+            self._means["delta"].add(mean.delta, 1.0)
+            steps, loss, count = mean.steps, mean.loss_sum, mean.loss_examples
+        else:
+            steps, loss, count = self._one_by_one(executor, plans, shares, step)
         self._apply(RoundFacts(step=step, cohort=len(plans), population=self._population.count))
         every = self._job.evaluation.every
         return RoundRecord(
@@ -122,6 +123,17 @@ class VirtualRun:
             figures=self.figures("validation") if every and step % every == 0 else None,
             seconds=time.monotonic() - began,
         )
+
+    def _one_by_one(
+        self, executor: Executor, plans: Sequence[LocalPlan], shares: Sequence[float], step: int
+    ) -> tuple[int, float, int]:
+        """Add each client's update as it comes; return steps, the sum of losses, and over how many rows it is."""
+        steps, loss, count = 0, 0.0, 0
+        trained = executor.train(self.weights, plans)
+        for plan, share, one in zip(plans, shares, trained, strict=True):
+            self._add(self._after(plan, one, step), share, 1.0 / len(plans))
+            steps, loss, count = steps + one.steps, loss + one.loss_sum, count + one.loss_examples
+        return steps, loss, count
 
     def _plan(self, client: int, step: int) -> LocalPlan:
         federation, name = self._job.federation, self._population.name(client)

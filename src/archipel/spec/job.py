@@ -184,7 +184,7 @@ class SimulationSpec(Value, frozen=True, kw_only=True):
     """For "dirichlet": concentration of a client's labels; the smaller, the fewer labels it has."""
     shards: Positive = 2
     """For "shards": how many a client gets."""
-    executor: Literal["auto", "loop", "stacked"] = "auto"
+    executor: Literal["auto", "loop", "stacked", "compiled"] = "auto"
     """How a cohort is computed; "auto" measures the job's own model and says what it took."""
 
 

@@ -14,7 +14,7 @@ from archipel.spec import ArchipelError, TaskError
 from archipel.tasks.port import Adapter, Executor, LocalPlan, Trained, Weights
 
 LOOP = "loop"
-NAMES = (LOOP, "stacked")
+NAMES = (LOOP, "stacked", "compiled")
 
 
 class Loop:

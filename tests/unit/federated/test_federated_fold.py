@@ -23,9 +23,9 @@ from archipel.federated.fold import (
     fold_arrays,
     normalised,
 )
-from archipel.federated.running_mean import GROUP
 from archipel.federated.folding import carry_out, rejection
 from archipel.federated.port import Fold, RoundFacts
+from archipel.federated.running_mean import GROUP
 from archipel.federated.sums import add_sums
 from archipel.spec import (
     Blob,

@@ -92,10 +92,13 @@ def test_the_fastest_that_agrees_with_loop_is_taken(cost: float, gap: float, fau
     assert said in choice.why
 
 
-def test_a_pinned_executor_is_not_measured() -> None:
-    clock = Clock()
-    choice = choose_executor("stacked", _both(clock, 9.0), WEIGHTS, PLANS, clock)
-    assert (choice.executor.name, choice.seconds_a_step, clock.now) == ("stacked", {}, 0.0)
+def test_an_executor_that_is_asked_for_is_proved_and_not_measured() -> None:
+    choice = choose_executor("stacked", _both(Clock(), 9.0), WEIGHTS, PLANS)
+    assert (choice.executor.name, choice.seconds_a_step) == ("stacked", {})
+    with pytest.raises(TaskError, match=r"^stacked: its weights differ by 0.01$"):
+        choose_executor("stacked", _both(Clock(), 9.0, gap=0.01), WEIGHTS, PLANS)
+    with pytest.raises(TaskError, match="cannot be stacked: lstm"):
+        choose_executor("stacked", _both(Clock(), 9.0, fault="this model cannot be stacked: lstm"), WEIGHTS, PLANS)
 
 
 def test_a_framework_with_loop_alone_is_not_measured() -> None:

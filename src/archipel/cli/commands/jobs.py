@@ -87,7 +87,8 @@ def simulate(
         Path | None, Parameter(help="JSON of the sites of each training round, to replay a live run.")
     ] = None,
     executor: Annotated[
-        str | None, Parameter(help="How virtual clients are computed: auto, loop or stacked; else as the job says.")
+        str | None,
+        Parameter(help="How virtual clients are computed: auto, loop, stacked or compiled; else as the job says."),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -78,6 +78,12 @@ class TorchAdapter:
 
         return Stacked(self._task, self._model, self.split.train)
 
+    def compiled(self) -> Executor:
+        """Return the executor that compiles a cohort's round."""
+        from archipel.tasks.torch.compiled import Compiled  # noqa: PLC0415 (JAX is an extra, and costs a second)
+
+        return Compiled(self._task, self._model, self.split.train)
+
     def export(self, weights: Weights, target: Path) -> None:
         """Write ONNX that takes the task's features and answers what `scores` returns."""
         from archipel.tasks.torch.onnx_file import write_onnx  # noqa: PLC0415 (the exporter costs seconds to import)

@@ -3,9 +3,9 @@
 Example:
     clients = ClientRows(model, parts, plans, rows)
     for tick in clients.ticks():
-        working = clients.weights[tick.clients]
-        clients.learn(tick, working, losses, gradient)       # one step of each
-    clients.trained()                                        # in the plans' order
+        losses, gradient = …                       # by clients.weights[tick.clients], on tick.rows
+        clients.learn(tick, losses, gradient)      # one step of each
+    clients.trained()                              # in the plans' order
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ class ClientRows:
         self._order = sorted(range(len(plans)), key=lambda at: (-sizes[at], at))
         self._plans = [plans[at] for at in self._order]
         self._sizes = [sizes[at] for at in self._order]
-        self._trained_elements = model.trained
         self._start = model.vector.detach().clone()
         self.weights = self._start.repeat(len(plans), 1)
         """(clients, elements), the client with the most rows first."""
@@ -83,17 +82,13 @@ class ClientRows:
         for _, clients in sorted(short.items()):
             yield Tick(clients, np.stack([batches[at][-1] for at in clients]), last)
 
-    def learn(self, tick: Tick, working: Tensor, losses: Tensor, gradient: Tensor) -> None:
+    def learn(self, tick: Tick, losses: Tensor, gradient: Tensor) -> None:
         """Take the step of each client at work.
 
         Raises:
             NonFiniteError: a client's loss is not finite; names the client.
         """
         places = range(tick.clients.stop) if isinstance(tick.clients, slice) else tick.clients
-        if isinstance(tick.clients, list):  # `working` is a copy: running statistics have moved there
-            moved = working[:, self._trained_elements :]
-            if moved.shape[1]:
-                self.weights[tick.clients, self._trained_elements :] = moved
         values = losses.tolist()
         for at, loss, slope in zip(places, values, gradient, strict=True):
             self._steps[at] += 1

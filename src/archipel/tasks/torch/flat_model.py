@@ -57,6 +57,11 @@ class FlatModel:
         """Names of the buffers in the vector."""
         return tuple(self._buffers)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name → shape of what is in the vector, in order."""
+        return {name: tuple(view.shape) for name, view in self._views.items()}
+
     def put(self, vector: Array) -> None:
         """Set the weights, and everything local as the task made it."""
         with torch.no_grad():

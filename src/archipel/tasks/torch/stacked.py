@@ -9,7 +9,8 @@ the clients with the most first, so that those still at work are a slice of the 
 together by those whose are equally long. No batch is padded and no loss is masked: any loss that `vmap` can map is
 computed as `loop` computes it, but for the order of additions within the kernels.
 
-What the model draws at random (dropout) comes from another stream than in `loop`.
+Not for models with running statistics, nor for those that draw at random (dropout): theirs would be other draws than
+the loop's. simulation/choosing.py tries every executor against the loop and refuses what differs.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from archipel.spec import ShapeError, TaskError
 from archipel.tasks.guard import task_folder, user_code
@@ -42,6 +44,8 @@ class Stacked:
     name = "stacked"
 
     def __init__(self, task: TorchTask, model: FlatModel, samples: Samples) -> None:
+        if model.buffers:
+            raise cannot_stack(f"it has running statistics ({model.buffers[0]!r})")
         self._task = task
         self._model = model
         self._samples = samples
@@ -66,9 +70,8 @@ class Stacked:
         clients = ClientRows(self._model, self._parts, plans, row_count(self._samples))
         with seeded(plans[0].seed, self._model.device):
             for tick in clients.ticks():
-                working = clients.weights[tick.clients]
-                losses, gradient = self._differentiate(working, tick.rows)
-                clients.learn(tick, working, losses, gradient)
+                losses, gradient = self._differentiate(clients.weights[tick.clients], tick.rows)
+                clients.learn(tick, losses, gradient)
         return clients.trained()
 
     def _differentiate(self, working: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
@@ -79,7 +82,9 @@ class Stacked:
         batch = self._batch(rows)
         with user_code("loss", self._folder):
             try:
-                losses = vmap(self._loss.of, randomness="different")(views, batch)
+                # Fused attention has no rule for clients side by side.
+                with sdpa_kernel(SDPBackend.MATH):
+                    losses = vmap(self._loss.of, randomness="different")(views, batch)
             except (RuntimeError, NotImplementedError) as error:
                 raise cannot_stack(error) from error
             if losses.ndim != 1:

@@ -1,0 +1,158 @@
+"""A task's loss as a JAX function: torch.export's core ATen graph, each operation given by its jax.numpy counterpart.
+
+    loss = lower_loss(task, module, example)        # example: a batch of one row
+    loss({"0.weight": …, "0.bias": …}, {"x": …, "y": …})
+    loss.swapped                                    # {"0.weight"}: wanted as (inputs, outputs), not as torch has it
+
+A matrix that the graph only ever transposes (nn.Linear's) is wanted transposed where its width fits: on CPUs XLA's
+product is a third faster.
+
+What random numbers, running statistics or operations without a counterpart are needed for is refused by name, and the
+executors that need no lowering remain. Frozen parameters and buffers are constants of the function.
+
+Operations and their arguments: https://pytorch.org/docs/stable/torch.compiler_ir.html (core ATen IR).
+"""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from archipel.spec import TaskError
+from archipel.tasks.guard import task_folder, user_code
+from archipel.tasks.torch.operations import OPERATIONS
+from archipel.tasks.torch.task import Batch, TorchTask
+
+INNER = "inner."
+SWAP = [1, 0]
+LANES = 16
+"""float32 numbers in a vector register of AVX-512; narrower or odd matrices are faster as torch has them."""
+
+
+def lower_loss(task: TorchTask, module: nn.Module, example: Mapping[str, Tensor]) -> LoweredLoss:
+    """Lower the loss of a batch of one row.
+
+    Raises:
+        TaskError: it cannot be exported, or has an operation without a counterpart; names it.
+    """
+    with user_code("loss", task_folder(task)):
+        program = _export(_Loss(task, module), example)
+    return LoweredLoss(program, tuple(example))
+
+
+class _Loss(nn.Module):
+    """The task's loss as a module whose submodule `inner` is the model."""
+
+    def __init__(self, task: TorchTask, module: nn.Module) -> None:
+        super().__init__()
+        self._task = task
+        self.inner = module
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self._task.loss(self.inner, batch)
+
+
+def _export(loss: nn.Module, example: Mapping[str, Tensor]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of its own internals
+        try:
+            return torch.export.export(loss, (dict(example),), strict=False).run_decompositions()
+        except Exception as error:  # whatever its tracing meets, in many classes of its own
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            raise cannot_lower(said[0]) from error
+
+
+class LoweredLoss:
+    """Carries out an exported graph in jax.numpy."""
+
+    def __init__(self, program: Any, features: tuple[str, ...]) -> None:
+        self._nodes = list(program.graph.nodes)
+        signature = program.graph_signature
+        self._parameters = {
+            place: target.removeprefix(INNER) for place, target in signature.inputs_to_parameters.items()
+        }
+        self._constants: dict[str, Any] = {}
+        held = {**dict(program.named_buffers()), **program.constants, **dict(program.named_parameters())}
+        for place, target in {**signature.inputs_to_buffers, **signature.inputs_to_lifted_tensor_constants}.items():
+            self._constants[place] = _array(held[target])
+        self._frozen = {name: _array(value) for name, value in program.named_parameters()}
+        self._features = dict(zip(signature.user_inputs, features, strict=True))
+        self._unmoved = {node.name for node in self._nodes if self._swaps(node)}
+        self.swapped = frozenset(
+            self._parameters[node.name]
+            for node in self._nodes
+            if node.name in self._parameters
+            and all(user.name in self._unmoved for user in node.users)
+            and node.meta["val"].ndim == len(SWAP)
+            and node.meta["val"].shape[0] % LANES == 0
+        )
+        if signature.buffers_to_mutate:
+            raise cannot_lower("running statistics change in training")
+        called = [node for node in self._nodes if node.op == "call_function" and node.target is not operator.getitem]
+        for node in called:
+            if _name(node) not in OPERATIONS:
+                raise cannot_lower(f"no counterpart of {node.target}")
+
+    def _swaps(self, node: Any) -> bool:
+        """Does the node transpose a parameter?"""
+        return (
+            node.op == "call_function"
+            and _name(node) == "permute"
+            and list(node.args[1]) == SWAP
+            and node.args[0].name in self._parameters
+        )
+
+    def __call__(self, parameters: Mapping[str, Any], batch: Mapping[str, Any]) -> Any:
+        """Return the loss of a batch of one row."""
+        values: dict[str, Any] = {}
+
+        def read(argument: Any) -> Any:
+            if isinstance(argument, torch.fx.Node):
+                return values[argument.name]
+            if isinstance(argument, (list, tuple)):
+                return [read(item) for item in argument]
+            return argument
+
+        for node in self._nodes:
+            if node.op == "placeholder":
+                values[node.name] = self._given(node.name, parameters, batch)
+            elif node.name in self._unmoved and self._parameters[node.args[0].name] in self.swapped:
+                values[node.name] = read(node.args[0])
+            elif node.op == "call_function":
+                found = operator.getitem if node.target is operator.getitem else OPERATIONS[_name(node)]
+                options = {name: read(value) for name, value in node.kwargs.items() if value is not None}
+                values[node.name] = found(*(read(argument) for argument in node.args), **options)
+            elif node.op == "output":
+                return read(node.args[0])[0]
+        raise cannot_lower("its graph has no output")
+
+    def _given(self, place: str, parameters: Mapping[str, Any], batch: Mapping[str, Any]) -> Any:
+        if place in self._features:
+            return batch[self._features[place]]
+        if place in self._parameters:
+            name = self._parameters[place]
+            if name in parameters:
+                return parameters[name]
+            return self._frozen[INNER + name].T if name in self.swapped else self._frozen[INNER + name]
+        return self._constants[place]
+
+
+def cannot_lower(reason: str) -> TaskError:
+    """Say why a task's loss cannot be compiled."""
+    return TaskError(f"this model cannot be compiled: {reason}", hint='set executor = "loop" in [simulation]')
+
+
+def _name(node: Any) -> str:
+    """Return the operation's name: "addmm" of aten.addmm.default."""
+    return str(node.target).split(".")[1] if str(node.target).startswith("aten.") else str(node.target)
+
+
+def _array(value: Tensor) -> Any:
+    return jnp.asarray(np.array(value.detach().cpu().numpy()))
