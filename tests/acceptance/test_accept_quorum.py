@@ -20,7 +20,7 @@ from acceptance.workspace import Workspace, wait_until
 from archipel.cli import processes
 from archipel.cli.client import Client
 from archipel.cli.fleet import Fleet
-from archipel.spec.views import Progress
+from archipel.spec.views import RunProgress
 
 SITES = ("east", "north", "south", "west")
 ROUNDS = 8
@@ -52,7 +52,7 @@ class Stage:
     def agent(self, site: str) -> psutil.Process:
         return processes.leaders(self.fleet.folder)[f"site/{site}"]
 
-    def await_progress(self, holds: Callable[[Progress], bool], what: str) -> None:
+    def await_progress(self, holds: Callable[[RunProgress], bool], what: str) -> None:
         wait_until(lambda: holds(self._client.progress(self._run)), what)
 
     def hold(self, name: str, *sites: str) -> None:

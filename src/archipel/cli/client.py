@@ -36,7 +36,7 @@ from archipel.spec.views import (
     ModelsPage,
     Operator,
     PlanRequest,
-    Progress,
+    RunProgress,
     RunReport,
     RunRequest,
     RunsPage,
@@ -113,10 +113,10 @@ class Client:
         """Return one run."""
         return self._get(f"/v1/runs/{run}", RunView)
 
-    def progress(self, run: str, after: int | None = None) -> Progress:
+    def progress(self, run: str, after: int | None = None) -> RunProgress:
         """Return where the run is; with `after`, once there is news since that `seq` (or after a while)."""
         query: dict[str, str | int] = {} if after is None else {"after": after}
-        return self._get(f"/v1/runs/{run}/progress", Progress, query)
+        return self._get(f"/v1/runs/{run}/progress", RunProgress, query)
 
     def report(self, run: str) -> RunReport:
         """Return what came out of a run."""

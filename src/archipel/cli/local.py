@@ -42,7 +42,7 @@ from archipel.spec import (
     encode,
     read_job,
 )
-from archipel.spec.views import Progress, RunView
+from archipel.spec.views import RunProgress, RunView
 
 _MOST_RESTARTS = 3
 
@@ -235,11 +235,11 @@ class LocalRun:
         if self._only_unfinished:
             raise StateError(reason, hint=f"`archipel run {self._job_file}` starts a new one")
 
-    def _watch(self, client: Client, run: RunView) -> Progress:
+    def _watch(self, client: Client, run: RunView) -> RunProgress:
         with self.phase("run"):
             return watch(client, run.id, self._console, lambda progress: self._on_news(client, progress))
 
-    def _on_news(self, client: Client, progress: Progress | None) -> None:
+    def _on_news(self, client: Client, progress: RunProgress | None) -> None:
         self.supervise()
         if progress is None:
             return
@@ -354,11 +354,11 @@ class LocalRun:
 _SITES_LOG = "the site's log"
 """How hints of sites name it."""
 
-Finish = Callable[[LocalRun, Client, Progress, Pooled], None]
+Finish = Callable[[LocalRun, Client, RunProgress, Pooled], None]
 """Makes the report: the last step."""
 
 
-def _leave(_run: LocalRun, _client: Client, _ended: Progress, _pooled: Pooled) -> None:
+def _leave(_run: LocalRun, _client: Client, _ended: RunProgress, _pooled: Pooled) -> None:
     """Make no report."""
 
 

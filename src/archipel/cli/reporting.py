@@ -24,14 +24,14 @@ from archipel.cli.report.page import write_page
 from archipel.cli.report.screen import show_report
 from archipel.cli.report.values import Provenance, Report
 from archipel.spec import ArchipelError, ServedModel, encode
-from archipel.spec.views import Progress, RunReport, RunView, SiteView
+from archipel.spec.views import RunProgress, RunReport, RunView, SiteView
 
 _PACKAGES = ("numpy", "torch", "onnxruntime", "grpcio", "msgspec")
 _SERVING_SECONDS = 60.0
 _TICK_SECONDS = 0.05
 
 
-def finish(local: LocalRun, client: Client, ended: Progress, pooled: Pooled) -> None:
+def finish(local: LocalRun, client: Client, ended: RunProgress, pooled: Pooled) -> None:
     """Ask, build, write report.json and report.html in the fleet's folder, show, and name the next commands."""
     run, console = ended.run, local.console
     with local.phase("serve"):
@@ -53,7 +53,7 @@ def finish(local: LocalRun, client: Client, ended: Progress, pooled: Pooled) -> 
     _show_way_on(report, page, client.operator.url, local, console)
 
 
-def finish_elsewhere(client: Client, ended: Progress, folder: Path, console: Console) -> None:
+def finish_elsewhere(client: Client, ended: RunProgress, folder: Path, console: Console) -> None:
     """Write and show the report of a run whose sites are not processes of this machine; nobody is asked anything."""
     found = client.report(ended.run.id)
     made = _provenance(found, len(_taking_part(ended)))
@@ -85,12 +85,12 @@ def _serves(local: LocalRun) -> bool:
     return local.job.deployment.serve != "none"
 
 
-def _taking_part(ended: Progress) -> set[str]:
+def _taking_part(ended: RunProgress) -> set[str]:
     """Return the run's sites without its refused ones: those that were ordered to serve."""
     return {site.site for site in ended.sites if site.status != "refused"}
 
 
-def _await_serving(client: Client, ended: Progress, local: LocalRun) -> tuple[SiteView, ...]:
+def _await_serving(client: Client, ended: RunProgress, local: LocalRun) -> tuple[SiteView, ...]:
     until = time.monotonic() + _SERVING_SECONDS
     names = _taking_part(ended)
     while True:

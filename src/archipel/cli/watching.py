@@ -21,7 +21,7 @@ from archipel.cli import wording
 from archipel.cli.client import Client
 from archipel.cli.interrupts import check
 from archipel.spec import LinkError
-from archipel.spec.views import Progress, SiteProgress
+from archipel.spec.views import RunProgress, SiteProgress
 
 ENDED = ("finished", "failed", "stopped")
 _PHASES = {
@@ -40,10 +40,10 @@ _AGAIN_SECONDS = 0.2
 _LONGEST_GAP_SECONDS = 60.0
 
 
-Look = Callable[[Progress | None], None]
+Look = Callable[[RunProgress | None], None]
 
 
-def watch(client: Client, run: str, console: Console, on_news: Look = lambda _: None) -> Progress:
+def watch(client: Client, run: str, console: Console, on_news: Look = lambda _: None) -> RunProgress:
     """Show the run until it ends, and return how it ended; `on_news` is told what each look saw, before the next."""
     progress = _look(client, run, None, on_news)
     if not console.is_terminal:
@@ -57,7 +57,7 @@ def watch(client: Client, run: str, console: Console, on_news: Look = lambda _: 
     return progress
 
 
-def _watch_plainly(client: Client, run: str, progress: Progress, console: Console, on_news: Look) -> Progress:
+def _watch_plainly(client: Client, run: str, progress: RunProgress, console: Console, on_news: Look) -> RunProgress:
     said = ""
     while True:
         line = describe(progress)
@@ -70,7 +70,7 @@ def _watch_plainly(client: Client, run: str, progress: Progress, console: Consol
         progress = _look(client, run, progress, on_news)
 
 
-def _look(client: Client, run: str, last: Progress | None, on_news: Look) -> Progress:
+def _look(client: Client, run: str, last: RunProgress | None, on_news: Look) -> RunProgress:
     """Ask where the run is; a control plane that is being restarted is asked again for a while."""
     since: float | None = None  # the first time nobody answered: a poll alone may take longer than the longest gap
     after = None if last is None else last.seq
@@ -87,7 +87,7 @@ def _look(client: Client, run: str, last: Progress | None, on_news: Look) -> Pro
             time.sleep(_AGAIN_SECONDS)
 
 
-def describe(progress: Progress) -> str:
+def describe(progress: RunProgress) -> str:
     """Return one line on where the run is, which changes with the phase, the round and the loss only."""
     run = progress.run
     if run.state in ENDED:
@@ -105,7 +105,7 @@ def describe_round(kind: str, sites: int, step: int, steps: int, loss: float | N
     return f"{phase}: round {step} of {steps}" + ("" if loss is None else f"  loss {loss:.4f} after round {step - 1}")
 
 
-def draw(progress: Progress) -> Group:
+def draw(progress: RunProgress) -> Group:
     """Return the live picture of a run."""
     run = progress.run
     phase = _PHASES.get(progress.kind or "", run.state)
@@ -126,7 +126,7 @@ def draw(progress: Progress) -> Group:
     return Group(*parts)
 
 
-def _completed(progress: Progress) -> int:
+def _completed(progress: RunProgress) -> int:
     if progress.kind in {"check", "statistics", "initialise", None}:
         return 0
     return max(progress.step - 1, 0) if progress.kind == "train" else progress.steps

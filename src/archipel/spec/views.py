@@ -8,7 +8,7 @@
     POST /v1/plans                  PlanRequest       → Plan
     POST /v1/runs                   RunRequest        → RunView
     GET  /v1/runs[/ID]              RunsPage, RunView
-    GET  /v1/runs/ID/progress       Progress (long poll: `after` is the last `seq` seen)
+    GET  /v1/runs/ID/progress       RunProgress (long poll: `after` is the last `seq` seen)
     GET  /v1/runs/ID/report         RunReport
     POST /v1/runs/ID/stop           RunView
     POST /v1/runs/ID/resume         RunView
@@ -145,7 +145,7 @@ class SiteProgress(Value, frozen=True, kw_only=True):
     """Share of its work that is done, as the site says."""
 
 
-class Progress(Value, frozen=True, kw_only=True):
+class RunProgress(Value, frozen=True, kw_only=True):
     """Where a run is. `seq` grows with every change; ask with `after = seq` to be told of the next."""
 
     seq: int

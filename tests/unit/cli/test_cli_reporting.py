@@ -10,7 +10,7 @@ import pytest
 from archipel.cli import reporting
 from archipel.cli.reporting import _ask_all, _await_serving, _provenance, _taking_part
 from archipel.spec import ServedModel
-from archipel.spec.views import Progress, RunView, SiteProgress, SiteView
+from archipel.spec.views import RunProgress, RunView, SiteProgress, SiteView
 from unit.cli.test_cli_report import run_report
 from unit.cli.test_cli_report import site as scored
 
@@ -25,9 +25,9 @@ def site(name: str, *versions: int, url: str = "http://127.0.0.1:1") -> SiteView
     return SiteView(name=name, presence="here", joined_at=0.0, serving=served)
 
 
-def ended(**status: Literal["not asked", "refused"]) -> Progress:
+def ended(**status: Literal["not asked", "refused"]) -> RunProgress:
     sites = tuple(SiteProgress(site=name, presence="here", status=said) for name, said in status.items())
-    return Progress(seq=1, run=RUN, sites=sites)
+    return RunProgress(seq=1, run=RUN, sites=sites)
 
 
 class Local:

@@ -11,24 +11,24 @@ from rich.console import Console
 from archipel.cli import watching, wording
 from archipel.cli.watching import describe, draw, watch
 from archipel.spec import LinkError
-from archipel.spec.views import Progress, RunState, RunView, SiteProgress
+from archipel.spec.views import RunProgress, RunState, RunView, SiteProgress
 
 DIGEST = "sha256:" + "ab" * 32
 
 
-def progress(seq: int, state: RunState = "running", **fields: object) -> Progress:
+def progress(seq: int, state: RunState = "running", **fields: object) -> RunProgress:
     run = RunView(id="r1", job="birds", job_digest=DIGEST, bundle=DIGEST, state=state, submitted_at=0.0)
-    return Progress(seq=seq, run=run, **fields)
+    return RunProgress(seq=seq, run=run, **fields)
 
 
 class Control:
     """Answers `progress` from a list; an exception in it is raised."""
 
-    def __init__(self, answers: list[Progress | Exception]) -> None:
+    def __init__(self, answers: list[RunProgress | Exception]) -> None:
         self.answers = answers
         self.asked: list[int | None] = []
 
-    def progress(self, _run: str, after: int | None = None) -> Progress:
+    def progress(self, _run: str, after: int | None = None) -> RunProgress:
         self.asked.append(after)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
@@ -79,7 +79,7 @@ def test_one_poll_that_took_long_and_failed_is_asked_again(monkeypatch: pytest.M
     monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _: None))
 
     class Slow(Control):
-        def progress(self, run: str, after: int | None = None) -> Progress:
+        def progress(self, run: str, after: int | None = None) -> RunProgress:
             now[0] += 2 * watching._LONGEST_GAP_SECONDS
             return super().progress(run, after)
 

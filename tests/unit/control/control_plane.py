@@ -18,7 +18,7 @@ from archipel.data.bundle import pack_bundle
 from archipel.security import read_token
 from archipel.spec import JobSpec, decode, encode
 from archipel.spec.job import job_from
-from archipel.spec.views import InvitationView, Operator, Progress, RunReport, RunRequest, RunView
+from archipel.spec.views import InvitationView, Operator, RunProgress, RunReport, RunRequest, RunView
 from archipel.spec.wire import Certificate, Enrolment
 from servers import free_ports
 from unit.control.control_sites import ScriptedSite, new_credentials
@@ -154,7 +154,7 @@ class Plane:
             if answer.status_code == 503:
                 continue
             assert answer.status_code == 200, answer.text
-            progress = decode(answer.content, Progress)
+            progress = decode(answer.content, RunProgress)
             if progress.run.state in states:
                 return progress.run
             assert progress.run.state != "failed", progress.run

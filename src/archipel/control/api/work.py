@@ -10,7 +10,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 
 from archipel.control.api.office import AnyRequest, office_of, operator_of
 from archipel.spec import Blob, Plan
-from archipel.spec.views import PlanRequest, Progress, RunReport, RunRequest, RunsPage, RunView
+from archipel.spec.views import PlanRequest, RunProgress, RunReport, RunRequest, RunsPage, RunView
 
 POLL_SECONDS = 25.0
 """A question for news is answered after this long even if there is none."""
@@ -49,7 +49,7 @@ async def progress(
     request: AnyRequest,
     run: FromPath[str],
     after: Annotated[int | None, QueryParameter(description="`seq` of the last answer: wait for news")] = None,
-) -> Progress:
+) -> RunProgress:
     """Say where a run stands; with `after`, as soon as that has changed."""
     office = office_of(request)
     loop = asyncio.get_running_loop()

@@ -12,7 +12,7 @@ from archipel.control.services.rounds.runs import Runs
 from archipel.control.services.sites.fleet import Fleet
 from archipel.federated.progress import Progress as Course
 from archipel.spec import Kind
-from archipel.spec.views import Progress, RunsPage, RunView, SiteProgress
+from archipel.spec.views import RunProgress, RunsPage, RunView, SiteProgress
 
 KINDS: tuple[str, ...] = get_args(Kind)
 Status = Literal["working", "done", "refused", "not asked"]
@@ -34,19 +34,19 @@ class Standing:
         """Return one run."""
         return self._with_trouble(self._board.show(run))
 
-    def progress(self, run: str) -> Progress:
+    def progress(self, run: str) -> RunProgress:
         """Return where a run stands now."""
         seq = self.seq(run)
         view = self.show(run)
         if not view.sites:
-            return Progress(seq=seq, run=view)
+            return RunProgress(seq=seq, run=view)
         driver = self._runs.find(run)
         course = driver.coordinator.progress() if driver is not None else self._runs.replayed(run).progress()
         losses = tuple(item.loss for item in course.losses if item.loss is not None)
         moved = self._runs.bytes_of(run)
         fresh_up, fresh_down = (0, 0) if driver is None else driver.traffic.peek()
         is_open = course.phase in KINDS
-        return Progress(
+        return RunProgress(
             seq=seq,
             run=view,
             round=course.round if is_open else None,
