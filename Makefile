@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --constraint constraints.txt
 SOURCES := src tests examples benchmarks
 
-.PHONY: setup setup-base setup-torch check test docs bench bench-rounds bench-aggregation demo demo-flights clean-demo clean format
+.PHONY: setup setup-base setup-torch check test docs bench bench-rounds bench-aggregation bench-simulation demo demo-flights clean-demo clean format
 
 setup: .venv/ready-dev
 setup-base: .venv/ready-base
@@ -48,13 +48,16 @@ test: check
 docs: setup
 	$(BIN)/python -m pytest -q tests/unit/docs
 
-bench: bench-rounds bench-aggregation
+bench: bench-rounds bench-aggregation bench-simulation
 
 bench-rounds: setup
 	cd benchmarks && ../$(BIN)/python -m rounds
 
 bench-aggregation: setup
 	cd benchmarks && ../$(BIN)/python -m aggregation
+
+bench-simulation: setup
+	cd benchmarks && ../$(BIN)/python -m simulation
 
 demo: setup-base
 	@$(BIN)/archipel run examples/islands/job.toml

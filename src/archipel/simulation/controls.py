@@ -26,7 +26,7 @@ class Controls:
         """Return what the client kept; None: it has not trained yet."""
         if client not in self._known:
             return None
-        kept: Block = np.load(self._folder / f"{client}.npy", allow_pickle=False)
+        kept: Block = np.load(self._folder / f"{client}.npy")  # refuses pickled objects
         return kept
 
     def put(self, client: str, control: Block) -> None:

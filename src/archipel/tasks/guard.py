@@ -11,22 +11,32 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from archipel.spec import ArchipelError, TaskError
 
 
-@contextmanager
-def user_code(doing: str, folder: Path) -> Iterator[None]:
+class UserCode:
+    """The block of `user_code`; entered for each step, so it costs next to nothing."""
+
+    __slots__ = ("_doing", "_folder")
+
+    def __init__(self, doing: str, folder: Path) -> None:
+        self._doing = doing
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raise a TaskError in the place of what the user's code raised."""
+        if isinstance(error, (Exception, SystemExit)) and not isinstance(error, ArchipelError):
+            raise task_error(error, self._doing, self._folder) from error
+
+
+def user_code(doing: str, folder: Path) -> UserCode:
     """Turn what the block raises into a TaskError; `folder` holds the user's files, `doing` is the method's name."""
-    try:
-        yield
-    except ArchipelError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise task_error(error, doing, folder) from error
+    return UserCode(doing, folder)
 
 
 def task_folder(task: object) -> Path:

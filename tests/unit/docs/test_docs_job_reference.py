@@ -26,6 +26,7 @@ TABLES = {
     "`[privacy]`": jobs.PrivacySpec,
     "`[resources]`": jobs.ResourceSpec,
     "`[deployment]`": jobs.DeploymentSpec,
+    "`[simulation]`": jobs.SimulationSpec,
 }
 
 

@@ -15,7 +15,7 @@ from archipel.tasks.examples import part_of, read_split
 from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.port import Executor, LocalPlan, Progress, Samples, Split, Sums, Task, Trained, Weights, row_count
 from archipel.tasks.randomness import READING
-from archipel.tasks.torch.batches import in_order
+from archipel.tasks.torch.batches import Batches, in_order
 from archipel.tasks.torch.flat_model import FlatModel
 from archipel.tasks.torch.loop import Loop
 from archipel.tasks.torch.task import TorchTask
@@ -53,7 +53,7 @@ class TorchAdapter:
         require_manifest(weights, self._model.manifest)
         if plan.correction is not None:
             require_vector("the correction", plan.correction, self._model.manifest)
-        return Loop(self._task, self._model, plan).run(weights.vector, self.split.train, progress)
+        return Loop(self._task, self._model, self._batches, plan).run(weights.vector, self.split.train, progress)
 
     def evaluate(self, weights: Weights, part: str = "test") -> Sums:
         """Return the task's sums of `weights` on a part of the split."""
@@ -76,13 +76,13 @@ class TorchAdapter:
         """Return the executor that trains clients side by side."""
         from archipel.tasks.torch.stacked import Stacked  # noqa: PLC0415 (live sites never need it)
 
-        return Stacked(self._task, self._model, self.split.train)
+        return Stacked(self._task, self._model, self._batches, self.split.train)
 
     def compiled(self) -> Executor:
         """Return the executor that compiles a cohort's round."""
         from archipel.tasks.torch.compiled import Compiled  # noqa: PLC0415 (JAX is an extra, and costs a second)
 
-        return Compiled(self._task, self._model, self.split.train)
+        return Compiled(self._task, self._model, self._batches, self.split.train)
 
     def export(self, weights: Weights, target: Path) -> None:
         """Write ONNX that takes the task's features and answers what `scores` returns."""
@@ -92,6 +92,10 @@ class TorchAdapter:
         require_manifest(weights, model.manifest)
         model.put(weights.vector)
         write_onnx(self._task, model.module, self._example(), target)
+
+    @cached_property
+    def _batches(self) -> Batches:
+        return Batches(self._task, self.split.train, self._device)
 
     @cached_property
     def _model(self) -> FlatModel:

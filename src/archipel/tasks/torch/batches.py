@@ -11,7 +11,28 @@ from torch import Tensor
 
 from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.port import Rows, Samples, row_count
-from archipel.tasks.torch.task import Batch, TorchTask
+from archipel.tasks.torch.task import Batch, TorchTask, tensor_of
+
+
+class Batches:
+    """Batches of a training split. Where the task leaves `collate` as it is, arrays become tensors once for all."""
+
+    def __init__(self, task: TorchTask, samples: Samples, device: torch.device) -> None:
+        self._task = task
+        self._samples = samples
+        self._device = device
+        self.tensors: dict[str, Tensor] | None = None
+        """Of all rows, on the device; None: the task has a `collate` of its own."""
+        if type(task).collate is TorchTask.collate:
+            named = {name: tensor_of(name, samples[name]) for name in task.numeric(samples)}
+            self.tensors = {name: tensor.to(device) for name, tensor in named.items()}
+
+    def of(self, rows: Rows) -> Batch:
+        """Return the batch of the given rows."""
+        if self.tensors is None:
+            return collate(self._task, self._samples, rows, self._device)
+        chosen = torch.from_numpy(rows).to(self._device)
+        return {name: tensor.index_select(0, chosen) for name, tensor in self.tensors.items()}
 
 
 def collate(task: TorchTask, samples: Samples, rows: Rows, device: torch.device) -> Batch:

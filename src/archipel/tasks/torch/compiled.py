@@ -21,6 +21,7 @@ from archipel.spec import MissingExtraError, NonFiniteError
 from archipel.tasks.examples import epoch_batches, rows_planned, step_count
 from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.port import LocalPlan, Samples, Trained, TrainedMean, Weights, row_count
+from archipel.tasks.torch.batches import Batches
 from archipel.tasks.torch.flat_model import FlatModel
 from archipel.tasks.torch.task import TorchTask
 
@@ -38,7 +39,7 @@ except ImportError as error:
 from archipel.tasks.torch.cohort_program import Cohort, CohortProgram, Outcome, parameters_of
 from archipel.tasks.torch.lowering import cannot_lower, lower_loss
 
-jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call]
+jax.config.update("jax_enable_x64", True)  # type: ignore[no-untyped-call] # noqa: FBT003
 
 MOST_CLIENTS = 64
 """In one call of the program."""
@@ -52,8 +53,8 @@ class Compiled:
 
     name = "compiled"
 
-    def __init__(self, task: TorchTask, model: FlatModel, samples: Samples) -> None:
-        if type(task).collate is not TorchTask.collate:
+    def __init__(self, task: TorchTask, model: FlatModel, batches: Batches, samples: Samples) -> None:
+        if batches.tensors is None:
             raise cannot_lower("the task has a collate() of its own")
         if model.buffers:
             raise cannot_lower(f"it has running statistics ({model.buffers[0]!r})")
@@ -64,8 +65,7 @@ class Compiled:
             self._parts = model.multipliers(dict(task.parameter_groups(model.module)))
         model.module.train()
         self._loss = lower_loss(task, model.module, task.collate(samples, np.arange(1)))
-        everything = task.collate(samples, np.arange(row_count(samples)))
-        self._data = {name: jnp.asarray(tensor.numpy()) for name, tensor in everything.items()}
+        self._data = {name: jnp.asarray(tensor.cpu().numpy()) for name, tensor in batches.tensors.items()}
         self._programs: dict[Any, CohortProgram] = {}
         self._most_steps = 1
         self._require_mean()

@@ -14,8 +14,8 @@ from torch import Tensor
 from archipel.spec import NonFiniteError, ShapeError, TaskError, require_finite
 from archipel.tasks.examples import Teller, epoch_batches, rows_planned, step_count
 from archipel.tasks.guard import task_folder, user_code
-from archipel.tasks.port import LocalPlan, Progress, Rows, Samples, Trained, Vector
-from archipel.tasks.torch.batches import move
+from archipel.tasks.port import LocalPlan, Progress, Samples, Trained, Vector
+from archipel.tasks.torch.batches import Batches
 from archipel.tasks.torch.flat_model import FlatModel
 from archipel.tasks.torch.local_step import LocalStep
 from archipel.tasks.torch.task import Batch, TorchTask
@@ -25,9 +25,10 @@ from archipel.tasks.torch.threads import seeded
 class Loop:
     """One call of `train`."""
 
-    def __init__(self, task: TorchTask, model: FlatModel, plan: LocalPlan) -> None:
+    def __init__(self, task: TorchTask, model: FlatModel, batches: Batches, plan: LocalPlan) -> None:
         self._task = task
         self._model = model
+        self._batches = batches
         self._plan = plan
         self._folder = task_folder(task)
         self._weights = model.vector[: model.trained]
@@ -48,7 +49,7 @@ class Loop:
         with seeded(plan.seed, self._model.device):
             for epoch, chosen in epoch_batches(rows, plan):
                 step += 1
-                loss = self._learn(self._collate(samples, chosen), step)
+                loss = self._learn(self._batches.of(chosen), step)
                 if epoch == plan.epochs - 1:
                     loss_sum += loss * len(chosen)
                     loss_examples += len(chosen)
@@ -61,10 +62,6 @@ class Loop:
         delta = self._model.take() - start
         require_finite("the update", delta)
         return Trained(delta=delta, examples=rows, steps=step, loss_sum=loss_sum, loss_examples=loss_examples)
-
-    def _collate(self, samples: Samples, rows: Rows) -> Batch:
-        with user_code("collate", self._folder):
-            return move(self._task.collate(samples, rows), self._model.device)
 
     def _learn(self, batch: Batch, step: int) -> float:
         """Put the gradient of the batch's loss into the model's gradient; return the loss."""

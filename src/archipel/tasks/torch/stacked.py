@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
@@ -27,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from archipel.spec import ShapeError, TaskError
 from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.port import LocalPlan, Rows, Samples, Trained, Weights, row_count
-from archipel.tasks.torch.batches import move
+from archipel.tasks.torch.batches import Batches, move
 from archipel.tasks.torch.client_rows import ClientRows
 from archipel.tasks.torch.flat_model import FlatModel
 from archipel.tasks.torch.task import Batch, TorchTask
@@ -43,7 +42,7 @@ class Stacked:
 
     name = "stacked"
 
-    def __init__(self, task: TorchTask, model: FlatModel, samples: Samples) -> None:
+    def __init__(self, task: TorchTask, model: FlatModel, batches: Batches, samples: Samples) -> None:
         if model.buffers:
             raise cannot_stack(f"it has running statistics ({model.buffers[0]!r})")
         self._task = task
@@ -51,10 +50,7 @@ class Stacked:
         self._samples = samples
         self._folder = task_folder(task)
         self._loss = _Loss(task, model.module)
-        self._tensors: dict[str, Tensor] | None = None
-        if type(task).collate is TorchTask.collate:
-            everything = task.collate(samples, np.arange(row_count(samples)))
-            self._tensors = {name: tensor.to(model.device) for name, tensor in everything.items()}
+        self._tensors = batches.tensors
         with user_code("parameter_groups", self._folder):
             self._parts = model.multipliers(dict(task.parameter_groups(model.module)))
 

@@ -88,11 +88,12 @@ class TorchTask:
 
     def collate(self, samples: Samples, rows: npt.NDArray[np.int64]) -> Batch:
         """Return the batch of the given rows: every numeric array as a tensor, float64 as float32."""
-        return {
-            name: tensor_of(name, array[rows])
-            for name, array in samples.items()
-            if array.dtype.kind in "fiub" or name in self.features or name == self.label
-        }
+        return {name: tensor_of(name, samples[name][rows]) for name in self.numeric(samples)}
+
+    def numeric(self, samples: Samples) -> list[str]:
+        """Return the names of the samples that are in a batch: numbers, and whatever the model or the loss asks for."""
+        asked = {*self.features, self.label}
+        return [name for name, array in samples.items() if array.dtype.kind in "fiub" or name in asked]
 
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Sums:
         """Return the sums of the task's metric family over batches; override for figures of your own ("mean.…")."""
@@ -138,10 +139,12 @@ def is_binary(logits: Tensor) -> bool:
 
 
 def tensor_of(name: str, array: npt.NDArray[Any]) -> Tensor:
-    """Return a numeric array as a tensor, float64 as float32."""
+    """Return a numeric array as a tensor, float64 as float32; over the same memory where it can be."""
     if array.dtype.kind not in "fiub":
         raise ShapeError(f"read() gives {name!r} as {array.dtype}", hint="give numbers, or override collate()")
-    return torch.from_numpy(array.astype(np.float32) if array.dtype == np.float64 else array)
+    if array.dtype == np.float64:
+        return torch.from_numpy(array.astype(np.float32))
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def _sequences(scores: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -1,0 +1,1 @@
+"""Rounds of virtual clients beside centralised training of the same examples."""
