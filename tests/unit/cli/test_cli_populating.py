@@ -1,0 +1,141 @@
+"""`archipel simulate` of a job with virtual clients: what it prints, what it leaves, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from archipel.cli.simulating import simulate_job
+from archipel.spec import ArchipelError, DataError, SpecError, StorageFullError, TaskError, unpack
+
+TASK = """
+import numpy as np
+
+from archipel.tasks.numpy import NumpyTask, Split, rows_of
+
+
+class Points(NumpyTask):
+    classes, features, label = ("left", "right"), ("x", "y"), "side"
+
+    def statistics(self, site):
+        return {}
+
+    def read(self, site, statistics):
+        rows = dict(np.load(site.path / "points.npz"))
+        held_out = np.arange(len(rows["x"])) % 5 == 0
+        test = rows_of(rows, held_out)
+        return Split(train=rows_of(rows, ~held_out), test=test, validation=test)
+
+    def model(self, statistics):
+        from archipel.tasks.numpy import Network
+
+        return Network(inputs=2, hidden=(8,), outputs=2, mean=np.zeros(2), scale=np.ones(2))
+"""
+JOB = """
+name = "points"
+[task]
+code = "task.py:Points"
+[data]
+dataset = "points"
+[federation]
+rounds = 6
+[federation.local]
+learning_rate = 0.5
+batch_size = 8
+[evaluation]
+every = 3
+[simulation]
+clients = 1000000
+cohort = 9
+partition = "dirichlet"
+label = "side"
+rows = 20
+"""
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    side = rng.integers(0, 2, 500)
+    (tmp_path / "rows").mkdir()
+    x, y = rng.normal(side[:, None] * 2.0 - 1.0, 0.6, (500, 2)).T
+    np.savez(tmp_path / "rows" / "points.npz", x=x, y=y, side=side)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "task.py").write_text(TASK)
+    (tmp_path / "code" / "job.toml").write_text(JOB)
+    return tmp_path / "code" / "job.toml"
+
+
+def _simulate(job: Path, data: Path | None, executor: str | None = None) -> str:
+    console = Console(record=True, width=200)
+    simulate_job(job, (), data, None, console, executor=executor, as_json=False)
+    return console.export_text()
+
+
+def test_a_population_is_simulated_and_leaves_rounds_model_and_result(
+    job: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = _simulate(job, tmp_path / "rows")
+    assert "1,000,000 clients by dirichlet, 9 a round" in said
+    assert "executor loop: the framework has no other" in said
+    place = tmp_path / ".archipel" / "points" / "simulation"
+    rounds = [json.loads(line) for line in (place / "rounds.jsonl").read_bytes().splitlines()]
+    assert [record["step"] for record in rounds] == [1, 2, 3, 4, 5, 6]
+    assert all(record["clients"] == 9 and record["examples"] == 180 for record in rounds)
+    assert [record["figures"] is not None for record in rounds] == [False, False, True, False, False, True]
+    model = (place / "model.safetensors").read_bytes()
+    result = json.loads((place / "result.json").read_bytes())
+    assert result["model_digest"] == "sha256:" + hashlib.sha256(model).hexdigest()
+    assert all(np.isfinite(array).all() for array in unpack(model).values())
+    assert result["test"]["accuracy"] > 0.9
+    assert result["test"]["accuracy"] == rounds[-1]["figures"]["accuracy"]
+    # The same command gives the same model, and --json the same figures as the file.
+    capsys.readouterr()
+    simulate_job(job, (), tmp_path / "rows", None, Console(stderr=True), as_json=True)
+    again = json.loads(capsys.readouterr().out)
+    assert {**again, "seconds": 0} == {**result, "seconds": 0}
+
+
+REFUSED: list[tuple[str, str, str | None, str | None, type[ArchipelError], str]] = [
+    ("no data", "", None, None, DataError, "needs --data"),
+    ("no such executor", "", "rows", "stacked", TaskError, "has no executor 'stacked'"),
+    ("an unknown executor", "", "rows", "fast", TaskError, "has no executor 'fast'"),
+    ("an unknown label", 'label = "side"|label = "sied"', "rows", None, SpecError, "sied"),
+    ("too many shards", 'partition = "dirichlet"|partition = "shards"', "rows", None, SpecError, "need 2000000 rows"),
+    ("no population", "[simulation]|[preset.big.simulation]", "rows", "loop", SpecError, "has no .simulation."),
+    ("a wrong partition", '"dirichlet"|"dirichlett"', "rows", None, SpecError, "dirichlett"),
+]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=[case[0] for case in REFUSED])
+def test_what_cannot_be_simulated_is_refused_with_the_next_step(
+    job: Path, tmp_path: Path, case: tuple[str, str, str | None, str | None, type[ArchipelError], str]
+) -> None:
+    _, edit, data, executor, kind, message = case
+    before, _, after = edit.partition("|")
+    job.write_text(JOB.replace(before, after) if before else JOB)
+    with pytest.raises(kind, match=message) as caught:
+        _simulate(job, None if data is None else tmp_path / data, executor)
+    assert caught.value.hint
+
+
+def test_a_client_that_diverges_is_named(job: Path, tmp_path: Path) -> None:
+    rows = dict(np.load(tmp_path / "rows" / "points.npz"))
+    np.savez(tmp_path / "rows" / "points.npz", **{**rows, "x": rows["x"] * np.nan})
+    with pytest.raises(TaskError, match=r"^client-\d{6}: the loss is nan at step 1$"):
+        _simulate(job, tmp_path / "rows")
+
+
+def test_a_full_disk_is_named(job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_self: Path, _data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageFullError, match="no space left"):
+        _simulate(job, tmp_path / "rows")
