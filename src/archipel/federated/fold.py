@@ -151,9 +151,10 @@ class _Scratch:
     def mean(self, part: str, ordered: Sequence[Contribution], shares: Sequence[float], start: int, stop: int) -> Block:
         """Return the weighted mean of a part's columns; the order of operations is fixed."""
         self._mean.begin(stop - start)
-        for one, share in zip(ordered, shares, strict=True):
-            self._mean.add(one.parts.read(part, start, stop, self._mean.scratch), share)
-        total = self._mean.take()
+        with np.errstate(over="ignore", invalid="ignore"):
+            for one, share in zip(ordered, shares, strict=True):
+                self._mean.add(one.parts.read(part, start, stop, self._mean.scratch), share)
+            total = self._mean.take()
         if not np.isfinite(total).all():
             self._name_culprit(part, ordered, start, stop)
         return total

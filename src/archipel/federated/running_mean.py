@@ -29,6 +29,7 @@ class RunningMean:
         self._dtype = dtype
         self._group = np.empty(size, dtype)
         self._product = np.empty(size, dtype)
+        self._total: Block = np.empty(0, dtype)
         self.begin(size)
 
     @property
@@ -40,25 +41,22 @@ class RunningMean:
         """Begin a mean of so many columns, at most as many as there is memory for."""
         self._size = size
         self._count = 0
-        self._total = np.empty(size, self._dtype)
 
     def add(self, values: Block, share: float) -> None:
-        """Add an update's part of the mean; overflow gives infinity."""
+        """Add an update's part of the mean; overflow gives infinity and numpy's warning."""
         weight = self._dtype.type(share)
         group, product = self._group[: self._size], self.scratch
-        with np.errstate(over="ignore", invalid="ignore"):
-            if self._count % GROUP:
-                np.multiply(values, weight, out=product)
-                np.add(group, product, out=group)
-            else:
-                self._join()
-                np.multiply(values, weight, out=group)
+        if self._count % GROUP:
+            np.multiply(values, weight, out=product)
+            np.add(group, product, out=group)
+        else:
+            self._join()
+            np.multiply(values, weight, out=group)
         self._count += 1
 
     def take(self) -> Block:
         """Return the mean, and begin the next one of the same size."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            self._join()
+        self._join()
         found = self._total
         self.begin(self._size)
         return found
@@ -69,6 +67,6 @@ class RunningMean:
             return
         group = self._group[: self._size]
         if self._count <= GROUP:
-            self._total[:] = group
+            self._total = group.copy()
         else:
             np.add(self._total, group, out=self._total)

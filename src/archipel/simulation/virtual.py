@@ -162,14 +162,15 @@ class VirtualRun:
         return {"delta": trained.delta, **outcome.parts}
 
     def _add(self, parts: Mapping[str, Block], weighted: float, uniform: float) -> None:
-        for name in self._algorithm.weighted:
-            self._means[name].add(parts[name], weighted)
-        for name in self._algorithm.uniform:
-            self._means[name].add(parts[name], uniform)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for name in self._algorithm.weighted:
+                self._means[name].add(parts[name], weighted)
+            for name in self._algorithm.uniform:
+                self._means[name].add(parts[name], uniform)
 
     def _apply(self, facts: RoundFacts) -> None:
-        means = {name: mean.take() for name, mean in self._means.items()}
         with np.errstate(over="ignore", invalid="ignore"):
+            means = {name: mean.take() for name, mean in self._means.items()}
             vector, self._state = self._algorithm.apply(facts, self.weights.vector, means, self._state)
         if not np.isfinite(vector).all():
             raise NonFiniteError(
