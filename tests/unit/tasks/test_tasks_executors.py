@@ -250,6 +250,18 @@ def test_dropout_is_seen_by_what_comes_out() -> None:
         choose_executor("compiled", adapter, weights, _plans())
 
 
+def test_an_option_that_the_counterpart_does_not_know_is_refused_by_name() -> None:
+    class Upwards(Single):
+        def model(self, statistics: Any) -> nn.Module:
+            return nn.Sequential(nn.ConvTranspose2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 14 * 14, 5))
+
+    data = SiteData(site="here", path=Path(), columns={}, row_ids=np.empty(0, np.int64))
+    adapter = TorchAdapter(JOB, Upwards("cnn", double=False), data, {})
+    with pytest.raises(TaskError, match=r"cannot be compiled: aten.convolution.default: transposed convolution"):
+        open_executor("compiled", adapter)
+    assert choose_executor("auto", adapter, adapter.initial(0), _plans()[:2]).executor.name in {"loop", "stacked"}
+
+
 def test_a_loss_that_is_not_a_mean_over_rows_is_not_compiled() -> None:
     class Summed(Single):
         def loss(self, model: nn.Module, batch: Any) -> Any:

@@ -55,13 +55,12 @@ class ByKey:
         return own
 
 
-class Uniform:
-    """Clients whose rows are drawn from all."""
+class Numbered:
+    """Clients that are known by their number alone."""
 
-    def __init__(self, spec: SimulationSpec, seed: int, rows: int) -> None:
+    def __init__(self, spec: SimulationSpec, seed: int) -> None:
         self._spec = spec
         self._seed = seed
-        self._rows = rows
 
     @property
     def count(self) -> int:
@@ -71,6 +70,14 @@ class Uniform:
     def name(self, client: int) -> str:
         """Return the client's number, as a name."""
         return numbered(client, self.count)
+
+
+class Uniform(Numbered):
+    """Clients whose rows are drawn from all."""
+
+    def __init__(self, spec: SimulationSpec, seed: int, rows: int) -> None:
+        super().__init__(spec, seed)
+        self._rows = rows
 
     def rows(self, client: int) -> Rows:
         """Draw the client's rows."""
@@ -79,23 +86,13 @@ class Uniform:
         return rng.choice(self._rows, size, replace=False, shuffle=False)
 
 
-class Dirichlet:
+class Dirichlet(Numbered):
     """Clients with a few labels more than others."""
 
     def __init__(self, spec: SimulationSpec, seed: int, labels: Array) -> None:
-        self._spec = spec
-        self._seed = seed
+        super().__init__(spec, seed)
         _, self._starts = _sorted_runs(labels)
         self._order = np.argsort(labels, kind="stable")
-
-    @property
-    def count(self) -> int:
-        """How many clients there are."""
-        return self._spec.clients
-
-    def name(self, client: int) -> str:
-        """Return the client's number, as a name."""
-        return numbered(client, self.count)
 
     def rows(self, client: int) -> Rows:
         """Draw the client's shares of the labels, then its rows of each."""
@@ -111,11 +108,11 @@ class Dirichlet:
         return chosen
 
 
-class Shards:
+class Shards(Numbered):
     """Clients with some runs of rows that are sorted by label."""
 
     def __init__(self, spec: SimulationSpec, seed: int, labels: Array) -> None:
-        self._spec = spec
+        super().__init__(spec, seed)
         self._order = np.argsort(labels, kind="stable")
         self._shards = spec.clients * spec.shards
         if self._shards > len(labels):
@@ -124,15 +121,6 @@ class Shards:
                 hint='set fewer clients or shards in [simulation], or partition = "dirichlet"',
             )
         self._dealt = Permutation(self._shards, (seed, _SHARDS))
-
-    @property
-    def count(self) -> int:
-        """How many clients there are."""
-        return self._spec.clients
-
-    def name(self, client: int) -> str:
-        """Return the client's number, as a name."""
-        return numbered(client, self.count)
 
     def rows(self, client: int) -> Rows:
         """Return the rows of the client's shards."""

@@ -128,7 +128,10 @@ class LoweredLoss:
             elif node.op == "call_function":
                 found = operator.getitem if node.target is operator.getitem else OPERATIONS[_name(node)]
                 options = {name: read(value) for name, value in node.kwargs.items() if value is not None}
-                values[node.name] = found(*(read(argument) for argument in node.args), **options)
+                try:
+                    values[node.name] = found(*(read(argument) for argument in node.args), **options)
+                except Exception as error:  # a dtype, a layout or an option that the counterpart does not know
+                    raise cannot_lower(f"{node.target}: {error}") from error
             elif node.op == "output":
                 return read(node.args[0])[0]
         raise cannot_lower("its graph has no output")
