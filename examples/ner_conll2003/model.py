@@ -1,4 +1,4 @@
-"""The tagger: a small uncased encoder, word shapes and letters, a BiLSTM and a CRF.
+"""The tagger: a small uncased encoder, word vectors, shapes and letters, a BiLSTM and a CRF.
 
 Word-piece vectors stay frozen: they are half of the parameters, so leaving
 them out halves every update, and words unseen in training keep their place
@@ -16,6 +16,7 @@ from .conll import TAGS
 from .crf import Crf
 from .encode import ALPHABET, PLACES, SHAPES
 from .encoder import LAYERS, MASK_PIECE, WIDTH, Encoder
+from .vectors import VECTOR_WIDTH, WordVectors
 
 
 class Letters(nn.Module):
@@ -43,11 +44,12 @@ class Tagger(nn.Module):
         self.brief = brief
         self.hide = hide  # share of pieces that training blanks out
         self.mix = nn.Parameter(torch.tensor([0.0] * (LAYERS - 1) + [2.0]))
+        self.vectors = WordVectors()
         self.letters = Letters()
         self.shape = nn.Embedding(SHAPES, 32)
         self.place = nn.Embedding(PLACES, 8)
         self.dropout = nn.Dropout(dropout)
-        inputs = WIDTH + self.letters.size + 40
+        inputs = WIDTH + VECTOR_WIDTH + self.letters.size + 40
         self.lstm = nn.LSTM(inputs, hidden, batch_first=True, bidirectional=True)
         self.score = nn.Linear(2 * hidden, len(TAGS))
         self.crf = Crf(TAGS)
@@ -74,6 +76,7 @@ class Tagger(nn.Module):
         """Scores, (sentences, longest, tags)."""
         features = (
             self.words(batch),
+            self.vectors(batch.vectors),
             self.letters(batch.letters),
             self.shape(batch.shapes),
             self.place(batch.places),

@@ -24,7 +24,7 @@ TEXT = "Ada I-PER\nQuill I-PER\nsleeps O\n\nFarhaven I-LOC\n\n-DOCSTART- O\n\nNo
 def rows():
     # A piece a letter: its place in the alphabet.
     words = encode["Vocabulary"](
-        lambda word: [ord(c.lower()) - 96 for c in word], opening=101, closing=102, unknown=100
+        lambda word: [ord(c.lower()) - 96 for c in word], len, opening=101, closing=102, unknown=100
     )
     found = encode["to_rows"](parse(TEXT.splitlines()), words)
     return {name: torch.from_numpy(array) for name, array in found.items()}
@@ -51,11 +51,12 @@ def test_every_piece_finds_its_word(rows):
     for piece, word in zip(pieces.tolist(), batch.piece_words.tolist(), strict=True):
         words[word] += chr(piece + 96)
     assert words == ["ada", "quill", "sleeps", "farhaven", "nobody", "sings"]
+    assert batch.vectors.tolist() == [len(word) for word in words]
 
 
 def test_long_articles_are_cut_between_sentences_and_keep_neighbours():
     sentence = "a O\n" * 200 + "\n"
-    words = encode["Vocabulary"](lambda _: [7], opening=101, closing=102, unknown=100)
+    words = encode["Vocabulary"](lambda _: [7], len, opening=101, closing=102, unknown=100)
     rows = encode["to_rows"](parse((sentence * 3).splitlines()), words)
     assert len(rows["tags"]) == 3
     lengths = [(row != 0).sum() for row in rows["pieces"]]

