@@ -22,7 +22,7 @@ from archipel.cli.fleet import Fleet
 from archipel.cli.interrupts import check
 from archipel.cli.local import LocalRun
 from archipel.cli.populating import simulate_population
-from archipel.cli.watching import describe_round
+from archipel.cli.watching import Lines, describe_phase
 from archipel.data.bundle import pack_bundle
 from archipel.federated.progress import Progress
 from archipel.simulation.driver import Outcome, Simulation
@@ -189,21 +189,20 @@ def _figures(sums: Blob | None, simulation: Simulation) -> dict[str, dict[str, f
 
 
 class _Lines:
-    """Says each phase and each training round once, and who takes no part."""
+    """Says each phase, each closed training round and who takes no part."""
 
     def __init__(self, console: Console, sites: int) -> None:
         self._console = console
         self._sites = sites
-        self._said = ""
+        self._lines = Lines()
         self._excluded: set[str] = set()
 
     def __call__(self, progress: Progress) -> None:
         check()
-        loss = progress.losses[-1].loss if progress.losses else None
-        sites = self._sites - len(progress.excluded)
-        line = describe_round(progress.phase, sites, progress.step, progress.steps_total, loss)
-        if line != self._said and progress.phase != "finished":
-            self._said = line
+        is_over = progress.phase == "finished"
+        standing = "" if is_over else describe_phase(progress.phase, self._sites - len(progress.excluded))
+        losses = [item.loss for item in progress.losses]
+        for line in self._lines.news(standing, losses, progress.steps_total):
             self._console.print(line, highlight=False, markup=False)
         for site in sorted(progress.excluded.keys() - self._excluded):
             self._excluded.add(site)

@@ -1,4 +1,4 @@
-"""Watching a run: live on a terminal, one plain line a round elsewhere.
+"""Watching a run: live on a terminal; elsewhere a plain line for each phase, each closed round and the end.
 
     ended = watch(client, run.id, console, on_news=fleet.supervise)
 
@@ -9,7 +9,7 @@ changes nothing: it can be broken off and taken up again at any time.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -58,13 +58,11 @@ def watch(client: Client, run: str, console: Console, on_news: Look = lambda _: 
 
 
 def _watch_plainly(client: Client, run: str, progress: RunProgress, console: Console, on_news: Look) -> RunProgress:
-    said = ""
+    lines = Lines()
     while True:
-        line = describe(progress)
-        if line != said:
-            moved = f"  {wording.size(progress.up_bytes + progress.down_bytes)} moved" if progress.step else ""
+        moved = f"  {wording.size(progress.up_bytes + progress.down_bytes)} moved" if progress.step else ""
+        for line in lines.news(describe(progress), progress.losses, progress.steps):
             console.print(f"{line}{moved}", highlight=False, markup=False, soft_wrap=True)
-            said = line
         if progress.run.state in ENDED:
             return progress
         progress = _look(client, run, progress, on_news)
@@ -88,34 +86,49 @@ def _look(client: Client, run: str, last: RunProgress | None, on_news: Look) -> 
 
 
 def describe(progress: RunProgress) -> str:
-    """Return one line on where the run is, which changes with the phase, the round and the loss only."""
+    """Return one line on where the run is, which changes with its state and its phase only."""
     run = progress.run
     if run.state in ENDED:
         return f"{run.id}: {run.state}" + (f": {run.message}" if run.message else "")
     if run.state != "running" or progress.kind is None:
         return f"{run.id}: {run.state}" + (f": {run.message}" if run.message else "")
-    return describe_round(progress.kind, len(progress.sites), progress.step, progress.steps, progress.loss)
+    return describe_phase(progress.kind, len(progress.sites))
 
 
-def describe_round(kind: str, sites: int, step: int, steps: int, loss: float | None) -> str:
-    """Return the line on a round, of a run or of a simulation; `loss` is that of the training round before."""
-    phase = _PHASES.get(kind, kind)
-    if kind != "train":
-        return f"{phase}: {sites} sites"
-    return f"{phase}: round {step} of {steps}" + ("" if loss is None else f"  loss {loss:.4f} after round {step - 1}")
+def describe_phase(kind: str, sites: int) -> str:
+    """Return the line on a phase that has begun, of a run or of a simulation."""
+    return f"{_PHASES.get(kind, kind)}: {sites} sites"
+
+
+class Lines:
+    """What is new, as plain lines. Rounds that closed unseen between two looks get their line too."""
+
+    def __init__(self) -> None:
+        self._closed = 0
+        self._standing = ""
+
+    def news(self, standing: str, losses: Sequence[float | None], rounds: int) -> Iterator[str]:
+        """Yield a line for each training round closed since the last look, then `standing` where it is new."""
+        for number, loss in enumerate(losses[self._closed :], start=self._closed + 1):
+            yield f"round {number} of {rounds}" + ("" if loss is None else f"  loss {loss:.4f}")
+        self._closed = max(self._closed, len(losses))
+        if standing and standing != self._standing:
+            self._standing = standing
+            yield standing
 
 
 def draw(progress: RunProgress) -> Group:
     """Return the live picture of a run."""
     run = progress.run
     phase = _PHASES.get(progress.kind or "", run.state)
+    losses = [loss for loss in progress.losses if loss is not None]
     head = Table.grid(padding=(0, 2))
     head.add_row(
         Text(phase, style="bold cyan"),
         ProgressBar(total=max(progress.steps, 1), completed=_completed(progress), width=28),
         Text(f"round {progress.step}/{progress.steps}" if progress.kind == "train" else ""),
-        Text("" if progress.loss is None else f"loss {progress.loss:.4f}"),
-        Text(_spark(progress.losses), style="magenta"),
+        Text(f"loss {losses[-1]:.4f}" if losses else ""),
+        Text(_spark(losses), style="magenta"),
     )
     answered = sum(site.status == "done" for site in progress.sites)
     moved = f"↑ {wording.size(progress.up_bytes)}  ↓ {wording.size(progress.down_bytes)}"
@@ -143,7 +156,7 @@ def _aside(site: SiteProgress) -> str:
     return f" [dim]{wording.share(site.done)}[/]" if site.status == "working" and site.done else ""
 
 
-def _spark(losses: tuple[float, ...], width: int = 24) -> str:
+def _spark(losses: Sequence[float], width: int = 24) -> str:
     if len(losses) < 2:
         return ""
     shown = losses[-width:]

@@ -158,10 +158,8 @@ class RunProgress(Value, frozen=True, kw_only=True):
     steps: int = 0
     """… of so many."""
     sites: tuple[SiteProgress, ...] = ()
-    loss: float | None = None
-    """Mean training loss per example of the last closed training round."""
-    losses: tuple[float, ...] = ()
-    """The same for every closed training round, in order."""
+    losses: tuple[float | None, ...] = ()
+    """Mean training loss per example of each closed training round, from the first; None: no site reported one."""
     up_bytes: int = 0
     """Moved from sites to control so far."""
     down_bytes: int = 0
@@ -254,8 +252,8 @@ class RunReport(Value, frozen=True, kw_only=True, tag_field="type", tag="report/
     """Up and down, over all sites."""
     moved: tuple[Moved, ...]
     disclosures: tuple[Disclosure, ...]
-    losses: tuple[float, ...] = ()
-    """Mean training loss per example, for each training round."""
+    losses: tuple[float | None, ...] = ()
+    """Mean training loss per example of each training round, from the first; None: no site reported one."""
     breakdowns: tuple[Breakdown, ...] = ()
     """Of the federated model, on everyone's test rows."""
 

@@ -68,7 +68,7 @@ def run_report(*sites: SiteReport, metric: str = "accuracy") -> RunReport:
             Disclosure(site="x", phase="train", part="delta", times=3, total_bytes=10),
             Disclosure(site="x", phase="statistics", part="sums", times=1, total_bytes=4, names=("count", "sum")),
         ),
-        losses=(1.0, 0.5, 0.25),
+        losses=(1.0, None, 0.25),
     )
 
 
@@ -92,7 +92,7 @@ def test_the_report_adds_up_what_it_says() -> None:
     )
     assert report.overall["alone"] == Comparison()
     assert report.model_version == 2
-    assert [item.loss for item in report.losses] == [1.0, 0.5, 0.25]
+    assert [(item.round, item.loss) for item in report.losses] == [(1, 1.0), (3, 0.25)]
 
 
 @pytest.mark.parametrize(

@@ -139,13 +139,14 @@ def test_a_simulation_says_what_a_run_over_sites_says() -> None:
     out = io.StringIO()
     lines = simulating._Lines(Console(file=out, width=100), 3)
     stages = (course("check", 0), course("train", 1, south="no rows"), course("train", 1, south="no rows"))
-    for stage in (*stages, course("train", 2, 0.5, south="no rows"), course("evaluate", 2, south="no rows")):
+    for stage in (*stages, course("train", 2, 0.5, south="no rows"), course("evaluate", 2, 0.5, 0.25, south="no rows")):
         lines(stage)
-    lines(course("finished", 2))
+    lines(course("finished", 2, 0.5, 0.25))
     assert out.getvalue().splitlines() == [
         "checking the data: 3 sites",
-        "training together: round 1 of 2",
+        "training together: 2 sites",
         "south takes no part: no rows",
-        "training together: round 2 of 2  loss 0.5000 after round 1",
+        "round 1 of 2  loss 0.5000",
+        "round 2 of 2  loss 0.2500",
         "scoring on held-out rows: 2 sites",
     ]

@@ -42,23 +42,44 @@ def watched(control: Control) -> str:
     return out.getvalue()
 
 
-def test_each_round_is_one_line_and_the_end_is_said() -> None:
+def test_each_phase_and_each_closed_round_is_one_line_and_the_end_is_said() -> None:
     control = Control(
         [
             progress(1, kind="check"),
             progress(2, kind="train", step=1, steps=2),
             progress(3, kind="train", step=1, steps=2),
-            progress(4, kind="train", step=2, steps=2, loss=0.5),
-            progress(5, "finished"),
+            progress(4, kind="train", step=2, steps=2, losses=(0.5,)),
+            progress(5, "finished", step=2, steps=2, losses=(0.5, 0.25)),
         ]
     )
     assert watched(control).splitlines() == [
         "checking the data: 0 sites",
-        "training together: round 1 of 2  0 B moved",
-        "training together: round 2 of 2  loss 0.5000 after round 1  0 B moved",
-        "r1: finished",
+        "training together: 0 sites  0 B moved",
+        "round 1 of 2  loss 0.5000  0 B moved",
+        "round 2 of 2  loss 0.2500  0 B moved",
+        "r1: finished  0 B moved",
     ]
     assert control.asked == [None, 1, 2, 3, 4]
+
+
+def test_rounds_that_closed_between_two_looks_are_said_and_one_without_a_loss_too() -> None:
+    control = Control(
+        [
+            progress(1, kind="train", step=1, steps=4),
+            progress(2, kind="train", step=4, steps=4, losses=(0.5, None, 0.25)),
+            progress(3, kind="evaluate", step=4, steps=4, losses=(0.5, None, 0.25, 0.125)),
+            progress(4, "finished", step=4, steps=4, losses=(0.5, None, 0.25, 0.125)),
+        ]
+    )
+    assert [line.removesuffix("  0 B moved") for line in watched(control).splitlines()] == [
+        "training together: 0 sites",
+        "round 1 of 4  loss 0.5000",
+        "round 2 of 4",
+        "round 3 of 4  loss 0.2500",
+        "round 4 of 4  loss 0.1250",
+        "scoring on held-out rows: 0 sites",
+        "r1: finished",
+    ]
 
 
 def test_a_control_plane_that_restarts_is_asked_again_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +122,7 @@ def test_the_live_picture_shows_sites_loss_and_bytes() -> None:
     )
     console = Console(width=120, record=True, force_terminal=True)
     console.print(
-        draw(progress(1, kind="train", step=3, steps=9, loss=0.25, losses=(1.0, 0.5, 0.25), sites=sites, up_bytes=2000))
+        draw(progress(1, kind="train", step=3, steps=9, losses=(1.0, 0.5, 0.25, None), sites=sites, up_bytes=2000))
     )
     text = console.export_text()
     for words in ("round 3/9", "loss 0.2500", "north", "south (lost)", "1 of 2 sites answered", "↑ 2 kB", "█"):

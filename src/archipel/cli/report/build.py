@@ -88,7 +88,7 @@ def build_report(
         model_name=run.run.job,
         model_version=run.run.model_version or 0,
         model_digest=run.model_digest or "",
-        losses=tuple(Loss(round=number, loss=loss) for number, loss in enumerate(run.losses, start=1)),
+        losses=tuple(Loss(round=number, loss=loss) for number, loss in enumerate(run.losses, 1) if loss is not None),
         breakdowns=run.breakdowns,
         question=dict(question or {}),
         small_sites=tuple(site.name for site in judged if site.verdict == TOO_SMALL),

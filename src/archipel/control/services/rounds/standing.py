@@ -42,7 +42,6 @@ class Standing:
             return RunProgress(seq=seq, run=view)
         driver = self._runs.find(run)
         course = driver.coordinator.progress() if driver is not None else self._runs.replayed(run).progress()
-        losses = tuple(item.loss for item in course.losses if item.loss is not None)
         moved = self._runs.bytes_of(run)
         fresh_up, fresh_down = (0, 0) if driver is None else driver.traffic.peek()
         is_open = course.phase in KINDS
@@ -54,8 +53,7 @@ class Standing:
             step=course.step,
             steps=course.steps_total,
             sites=tuple(self._site(run, site, course, driver) for site in view.sites),
-            loss=losses[-1] if losses else None,
-            losses=losses,
+            losses=tuple(item.loss for item in course.losses),
             up_bytes=fresh_up + sum(item.up_bytes for item in moved),
             down_bytes=fresh_down + sum(item.down_bytes for item in moved),
             seconds=(view.ended_at or self._runs.now()) - (view.started_at or view.submitted_at),
