@@ -1,4 +1,4 @@
-"""`archipel simulate` of a job with [simulation]: virtual clients of one data set, in this process.
+"""`archipel simulate` of a job with [simulation]: virtual clients of one data set, on this machine.
 
 The job's `prepare` makes one folder, or `--data` is the data set. Progress is a bar with examples a second and the time
 left; every round goes to rounds.jsonl as it ends, and what came out to result.json beside it.
@@ -17,38 +17,37 @@ from archipel.cli import wording
 from archipel.cli.fleet import Fleet
 from archipel.cli.interrupts import check
 from archipel.cli.local import LocalRun
-from archipel.data.dataset import open_dataset
 from archipel.data.stores.spool import full_disk_named
 from archipel.simulation.choosing import Choice, choose_executor
+from archipel.simulation.opening import open_here
 from archipel.simulation.population.partitions import open_population
 from archipel.simulation.population.port import Population
+from archipel.simulation.spread.choice import INLINE, processes_of, spread_over
+from archipel.simulation.spread.messages import Opening
 from archipel.simulation.virtual import RoundRecord, VirtualRun, simulation_of
 from archipel.spec import DataError, StateError, digest_of, encode
-from archipel.tasks.load import gather_statistics, load_task, open_adapter
-from archipel.tasks.port import Adapter
-from archipel.tasks.threads import settle_threads
-
-HERE = "simulation"
-"""The site that holds the data set, in messages."""
+from archipel.tasks.port import Adapter, Executor
 
 
 def simulate_population(
-    local: LocalRun, data: Path | None, executor: str | None, console: Console, *, as_json: bool
+    local: LocalRun, data: Path | None, executor: str | None, spread: str | None, console: Console, *, as_json: bool
 ) -> None:
     """Run the job here, show its progress and print what came out.
 
     Raises:
         DataError: there is not exactly one data set.
+        SpecError: `spread` says nothing we know.
         StateError: another simulation of this job works in this folder.
     """
-    settle_threads(local.job.task.framework)
-    adapter = _open(local, _dataset(local, data))
+    count = processes_of(spread or INLINE)
+    rows = _dataset(local, data)
+    adapter = open_here(local.job, local.folder, rows)
     place = local.fleet.folder / "simulation"
     with Fleet(place).lock() as mine:
         if not mine:
             hint = "wait for it, or give this command a folder of its own to work in"
             raise StateError(f"another simulation of {local.job.name!r} is under way here", hint=hint)
-        _Shown(local, adapter, place, console).run(executor, as_json=as_json)
+        _Shown(local, adapter, rows, place, console).run(executor, count, as_json=as_json)
 
 
 def _dataset(local: LocalRun, data: Path | None) -> Path:
@@ -65,23 +64,18 @@ def _dataset(local: LocalRun, data: Path | None) -> Path:
     return next(iter(folders.values()))
 
 
-def _open(local: LocalRun, path: Path) -> Adapter:
-    job = local.job
-    site_data, _ = open_dataset(HERE, job.data.dataset, path, job.data.contract)
-    task = load_task(local.folder, job.task.code, job.task.options)
-    return open_adapter(job, task, site_data, gather_statistics(task, site_data))
-
-
 class _Shown:
     """One simulation, told to a person or a tool."""
 
-    def __init__(self, local: LocalRun, adapter: Adapter, place: Path, console: Console) -> None:
+    def __init__(self, local: LocalRun, adapter: Adapter, rows: Path, place: Path, console: Console) -> None:
         self._job = local.job
+        self._folder = local.folder
+        self._rows = rows
         self._adapter = adapter
         self._place = place
         self._console = console
 
-    def run(self, executor: str | None, *, as_json: bool) -> None:
+    def run(self, executor: str | None, count: int | None, *, as_json: bool) -> None:
         began = time.monotonic()
         spec, seed = simulation_of(self._job), self._job.federation.seed
         population = open_population(spec, seed, self._adapter.split.train)
@@ -90,8 +84,14 @@ class _Shown:
         cohort = min(spec.cohort, population.count)
         self._say(f"{population.count:,} clients by {spec.partition}, {cohort:,} a round")
         self._say(f"executor {choice.executor.name}: {choice.why}")
-        records = self._rounds(run, choice)
+        if count is not None:
+            self._say(f"spread over {count} process{'es' if count > 1 else ''}")
+        like = run.weights.vector
+        opening = self._opening(choice)
+        with spread_over(count, choice.executor, opening, like=like, cohort=cohort, place=self._place) as spread:
+            records = self._rounds(run, spread)
         answer = self._describe(run, choice, population, records, time.monotonic() - began)
+        answer["processes"] = count or 1
         with full_disk_named(self._place):
             (self._place / "result.json").write_bytes(encode(answer))
             (self._place / "model.safetensors").write_bytes(run.packed())
@@ -102,11 +102,14 @@ class _Shown:
         self._say(f"test: {figures}")
         self._say(f"{len(records)} rounds, {wording.duration(answer['seconds'])}; model {answer['model_digest']}")
 
-    def _rounds(self, run: VirtualRun, choice: Choice) -> list[RoundRecord]:
+    def _opening(self, choice: Choice) -> Opening:
+        return Opening(job=self._job, folder=str(self._folder), data=str(self._rows), executor=choice.executor.name)
+
+    def _rounds(self, run: VirtualRun, executor: Executor) -> list[RoundRecord]:
         records: list[RoundRecord] = []
         with _bar(self._console) as bar, (self._place / "rounds.jsonl").open("wb") as file:
             shown = bar.add_task("", total=self._job.federation.rounds, told="")
-            for record in run.rounds(choice.executor):
+            for record in run.rounds(executor):
                 check()
                 records.append(record)
                 with full_disk_named(self._place):

@@ -60,6 +60,7 @@ def simulate_job(
     console: Console,
     *,
     executor: str | None = None,
+    spread: str | None = None,
     as_json: bool,
 ) -> None:
     """Run the job here, show its progress and print what came out.
@@ -69,12 +70,12 @@ def simulate_job(
         StateError: another simulation of this job works in this folder.
     """
     local = LocalRun(job_file, presets, data, console)
-    if executor is not None and local.job.simulation is None:
-        hint = "its sites are computed one after another, as live ones; leave --executor out"
-        raise SpecError(f"job {local.job.name!r} has no [simulation], so no executor is chosen", hint=hint)
+    if (executor, spread) != (None, None) and local.job.simulation is None:
+        hint = "its sites are computed one after another, as live ones; leave --executor and --spread out"
+        raise SpecError(f"job {local.job.name!r} has no [simulation], so how it is computed is not chosen", hint=hint)
     try:
         if local.job.simulation is not None:
-            simulate_population(local, data, executor, console, as_json=as_json)
+            simulate_population(local, data, executor, spread, console, as_json=as_json)
         else:
             _simulate(local, participation, console, as_json=as_json)
     except KeyboardInterrupt:

@@ -72,9 +72,9 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "code" / "job.toml"
 
 
-def _simulate(job: Path, data: Path | None, executor: str | None = None) -> str:
+def _simulate(job: Path, data: Path | None, executor: str | None = None, spread: str | None = None) -> str:
     console = Console(record=True, width=200)
-    simulate_job(job, (), data, None, console, executor=executor, as_json=False)
+    simulate_job(job, (), data, None, console, executor=executor, spread=spread, as_json=False)
     return console.export_text()
 
 

@@ -90,12 +90,19 @@ def simulate(
         str | None,
         Parameter(help="How virtual clients are computed: auto, loop, stacked or compiled; else as the job says."),
     ] = None,
+    spread: Annotated[
+        str | None,
+        Parameter(
+            help="Where virtual clients are computed: inline (the default), processes (one a core), processes:N."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Run JOB in this process, with its sites or, where it has [simulation], with virtual clients of one data set."""
+    """Run JOB on this machine alone, with its sites or, where it has [simulation], virtual clients of one data set."""
     from archipel.cli.simulating import simulate_job
 
-    simulate_job(job, preset, data, participation, Console(stderr=as_json), executor=executor, as_json=as_json)
+    console = Console(stderr=as_json)
+    simulate_job(job, preset, data, participation, console, executor=executor, spread=spread, as_json=as_json)
 
 
 def resume(

@@ -1,0 +1,1 @@
+"""A cohort over several processes of this machine: who computes what, and how it comes back in the clients' order."""
