@@ -634,13 +634,16 @@ def test_a_device_that_is_not_there_is_refused():
             choose_device("cuda")
 
 
-def test_settling_leaves_one_thread_and_deterministic_algorithms():
+def test_settling_leaves_one_thread_and_deterministic_algorithms_and_loads_no_compiler():
     code = (
         "from archipel.tasks.threads import settle_threads\n"
         "settle_threads('torch')\n"
-        "import torch, numpy, threadpoolctl\n"
+        "import sys, torch, numpy, threadpoolctl\n"
+        "assert not {'torch._inductor', 'torch._dynamo'} & set(sys.modules)\n"
         "assert torch.get_num_threads() == 1 and torch.are_deterministic_algorithms_enabled()\n"
         "assert all(pool['num_threads'] == 1 for pool in threadpoolctl.threadpool_info())\n"
+        "import torch._inductor.config\n"
+        "assert torch._inductor.config.deterministic\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
