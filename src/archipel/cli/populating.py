@@ -1,11 +1,13 @@
 """`archipel simulate` of a job with [simulation]: virtual clients of one data set, on this machine.
 
 The job's `prepare` makes one folder, or `--data` is the data set. Progress is a bar with examples a second and the time
-left; every round goes to rounds.jsonl as it ends, and what came out to result.json beside it.
+left; every round goes to rounds.jsonl as it ends, and what came out to result.json beside it. After an interruption the
+same command goes on from the last checkpoint.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from archipel import __version__
 from archipel.cli import wording
+from archipel.cli.failure import Interrupted
 from archipel.cli.fleet import Fleet
-from archipel.cli.interrupts import check
+from archipel.cli.interrupts import check, held
 from archipel.cli.local import LocalRun
+from archipel.data.bundle import pack_bundle
 from archipel.data.stores.spool import full_disk_named
+from archipel.simulation.checkpoint import Checkpoints
 from archipel.simulation.choosing import Choice, choose_executor
 from archipel.simulation.opening import open_here
 from archipel.simulation.population.partitions import open_population
@@ -25,8 +31,10 @@ from archipel.simulation.population.port import Population
 from archipel.simulation.spread.choice import INLINE, processes_of, spread_over
 from archipel.simulation.spread.messages import Opening
 from archipel.simulation.virtual import RoundRecord, VirtualRun, simulation_of
-from archipel.spec import DataError, StateError, digest_of, encode
+from archipel.spec import DataError, StateError, decode, digest_of, encode
 from archipel.tasks.port import Adapter, Executor
+
+_ANEW = "no round was finished; the same command begins anew"
 
 
 def simulate_population(
@@ -41,13 +49,19 @@ def simulate_population(
     """
     count = processes_of(spread or INLINE)
     rows = _dataset(local, data)
-    adapter = open_here(local.job, local.folder, rows)
+    adapter, digest = open_here(local.job, local.folder, rows)
     place = local.fleet.folder / "simulation"
     with Fleet(place).lock() as mine:
         if not mine:
             hint = "wait for it, or give this command a folder of its own to work in"
             raise StateError(f"another simulation of {local.job.name!r} is under way here", hint=hint)
-        _Shown(local, adapter, rows, place, console).run(executor, count, as_json=as_json)
+        checkpoints = Checkpoints(place / "checkpoint.safetensors", _key(local, digest))
+        try:
+            _Shown(local, adapter, rows, place, console, checkpoints).run(executor, count, as_json=as_json)
+        except KeyboardInterrupt:
+            with held():
+                step = checkpoints.flush()
+            raise Interrupted(f"the same command goes on after round {step}" if step else _ANEW) from None
 
 
 def _dataset(local: LocalRun, data: Path | None) -> Path:
@@ -64,26 +78,43 @@ def _dataset(local: LocalRun, data: Path | None) -> Path:
     return next(iter(folders.values()))
 
 
+def _key(local: LocalRun, rows: str) -> str:
+    """Name what must be the same for a simulation to go on: job, code, rows and version."""
+    bundle = pack_bundle(local.folder, local.job.task.include)
+    return digest_of(encode([__version__, local.job.digest, digest_of(bundle), rows]))
+
+
 class _Shown:
     """One simulation, told to a person or a tool."""
 
-    def __init__(self, local: LocalRun, adapter: Adapter, rows: Path, place: Path, console: Console) -> None:
+    def __init__(  # noqa: PLR0917 - each is a different thing
+        self,
+        local: LocalRun,
+        adapter: Adapter,
+        rows: Path,
+        place: Path,
+        console: Console,
+        checkpoints: Checkpoints,
+    ) -> None:
         self._job = local.job
         self._folder = local.folder
         self._rows = rows
         self._adapter = adapter
         self._place = place
         self._console = console
+        self._checkpoints = checkpoints
 
     def run(self, executor: str | None, count: int | None, *, as_json: bool) -> None:
         began = time.monotonic()
         spec, seed = simulation_of(self._job), self._job.federation.seed
         population = open_population(spec, seed, self._adapter.split.train)
-        run = VirtualRun(self._job, self._adapter, population, self._place / "controls")
-        choice = choose_executor(executor or spec.executor, self._adapter, run.weights, run.plans(1))
+        run = VirtualRun(self._job, self._adapter, population, self._place / "controls", self._checkpoints)
+        choice = choose_executor(executor or run.executor or spec.executor, self._adapter, run.weights, run.plans(1))
         cohort = min(spec.cohort, population.count)
         self._say(f"{population.count:,} clients by {spec.partition}, {cohort:,} a round")
         self._say(f"executor {choice.executor.name}: {choice.why}")
+        if run.step:
+            self._say(f"goes on after round {run.step}; to begin anew, delete {self._place}")
         if count is not None:
             self._say(f"spread over {count} process{'es' if count > 1 else ''}")
         like = run.weights.vector
@@ -95,6 +126,7 @@ class _Shown:
         with full_disk_named(self._place):
             (self._place / "result.json").write_bytes(encode(answer))
             (self._place / "model.safetensors").write_bytes(run.packed())
+        self._checkpoints.clear()
         if as_json:
             print(encode(answer).decode())
             return
@@ -106,16 +138,18 @@ class _Shown:
         return Opening(job=self._job, folder=str(self._folder), data=str(self._rows), executor=choice.executor.name)
 
     def _rounds(self, run: VirtualRun, executor: Executor) -> list[RoundRecord]:
-        records: list[RoundRecord] = []
-        with _bar(self._console) as bar, (self._place / "rounds.jsonl").open("wb") as file:
-            shown = bar.add_task("", total=self._job.federation.rounds, told="")
+        journal = self._place / "rounds.jsonl"
+        records = _records(journal, run.step)
+        with _bar(self._console) as bar, journal.open("ab") as file:
+            shown = bar.add_task("", total=self._job.federation.rounds, completed=run.step, told="")
             for record in run.rounds(executor):
-                check()
                 records.append(record)
                 with full_disk_named(self._place):
                     file.write(encode(record) + b"\n")
                     file.flush()
+                run.keep()
                 bar.update(shown, advance=1, told=_told(record))
+                check()
         return records
 
     def _describe(
@@ -135,6 +169,21 @@ class _Shown:
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _records(journal: Path, step: int) -> list[RoundRecord]:
+    """Return the records of the rounds up to `step`, and leave no others in the journal.
+
+    Raises:
+        StateError: it has fewer.
+    """
+    lines = journal.read_bytes().splitlines(keepends=True)[:step] if step else []
+    if len(lines) < step:
+        message = f"{journal} has {len(lines)} rounds, the checkpoint beside it {step}"
+        raise StateError(message, hint="delete the checkpoint, and the simulation begins anew")
+    journal.touch()
+    os.truncate(journal, sum(map(len, lines)))
+    return [decode(line, RoundRecord) for line in lines]
 
 
 def _bar(console: Console) -> Progress:

@@ -78,6 +78,8 @@ def simulate_job(
             simulate_population(local, data, executor, spread, console, as_json=as_json)
         else:
             _simulate(local, participation, console, as_json=as_json)
+    except Interrupted:
+        raise
     except KeyboardInterrupt:
         raise Interrupted("a simulation keeps nothing to go on with; the same command begins it anew") from None
 

@@ -14,8 +14,8 @@ HERE = "simulation"
 """The site that holds the data set, in messages."""
 
 
-def open_here(job: JobSpec, folder: Path, data: Path) -> Adapter:
-    """Return the adapter of the job's task, whose code is in `folder`, over the rows at `data`.
+def open_here(job: JobSpec, folder: Path, data: Path) -> tuple[Adapter, str]:
+    """Return the adapter of the job's task, whose code is in `folder`, over the rows at `data`, and their digest.
 
     Raises:
         DataError: there are no such rows, or they break the job's contract.
@@ -23,6 +23,6 @@ def open_here(job: JobSpec, folder: Path, data: Path) -> Adapter:
         MissingExtraError: its framework is not installed.
     """
     settle_threads(job.task.framework)
-    site_data, _ = open_dataset(HERE, job.data.dataset, data, job.data.contract)
+    site_data, manifest = open_dataset(HERE, job.data.dataset, data, job.data.contract)
     task = load_task(folder, job.task.code, job.task.options)
-    return open_adapter(job, task, site_data, gather_statistics(task, site_data))
+    return open_adapter(job, task, site_data, gather_statistics(task, site_data)), manifest.digest

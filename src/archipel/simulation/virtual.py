@@ -25,6 +25,7 @@ from archipel.federated.fold import normalised
 from archipel.federated.local_variant import LocalVariant
 from archipel.federated.port import Block, RoundFacts
 from archipel.federated.running_mean import RunningMean
+from archipel.simulation.checkpoint import Checkpoints, Standing
 from archipel.simulation.controls import Controls
 from archipel.simulation.population.port import Population, draw_cohort
 from archipel.site.worker.schedule import learning_rate, stream
@@ -56,8 +57,17 @@ class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
 class VirtualRun:
     """One job over one population."""
 
-    def __init__(self, job: JobSpec, adapter: Adapter, population: Population, controls: Path) -> None:
-        """Make the first model; `controls` is a folder of its own for what clients remember (SCAFFOLD).
+    def __init__(
+        self,
+        job: JobSpec,
+        adapter: Adapter,
+        population: Population,
+        controls: Path,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
+        """Make the first model, or go on from where the last checkpoint is.
+
+        `controls` is a folder of its own for what clients remember (SCAFFOLD).
 
         Raises:
             SpecError: the job has no [simulation].
@@ -74,16 +84,38 @@ class VirtualRun:
         self._state: dict[str, Block] = {name: np.zeros_like(first.vector) for name in self._algorithm.state}
         parts = (*self._algorithm.weighted, *self._algorithm.uniform)
         self._means = {name: RunningMean(first.vector.size, first.vector.dtype) for name in parts}
-        self._controls = Controls(controls)
+        self._checkpoints = checkpoints
+        standing = None if checkpoints is None else checkpoints.read()
+        self.step = 0 if standing is None else standing.step
+        """The last round that is in the model."""
+        self.executor = None if standing is None else standing.executor
+        """By which the last round was computed; None: there was none yet."""
+        if standing is not None:
+            self.weights = Weights(manifest=first.manifest, vector=standing.vector)
+            self._state = dict(standing.state)
+        self._controls = Controls(controls, self.step)
 
     def rounds(self, executor: Executor) -> Iterator[RoundRecord]:
-        """Carry out the rounds that the job asks for.
+        """Carry out the rounds that are left of those the job asks for; see `keep`.
 
         Raises:
             NonFiniteError: a client's loss or update is not finite; names the client.
         """
-        for step in range(1, self._job.federation.rounds + 1):
-            yield self._round(executor, step)
+        for step in range(self.step + 1, self._job.federation.rounds + 1):
+            record = self._round(executor, step)
+            self.step, self.executor = step, executor.name
+            yield record
+
+    def keep(self) -> None:
+        """Go on from here after an interruption; called when all else that the last round gave is safe.
+
+        Raises:
+            StorageFullError: the disk is full.
+        """
+        if self._checkpoints is not None and self.executor is not None:
+            where = Standing(step=self.step, executor=self.executor, vector=self.weights.vector, state=self._state)
+            if self._checkpoints.offer(where):
+                self._controls.settle()
 
     def plans(self, step: int) -> list[LocalPlan]:
         """Draw the cohort of a round, and say what each of its clients does."""
@@ -113,6 +145,8 @@ class VirtualRun:
         else:
             steps, loss, count = self._one_by_one(executor, plans, shares, step)
         self._apply(RoundFacts(step=step, cohort=len(plans), population=self._population.count))
+        if self._checkpoints is None:
+            self._controls.settle()
         every = self._job.evaluation.every
         return RoundRecord(
             step=step,
@@ -158,7 +192,7 @@ class VirtualRun:
         variant = self._variant(plan.client, step)
         outcome = variant.after(trained.delta, steps=trained.steps, learning_rate=plan.learning_rate)
         if outcome.own is not None:
-            self._controls.put(plan.client, outcome.own)
+            self._controls.put(plan.client, outcome.own, step)
         return {"delta": trained.delta, **outcome.parts}
 
     def _add(self, parts: Mapping[str, Block], weighted: float, uniform: float) -> None:

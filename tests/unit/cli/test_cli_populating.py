@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from archipel.cli import populating
+from archipel.cli.failure import Interrupted
 from archipel.cli.simulating import simulate_job
-from archipel.spec import ArchipelError, DataError, SpecError, StorageFullError, TaskError, unpack
+from archipel.spec import ArchipelError, DataError, SpecError, StateError, StorageFullError, TaskError, unpack
 
 TASK = """
 import numpy as np
@@ -139,3 +141,70 @@ def test_a_full_disk_is_named(job: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(StorageFullError, match="no space left"):
         _simulate(job, tmp_path / "rows")
+
+
+def _interrupted_after(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Ctrl-C come when so many rounds are over; the next command is left alone."""
+    seen = 0
+
+    def check() -> None:
+        nonlocal seen
+        seen += 1
+        if seen == rounds:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(populating, "check", check)
+
+
+@pytest.mark.parametrize("spread", ["inline", "processes:2"])
+@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold", "fedyogi"])
+def test_an_interrupted_simulation_goes_on_and_ends_with_the_same_bytes(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str, spread: str
+) -> None:
+    chosen = JOB.replace("rounds = 6", f'rounds = 6\nalgorithm = "{algorithm}"').replace("1000000", "12")
+    job.write_text(chosen)
+    place = tmp_path / ".archipel" / "points" / "simulation"
+    _simulate(job, tmp_path / "rows")
+    expected = (place / "model.safetensors").read_bytes()
+    journal = [json.loads(line) for line in (place / "rounds.jsonl").read_bytes().splitlines()]
+    _interrupted_after(4, monkeypatch)
+    with pytest.raises(Interrupted) as stopped:
+        _simulate(job, tmp_path / "rows", spread=spread)
+    assert stopped.value.way_on == "the same command goes on after round 4"
+    said = _simulate(job, tmp_path / "rows", spread=spread)
+    assert "goes on after round 4" in said
+    assert (place / "model.safetensors").read_bytes() == expected
+    again = [json.loads(line) for line in (place / "rounds.jsonl").read_bytes().splitlines()]
+    assert [{**record, "seconds": 0} for record in again] == [{**record, "seconds": 0} for record in journal]
+    assert not (place / "checkpoint.safetensors").exists()
+    assert "goes on" not in _simulate(job, tmp_path / "rows")
+
+
+def test_another_job_does_not_go_on_from_this_ones_rounds(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _interrupted_after(2, monkeypatch)
+    with pytest.raises(Interrupted):
+        _simulate(job, tmp_path / "rows")
+    job.write_text(JOB.replace("learning_rate = 0.5", "learning_rate = 0.25"))
+    assert "goes on" not in _simulate(job, tmp_path / "rows")
+
+
+def test_a_journal_that_lost_rounds_or_a_damaged_checkpoint_is_refused_by_name(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _interrupted_after(3, monkeypatch)
+    with pytest.raises(Interrupted):
+        _simulate(job, tmp_path / "rows")
+    place = tmp_path / ".archipel" / "points" / "simulation"
+    lines = (place / "rounds.jsonl").read_bytes().splitlines(keepends=True)
+    (place / "rounds.jsonl").write_bytes(lines[0])
+    with pytest.raises(StateError, match=r"has 1 rounds, the checkpoint beside it 3") as lost:
+        _simulate(job, tmp_path / "rows")
+    (place / "checkpoint.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(SpecError, match="cannot be read") as damaged:
+        _simulate(job, tmp_path / "rows")
+    assert "delete" in lost.value.hint
+    assert "delete" in damaged.value.hint
+    (place / "checkpoint.safetensors").unlink()
+    assert "6 rounds" in _simulate(job, tmp_path / "rows")

@@ -110,7 +110,7 @@ def case(place: Path, *, algorithm: str = "fedavg", odd: float = 0.0, dies: bool
     (place / "task.py").write_text(TASK)
     (place / "job.toml").write_text(JOB.format(algorithm=algorithm, dies=str(dies).lower()))
     job = read_job(place / "job.toml")
-    adapter = open_here(job, place, rows)
+    adapter, _ = open_here(job, place, rows)
     return Case(job, place, rows, adapter)
 
 

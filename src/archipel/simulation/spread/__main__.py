@@ -50,7 +50,7 @@ class Bench:
     def _opened(self) -> Executor:
         if self._executor is None:
             opening = self._opening
-            adapter = open_here(opening.job, Path(opening.folder), Path(opening.data))
+            adapter, _ = open_here(opening.job, Path(opening.folder), Path(opening.data))
             self._executor = open_executor(opening.executor, adapter)
         return self._executor
 
