@@ -97,6 +97,7 @@ class _Shown:
         checkpoints: Checkpoints,
     ) -> None:
         self._job = local.job
+        self._spec = simulation_of(local.job)
         self._folder = local.folder
         self._rows = rows
         self._adapter = adapter
@@ -106,19 +107,17 @@ class _Shown:
 
     def run(self, executor: str | None, count: int | None, *, as_json: bool) -> None:
         began = time.monotonic()
-        spec, seed = simulation_of(self._job), self._job.federation.seed
-        population = open_population(spec, seed, self._adapter.split.train)
+        population = open_population(self._spec, self._job.federation.seed, self._adapter.split.train)
         run = VirtualRun(self._job, self._adapter, population, self._place / "controls", self._checkpoints)
-        choice = choose_executor(executor or run.executor or spec.executor, self._adapter, run.weights, run.plans(1))
-        cohort = min(spec.cohort, population.count)
-        self._say(f"{population.count:,} clients by {spec.partition}, {cohort:,} a round")
+        choice = self._choose(run, executor)
+        cohort = min(self._spec.cohort, population.count)
+        self._say(f"{population.count:,} clients by {self._spec.partition}, {cohort:,} a round")
         self._say(f"executor {choice.executor.name}: {choice.why}")
-        if run.step:
-            self._say(f"goes on after round {run.step}; to begin anew, delete {self._place}")
         if count is not None:
             self._say(f"spread over {count} process{'es' if count > 1 else ''}")
-        like = run.weights.vector
-        opening = self._opening(choice)
+        if run.step:
+            self._say(f"goes on after round {run.step}; to begin anew, delete {self._place}")
+        like, opening = run.weights.vector, self._opening(choice)
         with spread_over(count, choice.executor, opening, like=like, cohort=cohort, place=self._place) as spread:
             records = self._rounds(run, spread)
         answer = self._describe(run, choice, population, records, time.monotonic() - began)
@@ -133,6 +132,13 @@ class _Shown:
         figures = ", ".join(f"{name} {value:.4f}" for name, value in answer["test"].items() if name != "examples")
         self._say(f"test: {figures}")
         self._say(f"{len(records)} rounds, {wording.duration(answer['seconds'])}; model {answer['model_digest']}")
+
+    def _choose(self, run: VirtualRun, executor: str | None) -> Choice:
+        if run.step and executor not in {None, run.executor}:
+            message = f"the {run.step} rounds there are were computed by {run.executor}"
+            raise StateError(message, hint=f"leave --executor out to go on, or delete {self._place} to begin anew")
+        wanted = executor or run.executor or self._spec.executor
+        return choose_executor(wanted, self._adapter, run.weights, run.plans(1))
 
     def _opening(self, choice: Choice) -> Opening:
         return Opening(job=self._job, folder=str(self._folder), data=str(self._rows), executor=choice.executor.name)

@@ -190,13 +190,15 @@ def test_another_job_does_not_go_on_from_this_ones_rounds(
     assert "goes on" not in _simulate(job, tmp_path / "rows")
 
 
-def test_a_journal_that_lost_rounds_or_a_damaged_checkpoint_is_refused_by_name(
+def test_another_executor_a_journal_that_lost_rounds_and_a_damaged_checkpoint_are_refused(
     job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _interrupted_after(3, monkeypatch)
     with pytest.raises(Interrupted):
         _simulate(job, tmp_path / "rows")
     place = tmp_path / ".archipel" / "points" / "simulation"
+    with pytest.raises(StateError, match="the 3 rounds there are were computed by loop"):
+        _simulate(job, tmp_path / "rows", "stacked")
     lines = (place / "rounds.jsonl").read_bytes().splitlines(keepends=True)
     (place / "rounds.jsonl").write_bytes(lines[0])
     with pytest.raises(StateError, match=r"has 1 rounds, the checkpoint beside it 3") as lost:
