@@ -162,8 +162,7 @@ class WorkerProcess:
 
     async def _reap(self, process: Process) -> int:
         try:
-            async with asyncio.timeout(_GRACE_SECONDS):
-                code = await process.wait()
+            code = await asyncio.wait_for(process.wait(), _GRACE_SECONDS)
         except TimeoutError:
             _kill(process)  # its pipes are closed but it lives: it is of no use
             code = await process.wait()
