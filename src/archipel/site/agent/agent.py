@@ -84,8 +84,13 @@ class Agent:
             "changed": self._changed,
             "note": self._take_note,
         }
-        self._desk = Desk(self._identity.site, random=chance, **shared)  # type: ignore[arg-type]
         self._shelf = Shelf(**shared)  # type: ignore[arg-type]
+        self._desk = Desk(
+            self._identity.site,
+            random=chance,
+            needed=self._shelf.coming,
+            **shared,  # type: ignore[arg-type]
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Live until `stop` is set.
@@ -186,7 +191,9 @@ class Agent:
                 await attendance.send(Beat(working=working, serving=serving))
                 due, said = clock() + pause, serving
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stirred.wait(), due - clock())
+                # Not wait_for: up to Python 3.11 it loses a cancellation that meets the end of what it waits for.
+                async with asyncio.timeout_at(due):
+                    await self._stirred.wait()
 
     def _hello(self) -> Hello:
         return Hello(

@@ -96,6 +96,7 @@ class Desk:
         changed: Callable[[], None],
         note: Say,
         random: Callable[[], float],
+        needed: Callable[[], frozenset[str]],
     ) -> None:
         self._site = site
         self._journal = journal
@@ -104,6 +105,7 @@ class Desk:
         self._changed = changed
         self._note = note
         self._random = random
+        self._needed = needed
         self._pieces: dict[Key, _Piece] = {}
         self._warm: dict[tuple[str, str], _Warm] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -340,8 +342,8 @@ class Desk:
 
     def _drop(self, digests: set[str]) -> None:
         # Asked again here: a task that was journaled since may need the very bytes (a lone site's sums are the total),
-        # and one that is journaled later looks into the spool only after this.
-        for digest in digests - self._journal.live():
+        # and one that is journaled later looks into the spool only after this. What will be served is needed too.
+        for digest in digests - self._journal.live() - self._needed():
             self._spool.drop(digest)
 
     # ---- workers --------------------------------------------------------------------------------------------

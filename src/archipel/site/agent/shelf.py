@@ -47,6 +47,7 @@ class Shelf:
         self._models: Models | None = None
         self._server: InferenceServer | None = None
         self._turn = asyncio.Lock()
+        self._coming: set[str] = set()
         self._jobs: set[asyncio.Task[None]] = set()
 
     def serving(self) -> tuple[ServedModel, ...]:
@@ -55,6 +56,10 @@ class Shelf:
             return ()
         url = self._server.url
         return tuple(msgspec.structs.replace(served, url=url) for served in self._models.served())
+
+    def coming(self) -> frozenset[str]:
+        """Return the blobs that will be served and are not in the journal yet: nobody may drop them meanwhile."""
+        return frozenset(self._coming)
 
     def restore(self) -> None:
         """Serve again what was served before."""
@@ -100,11 +105,15 @@ class Shelf:
         if onnx is None:
             message = f"model {serve.model.name!r} version {serve.model.version} has no ONNX file to serve"
             raise StateError(message, hint='run its job with serve = "global" or "personalised" in [deployment]')
-        if copy == "global":
-            await self._bring(onnx)
         serving = Serving(serve=serve, copy=copy, onnx=onnx)
-        await self._offer(serving)
-        await asyncio.to_thread(self._journal.serve, serving)
+        self._coming.add(onnx.digest)  # it may be here as an answer's part, which goes once control has its receipt
+        try:
+            if copy == "global":
+                await self._bring(onnx)
+            await self._offer(serving)
+            await asyncio.to_thread(self._journal.serve, serving)
+        finally:
+            self._coming.discard(onnx.digest)
 
     async def _bring(self, onnx: Blob) -> None:
         await self._line.insist(partial(fetch, spool=self._spool, blob=onnx))

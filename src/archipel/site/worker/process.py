@@ -162,7 +162,8 @@ class WorkerProcess:
 
     async def _reap(self, process: Process) -> int:
         try:
-            code = await asyncio.wait_for(process.wait(), _GRACE_SECONDS)
+            async with asyncio.timeout(_GRACE_SECONDS):
+                code = await process.wait()
         except TimeoutError:
             _kill(process)  # its pipes are closed but it lives: it is of no use
             code = await process.wait()
