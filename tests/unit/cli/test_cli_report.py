@@ -268,7 +268,7 @@ def test_the_headline_leaves_out_what_was_not_measured() -> None:
 
 @given(st.lists(st.floats(0, 1e6), min_size=2, max_size=50))
 def test_a_line_stays_inside_its_picture(values: list[float]) -> None:
-    picture = charts.line(list(enumerate(values, start=1)), title="t", across="x", up="y")
+    picture = charts.lines({"a": list(enumerate(values, start=1))}, title="t", across="x", up="y")
     points = re.search(r'points="([^"]*)"', picture)[1]
     for pair in points.split():
         x, y = map(float, pair.split(","))

@@ -1,12 +1,20 @@
-"""Charts of the report as SVG text: grouped bars and a line, in the page's own colours, readable without colour."""
+"""Charts of a report as SVG text: grouped bars and lines, in the page's own colours, readable without colour."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
+
+Points = Sequence[tuple[int, float]]
+"""(round, value), rounds rising."""
 
 _WIDTH = 640
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 14, 34
+_LINES_HEIGHT, _LEGEND = 230, 18
+KINDS = 8
+"""So many lines differ in colour or dashes; page.css draws them."""
 
 
 def bars(groups: Sequence[tuple[str, Mapping[str, float | None]]], *, title: str, floor: float = 0.0) -> str:
@@ -38,38 +46,78 @@ def bars(groups: Sequence[tuple[str, Mapping[str, float | None]]], *, title: str
     return "".join([*out, "</svg>"])
 
 
-def line(values: Sequence[tuple[int, float]], *, title: str, across: str, up: str) -> str:
-    """Return one line over rounds."""
-    if len(values) < 2:
+def lines(series: Mapping[str, Points], *, title: str, across: str, up: str) -> str:
+    """Return lines over rounds, each with its last value; nothing where none has two points.
+
+    The upright axis begins at 0, or where all values lie near each other, below the lowest.
+    """
+    shown = {name: found for name, points in series.items() if len(found := _finite(points)) > 1}
+    if not shown:
         return ""
-    height = 230
-    xs, ys = [x for x, _ in values], [y for _, y in values]
-    low, high = 0.0, max(ys) or 1.0
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across_share = (x - xs[0]) / ((xs[-1] - xs[0]) or 1)
-        up_share = (y - low) / ((high - low) or 1)
-        return (
-            _LEFT + across_share * (_WIDTH - _LEFT - _RIGHT),
-            height - _BOTTOM - up_share * (height - _TOP - _BOTTOM),
-        )
-
-    out = [_open(height, title)]
-    for tick in (low, (low + high) / 2, high):
-        _, y = place(xs[0], tick)
+    height = _LINES_HEIGHT
+    frame = _Frame.around([point for points in shown.values() for point in points])
+    out = [_open(height + (_LEGEND * len(shown) if len(shown) > 1 else 0), title)]
+    for tick in (frame.low, (frame.low + frame.high) / 2, frame.high):
+        _, y = frame.place(frame.first, tick)
         out.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         out.append(_text(_LEFT - 6, y + 4, f"{tick:.3g}", anchor="end", kind="tick"))
-    for tick in sorted({xs[0], xs[len(xs) // 2], xs[-1]}):
-        x, _ = place(tick, low)
-        out.append(_text(x, height - _BOTTOM + 16, str(tick), anchor="middle", kind="tick"))
-    points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*value) for value in values))
-    out.append(f'<polyline class="line" points="{points}"/>')
-    end_x, end_y = place(*values[-1])
-    out.append(f'<circle class="dot" cx="{end_x:.1f}" cy="{end_y:.1f}" r="3.5"/>')
-    out.append(_text(end_x - 6, end_y - 8, f"{ys[-1]:.3g}", anchor="end", kind="value"))
+    for round_number in sorted({frame.first, (frame.first + frame.last) // 2, frame.last}):
+        x, _ = frame.place(round_number, frame.low)
+        out.append(_text(x, height - _BOTTOM + 16, str(round_number), anchor="middle", kind="tick"))
+    for number, (name, points) in enumerate(shown.items()):
+        kind = f"n{number % KINDS}"
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (frame.place(*point) for point in _thinned(points)))
+        out.append(f'<polyline class="line {kind}" points="{path}"/>')
+        x, y = frame.place(*points[-1])
+        out.append(f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>')
+        if len(shown) == 1:
+            out.append(_text(x - 6, y - 8, f"{points[-1][1]:.3g}", anchor="end", kind="value"))
+        else:
+            y = height + _LEGEND * (number + 0.5)
+            out.append(f'<polyline class="line {kind}" points="{_LEFT},{y:.1f} {_LEFT + 36},{y:.1f}"/>')
+            out.append(_text(_LEFT + 44, y + 4, f"{name}: {points[-1][1]:.4g}", kind="value"))
     out.append(_text(_WIDTH / 2, height - 4, across, anchor="middle", kind="tick"))
     out.append(_text(_LEFT, 10, up, kind="tick"))
     return "".join([*out, "</svg>"])
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Where rounds and values lie in a picture of lines."""
+
+    first: int
+    last: int
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, points: Points) -> _Frame:
+        rounds, values = [x for x, _ in points], [y for _, y in points]
+        low, high = min(values), max(values)
+        if low > high / 2:
+            low -= (high - low) / 10
+        else:
+            low = min(low, 0.0)
+        return cls(min(rounds), max(rounds), low, high if high > low else low + 1.0)
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        across = (x - self.first) / ((self.last - self.first) or 1)
+        up = (y - self.low) / (self.high - self.low)
+        return (
+            _LEFT + across * (_WIDTH - _LEFT - _RIGHT),
+            _LINES_HEIGHT - _BOTTOM - up * (_LINES_HEIGHT - _TOP - _BOTTOM),
+        )
+
+
+def _finite(points: Points) -> list[tuple[int, float]]:
+    return [point for point in points if math.isfinite(point[1])]
+
+
+def _thinned(points: Points) -> Points:
+    """Leave out what no picture of this width can show; the last point stays."""
+    every = -(-len(points) // _WIDTH)
+    kept = points[::every]
+    return kept if kept[-1] == points[-1] else [*kept, points[-1]]
 
 
 def _open(height: float, title: str) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
 
 from archipel.cli import wording
-from archipel.cli.report import charts
+from archipel.cli.report import charts, html
 from archipel.cli.report.breakdown import HEADINGS
 from archipel.cli.report.breakdown import rows as rows_of
+from archipel.cli.report.html import note, section, table
 from archipel.cli.report.screen import (
     METRIC_WORDS,
     NOTHING,
@@ -36,34 +35,24 @@ MOVED_AND_DISCLOSED = (
 
 def write_page(report: Report, path: Path) -> None:
     """Write the page, whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(render(report), encoding="utf-8")
-    partial.replace(path)
+    html.write(render(report), path)
 
 
 def render(report: Report) -> str:
     """Return the page."""
-    style = resources.files("archipel.cli.report").joinpath("page.css").read_text(encoding="utf-8")
     when = dt.datetime.fromtimestamp(report.finished_at, tz=dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    body = "\n".join(
-        [
-            _header(report, when),
-            _section(ways_title(report), _comparison(report)),
-            _section("Training loss", _loss(report)),
-            _section("Class by class", _breakdowns(report)),
-            _section("The sites", _sites(report)),
-            _section("What the sites answer", _answers(report)),
-            _section("What each site disclosed", _disclosures(report)),
-            _section("Where the time went", _phases(report)),
-            _section("Made with", _provenance(report)),
-        ]
+    parts = (
+        _header(report, when),
+        section(ways_title(report), _comparison(report)),
+        section("Training loss", _loss(report)),
+        section("Class by class", _breakdowns(report)),
+        section("The sites", _sites(report)),
+        section("What the sites answer", _answers(report)),
+        section("What each site disclosed", _disclosures(report)),
+        section("Where the time went", _phases(report)),
+        section("Made with", _provenance(report)),
     )
-    title = escape(f"{report.job}: report of run {report.run}")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title>\n<style>\n{style}</style></head>\n<body><main>\n{body}\n</main></body></html>\n"
-    )
+    return html.document(f"{report.job}: report of run {report.run}", parts)
 
 
 def _header(report: Report, when: str) -> str:
@@ -74,15 +63,7 @@ def _header(report: Report, when: str) -> str:
         (wording.size(report.bytes_moved), "moved, both ways"),
         (wording.duration(report.seconds), "from command to report"),
     ]
-    tiles = "".join(f"<li><b>{escape(value)}</b><span>{escape(words)}</span></li>" for value, words in facts)
-    return (
-        f'<header><p class="over">{escape(report.job)} · run {escape(report.run)} · {when}</p>'
-        f'<h1>{escape(headline(report))}</h1><ul class="tiles">{tiles}</ul></header>'
-    )
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>\n{body}\n</section>" if body else ""
+    return html.header(f"{report.job} · run {report.run} · {when}", headline(report), facts)
 
 
 def _comparison(report: Report) -> str:
@@ -110,25 +91,24 @@ def _comparison(report: Report) -> str:
         )
     if is_lower_better(report.metric):
         notes.append(f"{metric}: lower is better.")
-    note = _note(" ".join(notes)) + _note(not_computed(report))
-    return charts.bars(groups, title=f"{metric} by way", floor=floor) + legend + _table(head, rows) + note
+    words = note(" ".join(notes)) + note(not_computed(report))
+    return charts.bars(groups, title=f"{metric} by way", floor=floor) + legend + table(head, rows) + words
 
 
 def _loss(report: Report) -> str:
-    values = [(item.round, item.loss) for item in report.losses]
-    return charts.line(values, title="Training loss by round", across="training round", up="mean loss an example")
+    series = {"training loss": [(item.round, item.loss) for item in report.losses]}
+    return charts.lines(series, title="Training loss by round", across="training round", up="mean loss an example")
 
 
 def _breakdowns(report: Report) -> str:
     tables = [
-        _table(
+        table(
             [breakdown.what, *HEADINGS],
             [(cells or ("",) * (1 + len(HEADINGS)), "") for cells in rows_of(breakdown)],
         )
         for breakdown in report.breakdowns
     ]
-    note = '<p class="note">The federated model on everyone\'s test rows.</p>'
-    return "\n".join([*tables, note]) if tables else ""
+    return "\n".join([*tables, note("The federated model on everyone's test rows.")]) if tables else ""
 
 
 def _sites(report: Report) -> str:
@@ -137,7 +117,7 @@ def _sites(report: Report) -> str:
     rows = [_site(site, report) for site in report.sites]
     shown = [place for place in range(len(head)) if any(row[place] not in NOTHING for row in rows)]
     kinds = [site.verdict if site.verdict in VERDICT_STYLES else "" for site in report.sites]
-    table = _table(
+    shown_rows = table(
         [head[place] for place in shown],
         [([row[place] for place in shown], kind) for row, kind in zip(rows, kinds, strict=True)],
     )
@@ -146,8 +126,8 @@ def _sites(report: Report) -> str:
         for site in report.sites
         if site.absent
     )
-    words = _note(f"{metric} on each site's own test rows. {_whom(report)}")
-    return table + absent + words + _note(rule_of_small_sites(report))
+    words = note(f"{metric} on each site's own test rows. {_whom(report)}")
+    return shown_rows + absent + words + note(rule_of_small_sites(report))
 
 
 def _site(site: SiteReport, report: Report) -> list[str]:
@@ -162,10 +142,8 @@ def _answers(report: Report) -> str:
     if not report.question:
         return ""
     inputs = ", ".join(f"{name} = {values[0]}" for name, values in report.question.items() if values)
-    items = "".join(
-        f"<dt>{escape(site.name)}</dt><dd>{escape(site.answer or 'not asked')}</dd>" for site in report.sites
-    )
-    return f"<dl>{items}</dl>" + _note(f"Every site's endpoint was asked the same question: {inputs}.")
+    answers = {site.name: site.answer or "not asked" for site in report.sites}
+    return html.pairs(answers) + note(f"Every site's endpoint was asked the same question: {inputs}.")
 
 
 def _name(site: SiteReport) -> str:
@@ -209,13 +187,10 @@ def _disclosures(report: Report) -> str:
         f"{site.name} {wording.size(sum(item.size_bytes for item in site.disclosed))}" for site in report.sites
     )
     together = wording.size(sum(item.size_bytes for site in report.sites for item in site.disclosed))
-    note = _note(f"No row is among them. In all: {per_site}; together {together}.")
+    words = f"No row is among them. In all: {per_site}; together {together}."
     up = wording.size(report.bytes_up)
-    return (
-        _table(["what", "sites", "times a site", "disclosed, all sites"], rows)
-        + note
-        + _note(MOVED_AND_DISCLOSED.format(up=up))
-    )
+    shown = table(["what", "sites", "times a site", "disclosed, all sites"], rows)
+    return shown + note(words) + note(MOVED_AND_DISCLOSED.format(up=up))
 
 
 def _phases(report: Report) -> str:
@@ -226,7 +201,7 @@ def _phases(report: Report) -> str:
         rows.append((cells, ""))
     down, up = wording.size(report.bytes_down), wording.size(report.bytes_up)
     moved = f"{down} from control to sites, {up} from sites to control"
-    return _table(["phase", "wall time", "share"], rows) + _note(f"Moved: {moved}.")
+    return table(["phase", "wall time", "share"], rows) + note(f"Moved: {moved}.")
 
 
 def _provenance(report: Report) -> str:
@@ -240,23 +215,4 @@ def _provenance(report: Report) -> str:
         "machine": made.machine,
         "versions": ", ".join(f"{name} {version}" for name, version in made.versions.items()),
     }
-    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts.items())
-    return f"<dl>{items}</dl>"
-
-
-def _note(words: str) -> str:
-    return f'<p class="note">{escape(words)}</p>' if words else ""
-
-
-def _table(head: Sequence[str], rows: Iterable[tuple[Sequence[str], str]]) -> str:
-    heads = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join(
-        f'<tr class="{escape(kind)}">' + "".join(f"<td>{_cell(cell)}</td>" for cell in cells) + "</tr>"
-        for cells, kind in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _cell(text: str) -> str:
-    first, _, aside = text.partition("\n")
-    return escape(first) + (f"<small>{escape(aside)}</small>" if aside else "")
+    return html.pairs(facts)
