@@ -1,4 +1,4 @@
-"""How this program is called from here, so that a command we print works when it is pasted."""
+"""How this program and its files are called from here, so that what we print works when it is pasted."""
 
 from __future__ import annotations
 
@@ -25,3 +25,11 @@ def program() -> str:
         return f"{shlex.quote(sys.executable)} -m archipel.cli.main"
     near = os.path.relpath(own)
     return shlex.quote(near if not near.startswith("..") else str(own))
+
+
+def near(path: Path) -> Path:
+    """Return a path as it is called from here."""
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path

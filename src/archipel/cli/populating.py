@@ -1,26 +1,30 @@
 """`archipel simulate` of a job with [simulation]: virtual clients of one data set, on this machine.
 
 The job's `prepare` makes one folder, or `--data` is the data set. Progress is a bar with examples a second and the time
-left; every round goes to rounds.jsonl as it ends, and what came out to result.json beside it. After an interruption the
-same command goes on from the last checkpoint.
+left; every round goes to rounds.jsonl as it ends, and what came out to result.json and report.html beside it. After an
+interruption the same command goes on from the last checkpoint.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from archipel import __version__
 from archipel.cli import wording
+from archipel.cli.curves.page import render
 from archipel.cli.failure import Interrupted
 from archipel.cli.fleet import Fleet
 from archipel.cli.interrupts import check, held
 from archipel.cli.local import LocalRun
+from archipel.cli.naming import near
+from archipel.cli.report import html
+from archipel.cli.report.build import METRICS
 from archipel.data.bundle import pack_bundle
 from archipel.data.stores.spool import full_disk_named
 from archipel.simulation.checkpoint import Checkpoints
@@ -28,6 +32,7 @@ from archipel.simulation.choosing import Choice, choose_executor
 from archipel.simulation.opening import open_here
 from archipel.simulation.population.partitions import open_population
 from archipel.simulation.population.port import Population
+from archipel.simulation.result import Result
 from archipel.simulation.spread.choice import INLINE, processes_of, spread_over
 from archipel.simulation.spread.messages import Opening
 from archipel.simulation.virtual import RoundRecord, VirtualRun, simulation_of
@@ -38,33 +43,51 @@ _ANEW = "no round was finished; the same command begins anew"
 
 
 def simulate_population(
-    local: LocalRun, data: Path | None, executor: str | None, spread: str | None, console: Console, *, as_json: bool
-) -> None:
-    """Run the job here, show its progress and print what came out.
+    local: LocalRun, data: Path | None, console: Console, *, executor: str | None, spread: str | None
+) -> Result:
+    """Run the job here, show its progress and what came out.
 
     Raises:
         DataError: there is not exactly one data set.
         SpecError: `spread` says nothing we know.
         StateError: another simulation of this job works in this folder.
     """
-    count = processes_of(spread or INLINE)
-    rows = _dataset(local, data)
-    adapter, digest = open_here(local.job, local.folder, rows)
     place = local.fleet.folder / "simulation"
+    return simulate_in(place, local, dataset_of(local, data), console, executor=executor, spread=spread)
+
+
+def simulate_in(
+    place: Path, local: LocalRun, rows: Path, console: Console, *, executor: str | None, spread: str | None
+) -> Result:
+    """Simulate the job over `rows` in the folder `place`, which keeps what it leaves, or go on there."""
+    count = processes_of(spread or INLINE)
+    adapter, digest = open_here(local.job, local.folder, rows)
     with Fleet(place).lock() as mine:
         if not mine:
             hint = "wait for it, or give this command a folder of its own to work in"
             raise StateError(f"another simulation of {local.job.name!r} is under way here", hint=hint)
-        checkpoints = Checkpoints(place / "checkpoint.safetensors", _key(local, digest))
+        code = code_of(local)
+        key = digest_of(encode([__version__, local.job.digest, code, digest]))
+        checkpoints = Checkpoints(place / "checkpoint.safetensors", key)
         try:
-            _Shown(local, adapter, rows, place, console, checkpoints).run(executor, count, as_json=as_json)
+            return _Shown(local, adapter, rows, place, console, checkpoints, (code, digest)).run(executor, count)
         except KeyboardInterrupt:
             with held():
                 step = checkpoints.flush()
             raise Interrupted(f"the same command goes on after round {step}" if step else _ANEW) from None
 
 
-def _dataset(local: LocalRun, data: Path | None) -> Path:
+def code_of(local: LocalRun) -> str:
+    """Return the digest of the task's code."""
+    return digest_of(pack_bundle(local.folder, local.job.task.include))
+
+
+def dataset_of(local: LocalRun, data: Path | None) -> Path:
+    """Return where the one data set is, prepared by the job's function where it has one.
+
+    Raises:
+        DataError: there is not exactly one.
+    """
     if local.job.data.prepare is None:
         if data is None:
             hint = "archipel simulate JOB --data PATH"
@@ -78,12 +101,6 @@ def _dataset(local: LocalRun, data: Path | None) -> Path:
     return next(iter(folders.values()))
 
 
-def _key(local: LocalRun, rows: str) -> str:
-    """Name what must be the same for a simulation to go on: job, code, rows and version."""
-    bundle = pack_bundle(local.folder, local.job.task.include)
-    return digest_of(encode([__version__, local.job.digest, digest_of(bundle), rows]))
-
-
 class _Shown:
     """One simulation, told to a person or a tool."""
 
@@ -95,6 +112,7 @@ class _Shown:
         place: Path,
         console: Console,
         checkpoints: Checkpoints,
+        digests: tuple[str, str],
     ) -> None:
         self._job = local.job
         self._spec = simulation_of(local.job)
@@ -104,8 +122,9 @@ class _Shown:
         self._place = place
         self._console = console
         self._checkpoints = checkpoints
+        self._code, self._data = digests
 
-    def run(self, executor: str | None, count: int | None, *, as_json: bool) -> None:
+    def run(self, executor: str | None, count: int | None) -> Result:
         began = time.monotonic()
         population = open_population(self._spec, self._job.federation.seed, self._adapter.split.train)
         run = VirtualRun(self._job, self._adapter, population, self._place / "controls", self._checkpoints)
@@ -120,18 +139,16 @@ class _Shown:
         like, opening = run.weights.vector, self._opening(choice)
         with spread_over(count, choice.executor, opening, like=like, cohort=cohort, place=self._place) as spread:
             records = self._rounds(run, spread)
-        answer = self._describe(run, choice, population, records, time.monotonic() - began)
-        answer["processes"] = count or 1
+        result = self._describe(run, choice, population, records, began=began, processes=count or 1)
         with full_disk_named(self._place):
-            (self._place / "result.json").write_bytes(encode(answer))
+            (self._place / "result.json").write_bytes(encode(result))
             (self._place / "model.safetensors").write_bytes(run.packed())
+            html.write(render({result.job.name: result}), self._place / "report.html")
         self._checkpoints.clear()
-        if as_json:
-            print(encode(answer).decode())
-            return
-        figures = ", ".join(f"{name} {value:.4f}" for name, value in answer["test"].items() if name != "examples")
-        self._say(f"test: {figures}")
-        self._say(f"{len(records)} rounds, {wording.duration(answer['seconds'])}; model {answer['model_digest']}")
+        self._say(f"test: {wording.figures(result.test)}")
+        self._say(f"{len(records)} rounds, {wording.duration(result.seconds)}; model {result.model_digest}")
+        self._say(f"curves: {near(self._place / 'report.html')}")
+        return result
 
     def _choose(self, run: VirtualRun, executor: str | None) -> Choice:
         if run.step and executor not in {None, run.executor}:
@@ -154,24 +171,40 @@ class _Shown:
                     file.write(encode(record) + b"\n")
                     file.flush()
                 run.keep()
-                bar.update(shown, advance=1, told=_told(record))
+                bar.update(shown, advance=1, told=_told(records))
                 check()
         return records
 
     def _describe(
-        self, run: VirtualRun, choice: Choice, population: Population, records: list[RoundRecord], seconds: float
-    ) -> dict[str, Any]:
-        return {
-            "model_digest": digest_of(run.packed()),
-            "executor": choice.executor.name,
-            "executor_why": choice.why,
-            "clients": population.count,
-            "rounds": len(records),
-            "examples": sum(record.examples for record in records),
-            "loss": records[-1].loss,
-            "test": run.figures("test"),
-            "seconds": seconds,
-        }
+        self,
+        run: VirtualRun,
+        choice: Choice,
+        population: Population,
+        records: list[RoundRecord],
+        *,
+        began: float,
+        processes: int,
+    ) -> Result:
+        return Result(
+            version=__version__,
+            job=self._job,
+            job_digest=self._job.digest,
+            code=self._code,
+            data=self._data,
+            seed=self._job.federation.seed,
+            model_digest=digest_of(run.packed()),
+            executor=choice.executor.name,
+            executor_why=choice.why,
+            processes=processes,
+            clients=population.count,
+            rounds=len(records),
+            examples=sum(record.examples for record in records),
+            loss=records[-1].loss,
+            test=run.figures("test"),
+            seconds=time.monotonic() - began,
+            finished_at=time.time(),
+            history=tuple(records),
+        )
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -197,7 +230,12 @@ def _bar(console: Console) -> Progress:
     return Progress(*columns, console=console)
 
 
-def _told(record: RoundRecord) -> str:
-    loss = "" if record.loss is None else f" loss {record.loss:.4f}"
-    scored = "".join(f" {name} {value:.4f}" for name, value in (record.figures or {}).items() if name == "accuracy")
-    return f"{loss}{scored} {record.examples / max(record.seconds, 1e-9):,.0f} examples/s"
+def _told(records: Sequence[RoundRecord]) -> str:
+    """Say the last loss, the figure of the last round that was scored, and how fast it goes."""
+    last = records[-1]
+    scored = next((record for record in reversed(records) if record.figures), None)
+    figures = {} if scored is None else scored.figures or {}
+    name = next((name for name in METRICS if name in figures), None)
+    loss = "" if last.loss is None else f" loss {last.loss:.4f}"
+    told = "" if scored is None or name is None else f" {name} {figures[name]:.4f} (round {scored.step})"
+    return f"{loss}{told} {last.examples / max(last.seconds, 1e-9):,.0f} examples/s"

@@ -18,7 +18,7 @@ from archipel import __version__
 from archipel.cli.asking import ask, in_words
 from archipel.cli.client import Client
 from archipel.cli.local import LocalRun, Pooled
-from archipel.cli.naming import program
+from archipel.cli.naming import near, program
 from archipel.cli.report.build import build_report
 from archipel.cli.report.page import write_page
 from archipel.cli.report.screen import show_report
@@ -161,7 +161,7 @@ def _versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 
 def _show_place(page: Path, console: Console) -> None:
-    shown = _near(page)
+    shown = near(page)
     console.print(f"\nreport: {shown}   {shown.with_suffix('.json')}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -183,10 +183,3 @@ def _show_way_on(report: Report, page: Path, url: str, local: LocalRun, console:
 def _asked_site(report: Report) -> str:
     """Return a site that serves: the last one that took part."""
     return next((site.name for site in reversed(report.sites) if not site.absent), report.sites[-1].name)
-
-
-def _near(path: Path) -> Path:
-    try:
-        return path.relative_to(Path.cwd())
-    except ValueError:
-        return path

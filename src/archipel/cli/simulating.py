@@ -17,6 +17,8 @@ import numpy as np
 from rich.console import Console
 
 from archipel.cli import wording
+from archipel.cli.curves.panels import loss_panel, losses_of, panels_of
+from archipel.cli.curves.picture import draw, require_picture
 from archipel.cli.failure import Interrupted
 from archipel.cli.fleet import Fleet
 from archipel.cli.interrupts import check
@@ -61,30 +63,40 @@ def simulate_job(
     *,
     executor: str | None = None,
     spread: str | None = None,
+    curves: Path | None = None,
     as_json: bool,
 ) -> None:
-    """Run the job here, show its progress and print what came out.
+    """Run the job here, show its progress and print what came out; `curves` is a picture to draw.
 
     Raises:
         DataError: a site that the job or the record names has no rows here.
         StateError: another simulation of this job works in this folder.
+        MissingExtraError: there is a picture to draw, and matplotlib is not installed.
     """
+    if curves is not None:
+        require_picture(curves)
     local = LocalRun(job_file, presets, data, console)
     if (executor, spread) != (None, None) and local.job.simulation is None:
         hint = "its sites are computed one after another, as live ones; leave --executor and --spread out"
         raise SpecError(f"job {local.job.name!r} has no [simulation], so how it is computed is not chosen", hint=hint)
     try:
         if local.job.simulation is not None:
-            simulate_population(local, data, executor, spread, console, as_json=as_json)
+            result = simulate_population(local, data, console, executor=executor, spread=spread)
+            answer, panels = encode(result), panels_of({result.job.name: result.history})
         else:
-            _simulate(local, participation, console, as_json=as_json)
+            told = _simulate(local, participation, console)
+            answer, panels = encode(told), (loss_panel({local.job.name: losses_of(told["history"])}),)
     except Interrupted:
         raise
     except KeyboardInterrupt:
         raise Interrupted("a simulation keeps nothing to go on with; the same command begins it anew") from None
+    if curves is not None:
+        draw(panels, curves, title=local.job.name)
+    if as_json:
+        print(answer.decode())
 
 
-def _simulate(local: LocalRun, participation: Path | None, console: Console, *, as_json: bool) -> None:
+def _simulate(local: LocalRun, participation: Path | None, console: Console) -> dict[str, Any]:
     settle_threads(local.job.task.framework)
     with local.fleet.lock() as mine:
         folders = chosen(local.prepare(mine=mine), local.job.federation.sites)
@@ -101,7 +113,7 @@ def _simulate(local: LocalRun, participation: Path | None, console: Console, *, 
             place,
             participation=None if recorded is None else recorded.cohorts,
         )
-        _report(simulation, local.job.name, len(folders), console, as_json=as_json)
+        return _report(simulation, local.job.name, len(folders), console)
 
 
 def chosen(folders: Mapping[str, Path], names: Sequence[str]) -> dict[str, Path]:
@@ -117,13 +129,10 @@ def chosen(folders: Mapping[str, Path], names: Sequence[str]) -> dict[str, Path]
     return {name: path for name, path in folders.items() if not names or name in names}
 
 
-def _report(simulation: Simulation, name: str, sites: int, console: Console, *, as_json: bool) -> None:
+def _report(simulation: Simulation, name: str, sites: int, console: Console) -> dict[str, Any]:
     began = time.monotonic()
     outcome = simulation.run(_Lines(console, sites))
     answer = describe(outcome, simulation, time.monotonic() - began)
-    if as_json:
-        print(encode(answer).decode())
-        return
     console.print(f"\n{len(answer['sites'])} sites together; on held-out rows:", highlight=False)
     for model, figures in answer["models"].items():
         console.print(f"  {_named(model)}: {wording.figures(figures)}", highlight=False, markup=False, soft_wrap=True)
@@ -131,6 +140,7 @@ def _report(simulation: Simulation, name: str, sites: int, console: Console, *, 
     console.print(f"{rounds} rounds; nothing moved: all sites in this process; {took} in all", highlight=False)
     named = f"model {name}, weights {answer['model_digest']}"
     console.print(named, highlight=False, soft_wrap=True)
+    return answer
 
 
 def _named(model: str) -> str:
@@ -145,6 +155,7 @@ def describe(outcome: Outcome, simulation: Simulation, seconds: float) -> dict[s
         "participation": [list(cohort) for cohort in outcome.participation],
         "sites": {site: manifest.rows for site, manifest in sorted(outcome.datasets.items())},
         "models": _figures(outcome.sums, simulation),
+        "history": list(outcome.progress.losses),
         "seconds": seconds,
     }
 

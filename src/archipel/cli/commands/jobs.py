@@ -24,6 +24,7 @@ Presets = Annotated[
 Data = Annotated[
     Path | None, Parameter(name="--data", help="Folder the job's `prepare` reads, or one folder per site.")
 ]
+Curves = Annotated[Path | None, Parameter(help="Draw loss and figures by round into FILE.png (or .svg, .pdf).")]
 Detach = Annotated[bool, Parameter(negative="", show_default=False, help="Return once the run has started.")]
 
 
@@ -96,13 +97,16 @@ def simulate(
             help="Where virtual clients are computed: inline (the default), processes (one a core), processes:N."
         ),
     ] = None,
+    curves: Curves = None,
     as_json: Json = False,
 ) -> None:
     """Run JOB on this machine alone, with its sites or, where it has [simulation], virtual clients of one data set."""
     from archipel.cli.simulating import simulate_job
 
     console = Console(stderr=as_json)
-    simulate_job(job, preset, data, participation, console, executor=executor, spread=spread, as_json=as_json)
+    simulate_job(
+        job, preset, data, participation, console, executor=executor, spread=spread, curves=curves, as_json=as_json
+    )
 
 
 def resume(
