@@ -236,6 +236,6 @@ def _told(records: Sequence[RoundRecord]) -> str:
     scored = next((record for record in reversed(records) if record.figures), None)
     figures = {} if scored is None else scored.figures or {}
     name = next((name for name in METRICS if name in figures), None)
-    loss = "" if last.loss is None else f" loss {last.loss:.4f}"
-    told = "" if scored is None or name is None else f" {name} {figures[name]:.4f} (round {scored.step})"
-    return f"{loss}{told} {last.examples / max(last.seconds, 1e-9):,.0f} examples/s"
+    loss = "" if last.loss is None else f"loss {last.loss:.4f} "
+    told = "" if scored is None or name is None else f"{name} {figures[name]:.4f} (round {scored.step}) "
+    return f"{loss}{told}{last.examples / max(last.seconds, 1e-9):,.0f} examples/s"

@@ -25,6 +25,14 @@ Data = Annotated[
     Path | None, Parameter(name="--data", help="Folder the job's `prepare` reads, or one folder per site.")
 ]
 Curves = Annotated[Path | None, Parameter(help="Draw loss and figures by round into FILE.png (or .svg, .pdf).")]
+Executor = Annotated[
+    str | None,
+    Parameter(help="How virtual clients are computed: auto, loop, stacked or compiled; else as the job says."),
+]
+Spread = Annotated[
+    str | None,
+    Parameter(help="Where virtual clients are computed: inline (the default), processes (one a core), processes:N."),
+]
 Detach = Annotated[bool, Parameter(negative="", show_default=False, help="Return once the run has started.")]
 
 
@@ -87,16 +95,8 @@ def simulate(
     participation: Annotated[
         Path | None, Parameter(help="JSON of the sites of each training round, to replay a live run.")
     ] = None,
-    executor: Annotated[
-        str | None,
-        Parameter(help="How virtual clients are computed: auto, loop, stacked or compiled; else as the job says."),
-    ] = None,
-    spread: Annotated[
-        str | None,
-        Parameter(
-            help="Where virtual clients are computed: inline (the default), processes (one a core), processes:N."
-        ),
-    ] = None,
+    executor: Executor = None,
+    spread: Spread = None,
     curves: Curves = None,
     as_json: Json = False,
 ) -> None:
@@ -107,6 +107,23 @@ def simulate(
     simulate_job(
         job, preset, data, participation, console, executor=executor, spread=spread, curves=curves, as_json=as_json
     )
+
+
+def compare(
+    *simulations: Annotated[
+        str, Parameter(help="JOB.toml, JOB.toml:PRESET, or the result.json (or its folder) of a finished simulation.")
+    ],
+    data: Data = None,
+    executor: Executor = None,
+    spread: Spread = None,
+    curves: Curves = None,
+    as_json: Json = False,
+) -> None:
+    """Show simulations of the same data side by side, and compute those that are not finished."""
+    from archipel.cli.comparing import compare_simulations
+
+    console = Console(stderr=as_json)
+    compare_simulations(simulations, data, console, executor=executor, spread=spread, curves=curves, as_json=as_json)
 
 
 def resume(

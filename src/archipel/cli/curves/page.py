@@ -30,7 +30,7 @@ def render(results: Mapping[str, Result]) -> str:
     scored = any(record.figures for result in results.values() for record in result.history)
     parts = [
         _header(results),
-        html.section("The final models, on the test rows", _outcome(results)),
+        html.section(f"The final model{'s' if len(results) > 1 else ''}, on the test rows", _outcome(results)),
         *curves,
         "" if scored else html.section("Figures by round", html.note(NOT_SCORED)),
         *(html.section(f"Made with: {name}", _made(result)) for name, result in results.items()),
@@ -50,13 +50,22 @@ def _header(results: Mapping[str, Result]) -> str:
     if len(results) == 1:
         title = f"{last.job.name}: {wording.figures(last.test)}"
         return html.header(f"{last.job.name} · simulated {when}", title, facts)
-    return html.header(f"simulated until {when}", ", ".join(results), [(str(len(results)), "simulations")])
+    seeds = sorted({result.seed for result in results.values()})
+    facts = [(str(len(results)), "simulations"), (", ".join(map(str, seeds)), "seed"), (last.data[:19] + "…", "data")]
+    return html.header(f"simulated until {when}", ", ".join(results), facts)
 
 
 def _outcome(results: Mapping[str, Result]) -> str:
     names = sorted({name for result in results.values() for name in result.test} - wording.COUNTS)
     rows = [
-        ([_named(name, told), *(figure(result.test.get(key), 4) for key in names), str(result.rounds)], "")
+        (
+            [
+                f"{name}\n{differs_in_words(told)}",
+                *(figure(result.test.get(key), 4) for key in names),
+                str(result.rounds),
+            ],
+            "",
+        )
         for (name, result), told in zip(
             results.items(), differences(tuple(one.job for one in results.values())), strict=True
         )
@@ -65,9 +74,13 @@ def _outcome(results: Mapping[str, Result]) -> str:
     return html.table(["", *names, "rounds"], rows) + html.note(f"On {counted} test rows, held out from training.")
 
 
-def _named(name: str, told: Mapping[str, object]) -> str:
-    aside = ", ".join(f"{key} = {value}" for key, value in told.items())
-    return f"{name}\n{aside}" if aside else name
+def differs_in_words(differs: Mapping[str, object]) -> str:
+    """Say what is not the same as in the others.
+
+    >>> differs_in_words({"federation.rounds": 10, "federation.local.clip_norm": None})
+    'federation.rounds = 10, federation.local.clip_norm = none'
+    """
+    return ", ".join(f"{key} = {'none' if value is None else value}" for key, value in differs.items())
 
 
 def _made(result: Result) -> str:

@@ -58,7 +58,7 @@ def panels_of(histories: Mapping[str, Sequence[RoundRecord]]) -> tuple[Panel, ..
 
 def loss_panel(losses: Mapping[str, Points]) -> Panel:
     """Return the panel of training losses."""
-    return _panel("Training loss", "mean loss an example, on the rows trained on", losses)
+    return _panel("Training loss", "mean loss on the rows trained on", losses)
 
 
 def losses_of(history: Sequence[Closed]) -> Points:

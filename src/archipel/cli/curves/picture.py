@@ -51,8 +51,11 @@ def draw(panels: Sequence[Panel], path: Path, *, title: str) -> None:
     figure = Figure(figsize=(_WIDTH_INCHES, _PANEL_INCHES * max(1, len(panels))), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
+    first: Axes | None = None
     for number, panel in enumerate(panels, start=1):
-        _fill(figure.add_subplot(len(panels), 1, number), panel)
+        axes = figure.add_subplot(len(panels), 1, number, sharex=first)
+        first = first or axes
+        _fill(axes, panel)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     with full_disk_named(path.absolute().parent):
         try:

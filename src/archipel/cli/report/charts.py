@@ -71,7 +71,9 @@ def lines(series: Mapping[str, Points], *, title: str, across: str, up: str) -> 
         x, y = frame.place(*points[-1])
         out.append(f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>')
         if len(shown) == 1:
-            out.append(_text(x - 6, y - 8, f"{points[-1][1]:.3g}", anchor="end", kind="value"))
+            out.append(
+                _text(x - 6, y - 8 if y > 2 * _TOP else y + 16, f"{points[-1][1]:.3g}", anchor="end", kind="value")
+            )
         else:
             y = height + _LEGEND * (number + 0.5)
             out.append(f'<polyline class="line {kind}" points="{_LEFT},{y:.1f} {_LEFT + 36},{y:.1f}"/>')
