@@ -25,6 +25,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("run", "jobs:run", "Run a job over its sites; over local sites where it names no control plane."),
     ("simulate", "jobs:simulate", "Run a job with all sites in this process; the same bytes come out."),
     ("compare", "jobs:compare", "Show simulations of the same data side by side."),
+    ("search", "jobs:search", "Look for the best values of a job's keys, by many simulations."),
     ("status", "reading:status", "Show the control plane's sites and runs."),
     ("logs", "reading:logs", "Show what happened, as control and sites said it."),
     ("models", "models:models", "Show registered models and where they came from."),

@@ -10,6 +10,7 @@
     [resources]   what a site must have
     [deployment]  what is served afterwards
     [simulation]  a population of virtual clients, for `archipel simulate`
+    [search]      which of these values `archipel search` looks for
 
 Unknown keys are refused with the nearest valid name. `read_job` is the one way in.
 """
@@ -188,6 +189,38 @@ class SimulationSpec(Value, frozen=True, kw_only=True):
     """How a cohort is computed; "auto" measures the job's own model and says what it took."""
 
 
+class SearchParameter(Value, frozen=True, kw_only=True):
+    """[search.parameters] "DOTTED.KEY": what trials give to a key of the job; a range, or choices."""
+
+    low: int | float | None = None
+    """Smallest value; whole numbers where the key takes them."""
+    high: int | float | None = None
+    """Largest value."""
+    log: bool = False
+    """Spread trials evenly over magnitudes, as for rates."""
+    choices: tuple[Scalar, ...] = ()
+    """Empty: a range from `low` to `high`."""
+
+
+class SearchSpec(Value, frozen=True, kw_only=True):
+    """[search]: `archipel search` looks for values of the job's keys. Runs and simulations pass it over."""
+
+    parameters: dict[str, SearchParameter]
+    """Dotted key of the job → its values; see `simulation.search.space` for the keys there are."""
+    trials: Positive = 20
+    """How many are made; a search that is over goes on when there are more."""
+    metric: str = "accuracy"
+    """The figure on the validation rows that is made best."""
+    direction: Literal["maximize", "minimize"] | None = None
+    """None: by the metric's name; losses and errors are made small."""
+    pruning: Literal["halving", "none"] = "halving"
+    """"halving" ends trials early that are worse than others were after as many rounds."""
+    min_rounds: Positive | None = None
+    """Rounds that every trial gets; None: so many that there are two looks at it, a ninth of them for a factor of 3."""
+    reduction_factor: Annotated[int, Meta(ge=2)] = 3
+    """Of so many trials that come so far, one goes on; the next look is after so many times the rounds."""
+
+
 class JobSpec(Value, frozen=True, kw_only=True, tag_field="type", tag="job/1"):
     """A job as its owner wrote it."""
 
@@ -201,6 +234,8 @@ class JobSpec(Value, frozen=True, kw_only=True, tag_field="type", tag="job/1"):
     deployment: DeploymentSpec = field(default_factory=DeploymentSpec)
     simulation: SimulationSpec | None = None
     """None: a simulation has the sites of a live run."""
+    search: SearchSpec | None = None
+    """None: there is nothing to search."""
     control: str | None = None
     """Address of the control plane, such as "https://control.example:7400"; None: local sites for this run."""
 
@@ -239,6 +274,7 @@ def job_from(document: dict[str, Any], presets: tuple[str, ...] = (), *, where: 
         if preset not in known:
             raise UnknownNameError.of("preset", preset, known)
         document = _overlay(document, known[preset])
+    _refuse_unquoted(document, where)
     _refuse_unknown(document, JobSpec, where)
     try:
         return msgspec.convert({"type": "job/1", **document}, JobSpec)
@@ -266,6 +302,16 @@ def _check_presets(presets: Any, where: str) -> None:
             hint = "put its keys below a line such as [preset.quick.federation]"
             raise SpecError(f"[preset.{name}] in {where} is no table", hint=hint)
         _refuse_unknown(preset, JobSpec, f"{where} [preset.{name}]")
+
+
+def _refuse_unquoted(document: dict[str, Any], where: str) -> None:
+    """Refuse `a.b = {low = 1}` in [search.parameters], which TOML reads as tables in each other."""
+    search = document.get("search")
+    parameters = search.get("parameters") if isinstance(search, dict) else None
+    for name, table in parameters.items() if isinstance(parameters, dict) else ():
+        if isinstance(table, dict) and any(isinstance(value, dict) for value in table.values()):
+            hint = f'put the whole key in quotes: "{name}.{next(iter(table))}…" = {{ low = …, high = … }}'
+            raise SpecError(f"{where} [search.parameters]: {name} is a table of tables", hint=hint)
 
 
 def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:

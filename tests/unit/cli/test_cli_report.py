@@ -16,10 +16,11 @@ from archipel.cli.report import charts
 from archipel.cli.report.build import TOO_SMALL, build_report, read_reference
 from archipel.cli.report.page import render, write_page
 from archipel.cli.report.screen import headline, show_report
-from archipel.cli.report.values import WAYS, Comparison, Provenance, Report, is_lower_better
+from archipel.cli.report.values import WAYS, Comparison, Provenance, Report
 from archipel.cli.reporting import write_report
 from archipel.spec import TaskError, decode
 from archipel.spec.views import Disclosure, Moved, RunReport, RunView, Scores, SiteReport
+from archipel.tasks.metrics import is_lower_better
 
 DIGEST = "sha256:" + "ab" * 32
 MADE = Provenance(job=DIGEST, bundle=DIGEST, participation="2 sites", executor="loop", machine="a box", versions={})

@@ -126,6 +126,21 @@ def compare(
     compare_simulations(simulations, data, console, executor=executor, spread=spread, curves=curves, as_json=as_json)
 
 
+def search(
+    job: JobFile,
+    /,
+    *,
+    data: Data = None,
+    preset: Presets = (),
+    workers: Annotated[int, Parameter(help="Processes that make trials at the same time.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Look for the best values of the keys that [search] of JOB names, by many simulations; goes on where it was."""
+    from archipel.cli.searching import search_job
+
+    search_job(job, preset, data, Console(stderr=as_json), workers=workers, as_json=as_json)
+
+
 def resume(
     run: Annotated[str | None, Parameter(help="The run; the last unfinished one, if not given.")] = None,
     /,

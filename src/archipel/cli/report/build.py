@@ -19,12 +19,12 @@ from archipel.cli.report.values import (
     Provenance,
     Report,
     SiteReport,
-    is_lower_better,
 )
 from archipel.spec import TaskError
 from archipel.spec.views import Disclosure as Sent
 from archipel.spec.views import RunReport, Scores
 from archipel.spec.views import SiteReport as SiteScores
+from archipel.tasks.metrics import is_lower_better
 
 METRICS = ("auc", "accuracy", "entity_f1")
 """Figures a comparison can be led by: the first that was measured, but AUC only where there are two classes."""

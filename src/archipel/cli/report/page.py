@@ -23,7 +23,8 @@ from archipel.cli.report.screen import (
     rule_of_small_sites,
     ways_title,
 )
-from archipel.cli.report.values import WAYS, Comparison, Report, SiteReport, is_lower_better
+from archipel.cli.report.values import WAYS, Comparison, Report, SiteReport
+from archipel.tasks.metrics import is_lower_better
 
 MOVED_AND_DISCLOSED = (
     "Disclosed: all that control was given to know, in full size. Moved: the files that were carried, {up} of them "

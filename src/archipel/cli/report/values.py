@@ -23,15 +23,8 @@ from archipel.spec.views import Breakdown
 WAYS = ("alone", "federated", "personalised", "pooled")
 VIEWS = ("everyone", "own")
 
-_LOWER_IS_BETTER = frozenset({"error", "loss", "mae", "mse", "perplexity", "rmse"})
-
 Figures = dict[str, float]
 """Metric → figure: "accuracy" or "auc", and "log_loss" (nats a row)."""
-
-
-def is_lower_better(metric: str) -> bool:
-    """Is less of this figure better? Its last word says so: squared_error, log_loss, rmse."""
-    return metric.rpartition("_")[2] in _LOWER_IS_BETTER
 
 
 class Comparison(Value, frozen=True, kw_only=True):
@@ -108,7 +101,7 @@ class Report(Value, frozen=True, kw_only=True, tag_field="type", tag="comparison
     finished_at: float
     """Seconds since the Unix epoch."""
     metric: str
-    """The figure that is compared: "accuracy", "auc", …; see `is_lower_better`."""
+    """The figure that is compared: "accuracy", "auc", …; see `tasks.metrics.is_lower_better`."""
     overall: dict[str, Comparison]
     sites: tuple[SiteReport, ...]
     seconds: float

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 from archipel.federated.algorithms.fedadam import FedAdam
 from archipel.federated.algorithms.fedavg import FedAvg
 from archipel.federated.algorithms.fedavgm import FedAvgM
@@ -12,7 +14,17 @@ from archipel.federated.port import Algorithm
 from archipel.spec import SpecError, UnknownNameError
 from archipel.spec.job import FederationSpec
 
-__all__ = ["BUILT_IN", "FedAdam", "FedAvg", "FedAvgM", "FedProx", "FedYogi", "Scaffold", "algorithm_of"]
+__all__ = [
+    "BUILT_IN",
+    "FedAdam",
+    "FedAvg",
+    "FedAvgM",
+    "FedProx",
+    "FedYogi",
+    "Scaffold",
+    "algorithm_of",
+    "options_of",
+]
 
 BUILT_IN = {kind.name: kind for kind in (FedAvg, FedProx, Scaffold, FedAvgM, FedAdam, FedYogi)}
 """Name in a job file → class."""
@@ -36,3 +48,9 @@ def algorithm_of(federation: FederationSpec) -> Algorithm:
         )
     algorithm: Algorithm = BUILT_IN[federation.algorithm](federation.options)
     return algorithm
+
+
+def options_of(algorithm: str) -> tuple[str, ...]:
+    """Return the names of an algorithm's options; () where it has none."""
+    names: tuple[str, ...] = importlib.import_module(BUILT_IN[algorithm].__module__).Options.__struct_fields__
+    return names

@@ -1,7 +1,7 @@
 """Metric families: sums that leave a site and add over sites, and the figures anybody computes from them."""
 
 from archipel.tasks.metrics.classification import Classification
-from archipel.tasks.metrics.families import FAMILIES, breakdowns, summarise
+from archipel.tasks.metrics.families import FAMILIES, breakdowns, is_lower_better, summarise
 from archipel.tasks.metrics.tagging import Tagging
 
-__all__ = ["FAMILIES", "Classification", "Tagging", "breakdowns", "summarise"]
+__all__ = ["FAMILIES", "Classification", "Tagging", "breakdowns", "is_lower_better", "summarise"]

@@ -71,3 +71,11 @@ def _family(sums: Mapping[str, Array]) -> MetricFamily:
     if name not in FAMILIES:
         raise UnknownNameError.of("metric family", name, FAMILIES)
     return FAMILIES[name]
+
+
+def is_lower_better(metric: str) -> bool:
+    """Is less of this figure better? Its last word says so: squared_error, log_loss, rmse."""
+    return metric.rpartition("_")[2] in _LOWER_IS_BETTER
+
+
+_LOWER_IS_BETTER = frozenset({"error", "loss", "mae", "mse", "perplexity", "rmse"})
