@@ -63,9 +63,9 @@ class Search:
         while self._hand_out():
             busy = [worker for worker in self._workers if worker.trial is not None]
             heard = wait([worker.connection for worker in busy], _TICK_SECONDS)
-            for worker in [worker for worker in busy if worker.connection in heard]:
-                self._hear(worker)
-            told(self._study)
+            over = [self._hear(worker) for worker in busy if worker.connection in heard]
+            if any(over) or not over:
+                told(self._study)
 
     def _begin(self) -> None:
         """Start the workers: the first finds out what all have to know."""
@@ -113,7 +113,8 @@ class Search:
             return None
         return self._again.pop() if self._again else self._study.ask()
 
-    def _hear(self, worker: Worker) -> None:
+    def _hear(self, worker: Worker) -> bool:
+        """Take a worker's next word; return whether its trial is over, or was lost with it."""
         trial = worker.trial
         assert trial is not None
         try:
@@ -121,10 +122,10 @@ class Search:
             if isinstance(word, Scored):
                 is_wanted = self._study.goes_on(trial.number, word.step, word.value, is_last=word.is_last)
                 worker.reply(is_wanted=is_wanted)
-                return
+                return False
         except (EOFError, ConnectionError):
             self._lose(worker)
-            return
+            return True
         worker.trial = None
         if word.failure is not None:
             raise word.failure.again()
@@ -132,6 +133,7 @@ class Search:
             self._study.end_early(trial.number, word.seconds, word.diverged)
         else:
             self._study.finish(trial.number, word.value, word.seconds)
+        return True
 
     def _lose(self, worker: Worker) -> None:
         """Let a trial be made again whose worker died, unless it has cost too many."""

@@ -6,8 +6,8 @@
     study.finish(trial.number, 0.93)
 
 One process writes; it holds the folder. Each trial's values follow from the seed, the trial's number and what was known
-when it was asked for, so a search by one worker comes to the same trials again, interrupted or not. A trial that was
-under way when its process was killed is made again with the same values, under a new number.
+when it was asked for, so a search by one worker comes to the same trials, interrupted or not. A trial that was under
+way when its process was killed is asked for again, as the same trial with the same values.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_JOB, _SEED, _WHY, _SECONDS, _AGAIN = "job", "seed", "why", "seconds", "again"
+_JOB, _SEED, _WHY, _SECONDS = "job", "seed", "why", "seconds"
 _SAMPLING = 0x5EA2C4
 """Keeps the draw of values apart from everything else that is drawn from a job's seed."""
 
@@ -97,7 +97,7 @@ class Study:
     """The trials of one search."""
 
     def __init__(self, path: Path, name: str, space: Space, *, seed: int) -> None:
-        """Open the journal, or begin it, and set what was under way in it to be made again.
+        """Open the journal, or begin it.
 
         Raises:
             StorageFullError: the disk is full.
@@ -108,9 +108,9 @@ class Study:
         self._space = space
         self._seed = seed
         self._under_way: dict[int, Any] = {}
-        self._scored: set[tuple[int, int]] = set()
+        self._scored: dict[int, int] = {}
         self._open(name)
-        self._again()
+        self._cut_off = self._running()
 
     @_full_disk_named
     def _open(self, name: str) -> None:
@@ -136,18 +136,14 @@ class Study:
             load_if_exists=True,
         )
 
-    @_full_disk_named
-    def _again(self) -> None:
-        """Set the trials that nobody makes any more to be made again."""
-        from optuna.trial import TrialState  # noqa: PLC0415
+    def _running(self) -> list[Any]:
+        """Return the trials that nobody makes any more, the first last."""
+        from optuna.trial import Trial, TrialState  # noqa: PLC0415
 
-        trials = self._study.get_trials(deepcopy=False)
-        set_again = {trial.user_attrs.get(_AGAIN) for trial in trials}
-        for trial in trials:
-            if trial.state == TrialState.RUNNING:
-                if trial.number not in set_again:
-                    self._study.enqueue_trial(dict(trial.params), user_attrs={_AGAIN: trial.number})
-                self._study.tell(trial.number, state=TrialState.FAIL)
+        found = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        for trial in found:
+            self._scored[trial.number] = trial.last_step or 0
+        return [Trial(self._study, trial._trial_id) for trial in reversed(found)]  # noqa: SLF001 (it has no other name)
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -169,7 +165,7 @@ class Study:
             StorageFullError: the disk is full; what is over is kept.
         """
         while self.left > len(self._under_way):
-            trial = self._study.ask()
+            trial = self._cut_off.pop() if self._cut_off else self._study.ask()
             values: dict[str, Scalar] = {}
             for name in self._space.parameters:
                 if self._space.applies(name, values):
@@ -188,10 +184,12 @@ class Study:
     @_full_disk_named
     def goes_on(self, number: int, step: int, value: float, *, is_last: bool) -> bool:
         """Take the score after a round; return whether the trial is to go on."""
-        trial = self._under_way[number]
-        if (number, step) not in self._scored:  # a trial that is made again, after its worker died, comes to the same
+        trial, before = self._under_way[number], self._scored.get(number, 0)
+        if step < before:
+            return True  # it is made again, and was judged then
+        if step > before:
             trial.report(value, step)
-            self._scored.add((number, step))
+            self._scored[number] = step
         return is_last or not trial.should_prune()
 
     @_full_disk_named
@@ -295,7 +293,7 @@ def numbered_sampler(seed: int) -> BaseSampler:
 
 
 def _over(trial: FrozenTrial) -> Trial | None:
-    """Read a trial; None: it is not over, or was cut off and is made again."""
+    """Read a trial; None: it is not over."""
     from optuna.trial import TrialState  # noqa: PLC0415
 
     told: Mapping[str, Any] = trial.user_attrs
@@ -304,7 +302,7 @@ def _over(trial: FrozenTrial) -> Trial | None:
         state = "finished"
     elif trial.state == TrialState.PRUNED:
         state = "diverged" if told.get(_WHY) else "ended early"
-    elif trial.state == TrialState.FAIL and told.get(_WHY):
+    elif trial.state == TrialState.FAIL:
         state = "failed"
     else:
         return None
