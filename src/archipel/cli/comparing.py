@@ -18,13 +18,12 @@ from rich.table import Table
 
 from archipel import __version__
 from archipel.cli import wording
+from archipel.cli.curves.exports import NOTHING, Exports
 from archipel.cli.curves.page import differs_in_words, render
-from archipel.cli.curves.panels import panels_of
-from archipel.cli.curves.picture import draw, require_picture
 from archipel.cli.local import LocalRun
 from archipel.cli.naming import near
 from archipel.cli.planes import HOME
-from archipel.cli.populating import code_of, dataset_of, simulate_in
+from archipel.cli.populating import code_of, dataset_of, simulate_in, simulated
 from archipel.cli.report import html
 from archipel.cli.report.screen import figure
 from archipel.data.manifest import digest_files, list_files
@@ -81,7 +80,7 @@ def compare_simulations(
     *,
     executor: str | None = None,
     spread: str | None = None,
-    curves: Path | None = None,
+    exports: Exports = NOTHING,
     as_json: bool,
 ) -> None:
     """Compute what is not finished, and show all of them side by side.
@@ -89,12 +88,11 @@ def compare_simulations(
     Raises:
         SpecError: a word names no job or result, or one is named twice.
         DataError: they are not of the same data.
-        MissingExtraError: there is a picture to draw, and matplotlib is not installed.
+        MissingExtraError: what an export needs is not installed.
     """
     if not words:
         raise SpecError("nothing is named to compare", hint="archipel compare JOB.toml JOB.toml:PRESET --data PATH")
-    if curves is not None:
-        require_picture(curves)
+    exports.require()
     entries = [_read(word, data, console) for word in words]
     names = _names(entries)
     _require_same_data(dict(zip(names, entries, strict=True)))
@@ -110,8 +108,8 @@ def compare_simulations(
         html.write(render(results), folder / "report.html")
     _show(beside, console)
     console.print(f"curves: {near(folder.absolute() / 'report.html')}", highlight=False, markup=False, soft_wrap=True)
-    if curves is not None:
-        draw(panels_of({name: result.history for name, result in results.items()}), curves, title=", ".join(results))
+    for line in exports.make(results):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if as_json:
         print(encode(beside).decode())
 
@@ -159,9 +157,10 @@ def _require_same_test_rows(results: dict[str, Result]) -> None:
 def _computed(name: str, entry: _Entry, console: Console, executor: str | None, spread: str | None) -> Result:
     assert entry.local is not None
     assert entry.rows is not None
-    place = entry.local.fleet.folder / "compared" / entry.local.job.digest.removeprefix("sha256:")[:12]
+    digest = simulated(entry.local).digest
+    place = entry.local.fleet.folder / "compared" / digest.removeprefix("sha256:")[:12]
     kept = read_result(place / RESULT) if (place / RESULT).exists() else None
-    same = (__version__, entry.local.job.digest, code_of(entry.local), entry.data)
+    same = (__version__, digest, code_of(entry.local), entry.data)
     if kept is not None and (kept.version, kept.job_digest, kept.code, kept.data) == same:
         console.print(f"{name}: computed before", highlight=False, markup=False, soft_wrap=True)
         return kept

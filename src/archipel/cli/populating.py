@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec import structs
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -36,7 +37,7 @@ from archipel.simulation.result import Result
 from archipel.simulation.spread.choice import INLINE, processes_of, spread_over
 from archipel.simulation.spread.messages import Opening
 from archipel.simulation.virtual import RoundRecord, VirtualRun, simulation_of
-from archipel.spec import DataError, StateError, decode, digest_of, encode
+from archipel.spec import DataError, JobSpec, StateError, decode, digest_of, encode
 from archipel.tasks.port import Adapter, Executor
 
 _ANEW = "no round was finished; the same command begins anew"
@@ -61,13 +62,14 @@ def simulate_in(
 ) -> Result:
     """Simulate the job over `rows` in the folder `place`, which keeps what it leaves, or go on there."""
     count = processes_of(spread or INLINE)
-    adapter, digest = open_here(local.job, local.folder, rows)
+    job = simulated(local)
+    adapter, digest = open_here(job, local.folder, rows)
     with Fleet(place).lock() as mine:
         if not mine:
             hint = "wait for it, or give this command a folder of its own to work in"
             raise StateError(f"another simulation of {local.job.name!r} is under way here", hint=hint)
         code = code_of(local)
-        key = digest_of(encode([__version__, local.job.digest, code, digest]))
+        key = digest_of(encode([__version__, job.digest, code, digest]))
         checkpoints = Checkpoints(place / "checkpoint.safetensors", key)
         try:
             return _Shown(local, adapter, rows, place, console, checkpoints, (code, digest)).run(executor, count)
@@ -75,6 +77,11 @@ def simulate_in(
             with held():
                 step = checkpoints.flush()
             raise Interrupted(f"the same command goes on after round {step}" if step else _ANEW) from None
+
+
+def simulated(local: LocalRun) -> JobSpec:
+    """Return the job without its [search], which a simulation passes over."""
+    return structs.replace(local.job, search=None)
 
 
 def code_of(local: LocalRun) -> str:
@@ -114,8 +121,8 @@ class _Shown:
         checkpoints: Checkpoints,
         digests: tuple[str, str],
     ) -> None:
-        self._job = local.job
-        self._spec = simulation_of(local.job)
+        self._job = simulated(local)
+        self._spec = simulation_of(self._job)
         self._folder = local.folder
         self._rows = rows
         self._adapter = adapter

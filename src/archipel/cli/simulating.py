@@ -17,8 +17,9 @@ import numpy as np
 from rich.console import Console
 
 from archipel.cli import wording
-from archipel.cli.curves.panels import loss_panel, losses_of, panels_of
-from archipel.cli.curves.picture import draw, require_picture
+from archipel.cli.curves.exports import NOTHING, Exports
+from archipel.cli.curves.panels import loss_panel, losses_of
+from archipel.cli.curves.picture import draw
 from archipel.cli.failure import Interrupted
 from archipel.cli.fleet import Fleet
 from archipel.cli.interrupts import check
@@ -63,37 +64,55 @@ def simulate_job(
     *,
     executor: str | None = None,
     spread: str | None = None,
-    curves: Path | None = None,
+    exports: Exports = NOTHING,
     as_json: bool,
 ) -> None:
-    """Run the job here, show its progress and print what came out; `curves` is a picture to draw.
+    """Run the job here, show its progress and print what came out.
 
     Raises:
         DataError: a site that the job or the record names has no rows here.
         StateError: another simulation of this job works in this folder.
-        MissingExtraError: there is a picture to draw, and matplotlib is not installed.
+        MissingExtraError: what an export needs is not installed.
     """
-    if curves is not None:
-        require_picture(curves)
+    exports.require()
     local = LocalRun(job_file, presets, data, console)
     if (executor, spread) != (None, None) and local.job.simulation is None:
         hint = "its sites are computed one after another, as live ones; leave --executor and --spread out"
         raise SpecError(f"job {local.job.name!r} has no [simulation], so how it is computed is not chosen", hint=hint)
+    if (exports.tensorboard, exports.mlflow) != (None, None) and local.job.simulation is None:
+        hint = "its curves are drawn by --curves; leave --tensorboard and --mlflow out"
+        raise SpecError(f"job {local.job.name!r} has no [simulation], whose rounds could be exported", hint=hint)
     try:
-        if local.job.simulation is not None:
-            result = simulate_population(local, data, console, executor=executor, spread=spread)
-            answer, panels = encode(result), panels_of({result.job.name: result.history})
-        else:
-            told = _simulate(local, participation, console)
-            answer, panels = encode(told), (loss_panel({local.job.name: losses_of(told["history"])}),)
+        answer = _computed(local, data, participation, console, exports, executor=executor, spread=spread)
     except Interrupted:
         raise
     except KeyboardInterrupt:
         raise Interrupted("a simulation keeps nothing to go on with; the same command begins it anew") from None
-    if curves is not None:
-        draw(panels, curves, title=local.job.name)
     if as_json:
         print(answer.decode())
+
+
+def _computed(
+    local: LocalRun,
+    data: Path | None,
+    participation: Path | None,
+    console: Console,
+    exports: Exports,
+    *,
+    executor: str | None,
+    spread: str | None,
+) -> bytes:
+    """Compute it, make what is wanted of it, and return what came out as JSON."""
+    name = local.job.name
+    if local.job.simulation is not None:
+        result = simulate_population(local, data, console, executor=executor, spread=spread)
+        for line in exports.make({name: result}):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        return encode(result)
+    told = _simulate(local, participation, console)
+    if exports.curves is not None:
+        draw([loss_panel({name: losses_of(told["history"])})], exports.curves, title=name)
+    return encode(told)
 
 
 def _simulate(local: LocalRun, participation: Path | None, console: Console) -> dict[str, Any]:

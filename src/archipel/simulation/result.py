@@ -8,6 +8,7 @@ Every picture, table and export is made from it: nothing else of a simulation ne
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -67,17 +68,22 @@ def read_result(path: Path) -> Result:
 
 def differences(jobs: tuple[JobSpec, ...]) -> tuple[dict[str, object], ...]:
     """Return for each job the dotted keys whose values are not the same in all of them; its name is left out."""
-    flat = [_flat(msgspec.to_builtins(job)) for job in jobs]
-    names = sorted({name for one in flat for name in one} - {"name"})
-    told = [name for name in names if any(one.get(name) != flat[0].get(name) for one in flat)]
-    return tuple({name: one.get(name) for name in told} for one in flat)
+    keys = [flat(msgspec.to_builtins(job)) for job in jobs]
+    names = sorted({name for one in keys for name in one} - {"name"})
+    told = [name for name in names if any(one.get(name) != keys[0].get(name) for one in keys)]
+    return tuple({name: one.get(name) for name in told} for one in keys)
 
 
-def _flat(table: dict[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
+def flat(table: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """Return a job's values by dotted key.
+
+    >>> flat({"federation": {"rounds": 3, "local": {"epochs": 1}}})
+    {'federation.rounds': 3, 'federation.local.epochs': 1}
+    """
+    keys: dict[str, object] = {}
     for name, value in table.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
+            keys |= flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
-    return flat
+            keys[prefix + name] = value
+    return keys

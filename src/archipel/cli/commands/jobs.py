@@ -25,6 +25,10 @@ Data = Annotated[
     Path | None, Parameter(name="--data", help="Folder the job's `prepare` reads, or one folder per site.")
 ]
 Curves = Annotated[Path | None, Parameter(help="Draw loss and figures by round into FILE.png (or .svg, .pdf).")]
+TensorBoard = Annotated[Path | None, Parameter(help="Write event files of TensorBoard into this folder.")]
+MlFlow = Annotated[
+    str | None, Parameter(name="--mlflow", help="Log to MLflow: sqlite:///FILE.db, or a tracking server's address.")
+]
 Executor = Annotated[
     str | None,
     Parameter(help="How virtual clients are computed: auto, loop, stacked or compiled; else as the job says."),
@@ -98,14 +102,17 @@ def simulate(
     executor: Executor = None,
     spread: Spread = None,
     curves: Curves = None,
+    tensorboard: TensorBoard = None,
+    mlflow: MlFlow = None,
     as_json: Json = False,
 ) -> None:
     """Run JOB on this machine alone, with its sites or, where it has [simulation], virtual clients of one data set."""
+    from archipel.cli.curves.exports import Exports
     from archipel.cli.simulating import simulate_job
 
-    console = Console(stderr=as_json)
+    console, exports = Console(stderr=as_json), Exports(curves=curves, tensorboard=tensorboard, mlflow=mlflow)
     simulate_job(
-        job, preset, data, participation, console, executor=executor, spread=spread, curves=curves, as_json=as_json
+        job, preset, data, participation, console, executor=executor, spread=spread, exports=exports, as_json=as_json
     )
 
 
@@ -117,13 +124,16 @@ def compare(
     executor: Executor = None,
     spread: Spread = None,
     curves: Curves = None,
+    tensorboard: TensorBoard = None,
+    mlflow: MlFlow = None,
     as_json: Json = False,
 ) -> None:
     """Show simulations of the same data side by side, and compute those that are not finished."""
     from archipel.cli.comparing import compare_simulations
+    from archipel.cli.curves.exports import Exports
 
-    console = Console(stderr=as_json)
-    compare_simulations(simulations, data, console, executor=executor, spread=spread, curves=curves, as_json=as_json)
+    console, exports = Console(stderr=as_json), Exports(curves=curves, tensorboard=tensorboard, mlflow=mlflow)
+    compare_simulations(simulations, data, console, executor=executor, spread=spread, exports=exports, as_json=as_json)
 
 
 def search(
