@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 import tomllib
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
@@ -331,11 +332,14 @@ def _refuse_unknown(document: dict[str, Any], struct: type[msgspec.Struct], wher
 
 
 def _descend(value: Any, kind: Any, where: str) -> None:
-    """Refuse unknown keys in a table that `kind` says is a struct, or a table of structs by name."""
+    """Refuse unknown keys in a table that `kind` says is a struct, maybe left out, or a table of structs by name."""
     if not isinstance(value, dict):
         return
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         _refuse_unknown(value, kind, where)
+    elif get_origin(kind) is UnionType:
+        for one in get_args(kind):
+            _descend(value, one, where)
     elif get_origin(kind) is dict:
         for name, inner in value.items():
             _descend(inner, get_args(kind)[1], f"{where} [{name}]")

@@ -26,16 +26,14 @@ READ_BYTES = 256 * 1024
 
 
 @contextmanager
-def full_disk_named(path: Path) -> Iterator[None]:
-    """Turn "no space left on device" into a StorageFullError that names the folder."""
+def full_disk_named(path: Path, hint: str = "free some space; the work goes on by itself") -> Iterator[None]:
+    """Turn "no space left on device" into a StorageFullError that names the folder and the next step."""
     try:
         yield
     except OSError as error:
         if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
-        raise StorageFullError(
-            f"no space left in {path}", hint="free some space; the work goes on by itself"
-        ) from error
+        raise StorageFullError(f"no space left in {path}", hint=hint) from error
 
 
 class Spool:

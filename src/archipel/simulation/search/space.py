@@ -63,8 +63,9 @@ class Space:
     def is_whole(self, name: str) -> bool:
         """Is the range of this key one of whole numbers?"""
         parameter = self.parameters[name]
-        whole = isinstance(parameter.low, int) and isinstance(parameter.high, int)
-        return whole and (name.startswith(_OF_TASK) or int in _plain(self._kinds.get(name)))
+        if name.startswith(_OF_TASK):  # the task says what it takes by how it is written
+            return isinstance(parameter.low, int) and isinstance(parameter.high, int)
+        return int in _plain(self._kinds[name])
 
     def applies(self, name: str, values: Values) -> bool:
         """Does this key mean anything beside these values? An option does to algorithms that have it."""
@@ -94,7 +95,7 @@ class Space:
         try:
             job = msgspec.convert(document, JobSpec)
         except msgspec.ValidationError as error:
-            raise SpecError(f"{_told(values)}: {error}", hint="mend [search.parameters]") from error
+            raise SpecError(str(error), hint="mend [search.parameters]") from error
         algorithm_of(job.federation)
         return job
 
@@ -128,7 +129,7 @@ class Space:
         try:
             self.job_of(values)
         except SpecError as error:
-            raise SpecError(f"[search.parameters] {name}: {error.message}", hint=error.hint) from error
+            raise SpecError(f"[search.parameters] {name} = {value}: {error.message}", hint=error.hint) from error
 
 
 def search_of(job: JobSpec) -> SearchSpec:
@@ -182,7 +183,3 @@ def _path(name: str) -> list[str]:
 def _has(algorithm: str, option: str) -> bool:
     """Has the algorithm this option?"""
     return algorithm in BUILT_IN and option in options_of(algorithm)
-
-
-def _told(values: Values) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in values.items())

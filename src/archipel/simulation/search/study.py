@@ -87,7 +87,7 @@ def _full_disk_named(method: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(method)
     def named(*args: P.args, **kwargs: P.kwargs) -> R:
         study: Any = args[0]
-        with full_disk_named(study.path.parent):
+        with full_disk_named(study.path.parent, hint="free some space; the same command goes on"):
             return method(*args, **kwargs)
 
     return named
@@ -243,7 +243,7 @@ class Study:
         if parameter.choices:
             value: Scalar = trial.suggest_categorical(name, list(parameter.choices))
         elif self._space.is_whole(name):
-            value = trial.suggest_int(name, parameter.low, parameter.high, log=parameter.log)
+            value = trial.suggest_int(name, int(parameter.low or 0), int(parameter.high or 0), log=parameter.log)
         else:
             value = trial.suggest_float(name, parameter.low, parameter.high, log=parameter.log)
         return value
