@@ -217,7 +217,7 @@ class SearchSpec(Value, frozen=True, kw_only=True):
     pruning: Literal["halving", "none"] = "halving"
     """"halving" ends trials early that are worse than others were after as many rounds."""
     min_rounds: Positive | None = None
-    """Rounds that every trial gets; None: so many that there are two looks at it, a ninth of them for a factor of 3."""
+    """Rounds that every trial gets; None: the job's, divided twice by `reduction_factor`."""
     reduction_factor: Annotated[int, Meta(ge=2)] = 3
     """Of so many trials that come so far, one goes on; the next look is after so many times the rounds."""
 

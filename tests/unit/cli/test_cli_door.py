@@ -19,7 +19,7 @@ from archipel.cli.main import COMMANDS, build_app, main
 from archipel.spec import ArchipelError, LinkError, errors
 
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "cli.md"
-HEAVY = ("torch", "litestar", "sqlalchemy", "grpc", "numpy", "onnxruntime", "httpx", "archipel.spec")
+HEAVY = ("torch", "litestar", "sqlalchemy", "grpc", "numpy", "onnxruntime", "httpx", "optuna", "archipel.spec")
 
 
 def run_main(*words: str) -> int:

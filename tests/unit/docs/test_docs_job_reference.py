@@ -27,6 +27,8 @@ TABLES = {
     "`[resources]`": jobs.ResourceSpec,
     "`[deployment]`": jobs.DeploymentSpec,
     "`[simulation]`": jobs.SimulationSpec,
+    "`[search]`": jobs.SearchSpec,
+    '`[search.parameters."KEY"]`': jobs.SearchParameter,
 }
 
 
