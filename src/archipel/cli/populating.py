@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import structs
@@ -170,6 +169,7 @@ class _Shown:
     def _rounds(self, run: VirtualRun, executor: Executor) -> list[RoundRecord]:
         journal = self._place / "rounds.jsonl"
         records = _records(journal, run.step)
+        scored = next((record for record in reversed(records) if record.figures), None)
         with _bar(self._console) as bar, journal.open("ab") as file:
             shown = bar.add_task("", total=self._job.federation.rounds, completed=run.step, told="")
             for record in run.rounds(executor):
@@ -178,7 +178,8 @@ class _Shown:
                     file.write(encode(record) + b"\n")
                     file.flush()
                 run.keep()
-                bar.update(shown, advance=1, told=_told(records))
+                scored = record if record.figures else scored
+                bar.update(shown, advance=1, told=_told(record, scored))
                 check()
         return records
 
@@ -237,12 +238,10 @@ def _bar(console: Console) -> Progress:
     return Progress(*columns, console=console)
 
 
-def _told(records: Sequence[RoundRecord]) -> str:
-    """Say the last loss, the figure of the last round that was scored, and how fast it goes."""
-    last = records[-1]
-    scored = next((record for record in reversed(records) if record.figures), None)
+def _told(record: RoundRecord, scored: RoundRecord | None) -> str:
+    """Say a round's loss, a figure of the last round that was scored, and how fast it goes."""
     figures = {} if scored is None else scored.figures or {}
     name = next((name for name in METRICS if name in figures), None)
-    loss = "" if last.loss is None else f"loss {last.loss:.4f} "
+    loss = "" if record.loss is None else f"loss {record.loss:.4f} "
     told = "" if scored is None or name is None else f"{name} {figures[name]:.4f} (round {scored.step}) "
-    return f"{loss}{told}{last.examples / max(last.seconds, 1e-9):,.0f} examples/s"
+    return f"{loss}{told}{record.examples / max(record.seconds, 1e-9):,.0f} examples/s"

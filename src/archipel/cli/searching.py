@@ -198,7 +198,7 @@ class _Shown:
         self._console.print(_table(searched))
         counts = {state: sum(trial.state == state for trial in searched.trials) for state in _STATES}
         told = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-        self._say(f"\n{len(searched.trials)} trials ({told}); seed {searched.seed}, executor {searched.executor}")
+        self._say(f"\n{len(searched.trials)} trials ({told}); seed {searched.seed}, executor {_executors(searched)}")
         self._say(f"all of them: {near(self._place / 'search.json')}")
         self._say("\nThe best, to paste into the job file:\n")
         self._say(searched.preset)
@@ -226,6 +226,11 @@ def _table(searched: Searched) -> Table:
         cells = (str(trial.number), figure(trial.value, 4), str(trial.rounds), wording.duration(trial.seconds), values)
         table.add_row(*map(escape, cells))
     return table
+
+
+def _executors(searched: Searched) -> str:
+    """Name what trials were computed by; a model that is none for the search's executor is computed by the loop."""
+    return ", ".join(sorted({trial.executor for trial in searched.trials if trial.executor}))
 
 
 def _last(name: str) -> str:

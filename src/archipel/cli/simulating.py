@@ -112,6 +112,7 @@ def _computed(
     told = _simulate(local, participation, console)
     if exports.curves is not None:
         draw([loss_panel({name: losses_of(told["history"])})], exports.curves, title=name)
+        console.print(f"picture: {exports.curves}", highlight=False, markup=False, soft_wrap=True)
     return encode(told)
 
 

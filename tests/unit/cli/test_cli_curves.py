@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from archipel.cli.curves import mlflow as runs
 from archipel.cli.curves import picture, tensorboard
@@ -20,10 +23,12 @@ from archipel.cli.curves.exports import Exports
 from archipel.cli.curves.page import differs_in_words, render
 from archipel.cli.curves.panels import Panel, panels_of
 from archipel.cli.report import charts
+from archipel.cli.simulating import simulate_job
 from archipel.simulation.result import Result, differences, read_result
 from archipel.simulation.virtual import RoundRecord
 from archipel.spec import ArchipelError, MissingExtraError, SpecError, StorageFullError, encode
 from archipel.spec.job import job_from
+from points import JOB, lay_out
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -174,6 +179,28 @@ def test_a_full_disk_is_named_and_leaves_no_half_picture(tmp_path: Path, monkeyp
     with pytest.raises(StorageFullError, match="no space left"):
         list(Exports(curves=tmp_path / "a.png").make({"a": result(*HISTORY)}))
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", b"older")]
+
+
+def test_a_simulation_of_sites_has_a_history_and_a_picture_of_its_losses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    job = lay_out(tmp_path, JOB[: JOB.index("[simulation]")])
+    for site in ("north", "south"):
+        (tmp_path / "sites").mkdir(exist_ok=True)
+        shutil.copytree("rows", f"sites/{site}")
+    wanted = Exports(curves=Path("sites.png"))
+    simulate_job(job, (), Path("sites"), None, Console(stderr=True), exports=wanted, as_json=True)
+    history = json.loads(capsys.readouterr().out)["history"]
+    assert [(one["step"], one["sites"]) for one in history] == [(step, 2) for step in range(1, 7)]
+    assert all(one["loss"] > 0 for one in history)
+    assert Path("sites.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(SpecError, match=r"no .simulation.") as caught:
+        simulate_job(
+            job, (), Path("sites"), None, Console(), exports=Exports(tensorboard=Path("events")), as_json=False
+        )
+    assert "--curves" in caught.value.hint
 
 
 # ---- other tools ---------------------------------------------------------------------------------------------------

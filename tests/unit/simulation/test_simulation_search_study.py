@@ -53,10 +53,10 @@ def make(study: Study, stop: Callable[[int, int], bool] = lambda _number, _step:
                 return
             value = value_of(asked.parameters, step)
             if not study.goes_on(asked.number, step, value, is_last=step == 9):
-                study.end_early(asked.number, 0.0)
+                study.end_early(asked.number, 0.0, executor="loop")
                 break
         else:
-            study.finish(asked.number, value, 0.0)
+            study.finish(asked.number, value, 0.0, executor="loop")
 
 
 def test_an_interrupted_search_comes_to_the_trials_of_an_undisturbed_one(tmp_path: Path) -> None:
@@ -111,15 +111,15 @@ def test_halving_keeps_one_of_three_at_each_look(tmp_path: Path) -> None:
         assert asked is not None
         on = [study.goes_on(asked.number, step, 1.0 - number / 10, is_last=step == 9) for step in range(1, 10)]
         assert on == ([True] * 9 if number == 0 else [False, *on[1:]])
-        study.end_early(asked.number, 0.0)
+        study.end_early(asked.number, 0.0, executor="loop")
 
 
 def test_what_fails_or_diverges_says_why_and_is_not_asked_again(tmp_path: Path) -> None:
     study = Study(tmp_path / "journal.log", "points", space(trials=3, metric="log_loss"), seed=0)
     for end in (
         lambda n: study.fail(n, "broke"),
-        lambda n: study.end_early(n, 1.0, "nan"),
-        lambda n: study.finish(n, 0.5, 1.0),
+        lambda n: study.end_early(n, 1.0, "nan", executor="loop"),
+        lambda n: study.finish(n, 0.5, 1.0, executor="loop"),
     ):
         asked = study.ask()
         assert asked is not None
@@ -146,7 +146,7 @@ def test_values_that_do_not_go_together_fail_at_once(tmp_path: Path) -> None:
     made = []
     while (asked := study.ask()) is not None:
         made.append(asked.parameters["federation.algorithm"])
-        study.finish(asked.number, 0.5, 0.0)
+        study.finish(asked.number, 0.5, 0.0, executor="loop")
     assert set(made) == {"fedavg"}
     failed = [trial for trial in study.trials if trial.state == "failed"]
     assert failed
@@ -158,7 +158,7 @@ def test_a_full_disk_is_named_and_what_is_over_is_kept(tmp_path: Path, monkeypat
     study = Study(tmp_path / "journal.log", "points", space(), seed=3)
     asked = study.ask()
     assert asked is not None
-    study.finish(asked.number, 0.5, 0.0)
+    study.finish(asked.number, 0.5, 0.0, executor="loop")
     kept = study.trials
 
     def full(_fd: int) -> None:

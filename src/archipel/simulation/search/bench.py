@@ -27,7 +27,7 @@ from archipel.spec import ArchipelError, JobSpec, NonFiniteError, TaskError, Unk
 from archipel.spec.job import EvaluationSpec, FederationSpec
 from archipel.tasks.executors import LOOP
 from archipel.tasks.load import load_object
-from archipel.tasks.port import Adapter
+from archipel.tasks.port import Adapter, Executor
 
 Told = Callable[[int, float, bool], bool]
 """Hears of a round, its score and whether it is the last; says whether the trial goes on."""
@@ -56,20 +56,22 @@ class Bench:
     def make(self, job: JobSpec, told: Told) -> Ended:
         """Make a trial."""
         began = time.monotonic()
+        ended = Ended(seconds=0.0)
         try:
-            value = self._value(job, told)
+            run = self._run(job)
+            executor = self._choose(run, job).executor
+            ended = Ended(seconds=0.0, executor=executor.name)
+            ended = structs.replace(ended, value=self._value(run, executor, job.federation.rounds, told))
         except NonFiniteError as error:
-            return Ended(seconds=time.monotonic() - began, diverged=error.message)
+            ended = structs.replace(ended, diverged=error.message)
         except ArchipelError as error:
-            return Ended(seconds=time.monotonic() - began, failure=Failure.of(error))
+            ended = structs.replace(ended, failure=Failure.of(error))
         finally:
             shutil.rmtree(self._place, ignore_errors=True)
-        return Ended(seconds=time.monotonic() - began, value=value)
+        return structs.replace(ended, seconds=time.monotonic() - began)
 
-    def _value(self, job: JobSpec, told: Told) -> float | None:
+    def _value(self, run: VirtualRun, executor: Executor, last: int, told: Told) -> float | None:
         """Return the metric after the last round; None: the trial was ended before."""
-        run, last = self._run(job), job.federation.rounds
-        executor = self._choose(run, job).executor
         value: float | None = None
         for record in run.rounds(executor):
             figures = record.figures or (run.figures("validation") if record.step == last else None)

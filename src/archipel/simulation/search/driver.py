@@ -130,9 +130,9 @@ class Search:
         if word.failure is not None:
             raise word.failure.again()
         if word.value is None:
-            self._study.end_early(trial.number, word.seconds, word.diverged)
+            self._study.end_early(trial.number, word.seconds, word.diverged, executor=word.executor)
         else:
-            self._study.finish(trial.number, word.value, word.seconds)
+            self._study.finish(trial.number, word.value, word.seconds, executor=word.executor)
         return True
 
     def _lose(self, worker: Worker) -> None:

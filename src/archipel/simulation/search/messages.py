@@ -58,6 +58,8 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A trial is over."""
 
     seconds: float
+    executor: str = ""
+    """By which it was computed: `loop` where the model is none for the search's executor."""
     value: float | None = None
     """None: it did not come to its end."""
     diverged: str = ""

@@ -2,8 +2,8 @@
 
     study = Study(folder / "journal.log", "points-0123456789ab", space, seed=0)
     trial = study.ask()                        # None: all were made, or are under way
-    study.goes_on(trial.number, 10, 0.81)      # False: it is to be ended
-    study.finish(trial.number, 0.93)
+    study.goes_on(trial.number, 10, 0.81, is_last=False)      # False: it is to be ended
+    study.finish(trial.number, 0.93, seconds=8.1, executor="loop")
 
 One process writes; it holds the folder. Each trial's values follow from the seed, the trial's number and what was known
 when it was asked for, so a search by one worker comes to the same trials, interrupted or not. A trial that was under
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_JOB, _SEED, _WHY, _SECONDS = "job", "seed", "why", "seconds"
+_JOB, _SEED, _WHY, _SECONDS, _EXECUTOR = "job", "seed", "why", "seconds", "executor"
 _SAMPLING = 0x5EA2C4
 """Keeps the draw of values apart from everything else that is drawn from a job's seed."""
 
@@ -58,6 +58,8 @@ class Trial(Value, frozen=True, kw_only=True):
     """Digest of the job it was."""
     curve: tuple[tuple[int, float], ...]
     """(round, value) of each time it was scored."""
+    executor: str
+    """By which it was computed; empty: it was not."""
     seconds: float
     why: str
     """Why it diverged or failed; empty otherwise."""
@@ -193,20 +195,22 @@ class Study:
         return is_last or not trial.should_prune()
 
     @_full_disk_named
-    def finish(self, number: int, value: float, seconds: float) -> None:
+    def finish(self, number: int, value: float, seconds: float, *, executor: str) -> None:
         """Take the value of a trial that came to its end."""
         trial = self._under_way[number]
         trial.set_user_attr(_SECONDS, seconds)
+        trial.set_user_attr(_EXECUTOR, executor)
         self._study.tell(trial, value)
         del self._under_way[number]
 
     @_full_disk_named
-    def end_early(self, number: int, seconds: float, why: str = "") -> None:
+    def end_early(self, number: int, seconds: float, why: str = "", *, executor: str) -> None:
         """Take note that a trial was ended, or diverged (`why`)."""
         from optuna.trial import TrialState  # noqa: PLC0415
 
         trial = self._under_way[number]
         trial.set_user_attr(_SECONDS, seconds)
+        trial.set_user_attr(_EXECUTOR, executor)
         trial.set_user_attr(_WHY, why)
         self._study.tell(trial, state=TrialState.PRUNED)
         del self._under_way[number]
@@ -316,6 +320,7 @@ def _over(trial: FrozenTrial) -> Trial | None:
         seed=told.get(_SEED, 0),
         job=told.get(_JOB, ""),
         curve=curve,
+        executor=told.get(_EXECUTOR, ""),
         seconds=told.get(_SECONDS, 0.0),
         why=told.get(_WHY, ""),
     )
