@@ -28,7 +28,7 @@ from archipel.simulation.choosing import Choice, choose_executor
 from archipel.simulation.opening import open_here
 from archipel.simulation.population.partitions import open_population
 from archipel.simulation.population.port import Population
-from archipel.simulation.spread.choice import INLINE, processes_of, spread_over
+from archipel.simulation.spread.choice import Inline, Spread, read_spread, spread_over
 from archipel.simulation.spread.messages import Opening
 from archipel.simulation.virtual import RoundRecord, VirtualRun, simulation_of
 from archipel.spec import DataError, StateError, decode, digest_of, encode
@@ -47,7 +47,7 @@ def simulate_population(
         SpecError: `spread` says nothing we know.
         StateError: another simulation of this job works in this folder.
     """
-    count = processes_of(spread or INLINE)
+    where = read_spread(spread or "inline")
     rows = _dataset(local, data)
     adapter, digest = open_here(local.job, local.folder, rows)
     place = local.fleet.folder / "simulation"
@@ -57,7 +57,7 @@ def simulate_population(
             raise StateError(f"another simulation of {local.job.name!r} is under way here", hint=hint)
         checkpoints = Checkpoints(place / "checkpoint.safetensors", _key(local, digest))
         try:
-            _Shown(local, adapter, rows, place, console, checkpoints).run(executor, count, as_json=as_json)
+            _Shown(local, adapter, rows, digest, place, console, checkpoints).run(executor, where, as_json=as_json)
         except KeyboardInterrupt:
             with held():
                 step = checkpoints.flush()
@@ -92,6 +92,7 @@ class _Shown:
         local: LocalRun,
         adapter: Adapter,
         rows: Path,
+        digest: str,
         place: Path,
         console: Console,
         checkpoints: Checkpoints,
@@ -100,12 +101,13 @@ class _Shown:
         self._spec = simulation_of(local.job)
         self._folder = local.folder
         self._rows = rows
+        self._digest = digest
         self._adapter = adapter
         self._place = place
         self._console = console
         self._checkpoints = checkpoints
 
-    def run(self, executor: str | None, count: int | None, *, as_json: bool) -> None:
+    def run(self, executor: str | None, where: Spread, *, as_json: bool) -> None:
         began = time.monotonic()
         population = open_population(self._spec, self._job.federation.seed, self._adapter.split.train)
         run = VirtualRun(self._job, self._adapter, population, self._place / "controls", self._checkpoints)
@@ -113,15 +115,16 @@ class _Shown:
         cohort = min(self._spec.cohort, population.count)
         self._say(f"{population.count:,} clients by {self._spec.partition}, {cohort:,} a round")
         self._say(f"executor {choice.executor.name}: {choice.why}")
-        if count is not None:
-            self._say(f"spread over {count} process{'es' if count > 1 else ''}")
         if run.step:
             self._say(f"goes on after round {run.step}; to begin anew, delete {self._place}")
         like, opening = run.weights.vector, self._opening(choice)
-        with spread_over(count, choice.executor, opening, like=like, cohort=cohort, place=self._place) as spread:
-            records = self._rounds(run, spread)
+        spread = spread_over(where, choice.executor, opening, like=like, cohort=cohort, place=self._place)
+        with spread as (computing, count):
+            if where != Inline():
+                self._say(f"spread over {count} process{'es' if count > 1 else ''}")
+            records = self._rounds(run, computing)
         answer = self._describe(run, choice, population, records, time.monotonic() - began)
-        answer["processes"] = count or 1
+        answer["processes"] = count
         with full_disk_named(self._place):
             (self._place / "result.json").write_bytes(encode(answer))
             (self._place / "model.safetensors").write_bytes(run.packed())
@@ -141,7 +144,13 @@ class _Shown:
         return choose_executor(wanted, self._adapter, run.weights, run.plans(1))
 
     def _opening(self, choice: Choice) -> Opening:
-        return Opening(job=self._job, folder=str(self._folder), data=str(self._rows), executor=choice.executor.name)
+        return Opening(
+            job=self._job,
+            folder=str(self._folder),
+            data=str(self._rows),
+            digest=self._digest,
+            executor=choice.executor.name,
+        )
 
     def _rounds(self, run: VirtualRun, executor: Executor) -> list[RoundRecord]:
         journal = self._place / "rounds.jsonl"

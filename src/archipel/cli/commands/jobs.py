@@ -93,7 +93,8 @@ def simulate(
     spread: Annotated[
         str | None,
         Parameter(
-            help="Where virtual clients are computed: inline (the default), processes (one a core), processes:N."
+            help="Where virtual clients are computed: inline (the default), processes (one a core), processes:N, "
+            "ray or ray://HOST:PORT (a Ray cluster)."
         ),
     ] = None,
     as_json: Json = False,
