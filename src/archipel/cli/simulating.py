@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from rich.console import Console
 
+from archipel import __version__
 from archipel.cli import wording
 from archipel.cli.failure import Interrupted
 from archipel.cli.fleet import Fleet
@@ -26,7 +27,7 @@ from archipel.cli.watching import Lines, describe_phase
 from archipel.data.bundle import pack_bundle
 from archipel.federated.progress import Progress
 from archipel.simulation.driver import Outcome, Simulation
-from archipel.spec import Blob, DataError, SpecError, StateError, encode, unpack
+from archipel.spec import Blob, DataError, SpecError, StateError, digest_value, encode, unpack
 from archipel.tasks.metrics import summarise
 from archipel.tasks.threads import settle_threads
 
@@ -73,15 +74,10 @@ def simulate_job(
     if (executor, spread) != (None, None) and local.job.simulation is None:
         hint = "its sites are computed one after another, as live ones; leave --executor and --spread out"
         raise SpecError(f"job {local.job.name!r} has no [simulation], so how it is computed is not chosen", hint=hint)
-    try:
-        if local.job.simulation is not None:
-            simulate_population(local, data, executor, spread, console, as_json=as_json)
-        else:
-            _simulate(local, participation, console, as_json=as_json)
-    except Interrupted:
-        raise
-    except KeyboardInterrupt:
-        raise Interrupted("a simulation keeps nothing to go on with; the same command begins it anew") from None
+    if local.job.simulation is not None:
+        simulate_population(local, data, executor, spread, console, as_json=as_json)
+    else:
+        _simulate(local, participation, console, as_json=as_json)
 
 
 def _simulate(local: LocalRun, participation: Path | None, console: Console, *, as_json: bool) -> None:
@@ -100,8 +96,12 @@ def _simulate(local: LocalRun, participation: Path | None, console: Console, *, 
             folders if recorded is None else recorded.of(folders),
             place,
             participation=None if recorded is None else recorded.cohorts,
+            key=digest_value([__version__, local.job.digest, local.rows.stamp, sorted(folders), recorded]),
         )
-        _report(simulation, local.job.name, len(folders), console, as_json=as_json)
+        try:
+            _report(simulation, local.job.name, len(folders), console, as_json=as_json)
+        except KeyboardInterrupt:
+            raise Interrupted("the same command goes on with the sites' answers there are") from None
 
 
 def chosen(folders: Mapping[str, Path], names: Sequence[str]) -> dict[str, Path]:
