@@ -13,10 +13,7 @@ from torch import Tensor
 class Batch:
     """Several windows. N words over all of them, S sentences, T words in the longest."""
 
-    pieces: Tensor  # (P,) of all windows, end to end
-    piece_lengths: Tensor  # (windows,): how many are of each
-    piece_places: Tensor  # places in pieces of all pieces of core words
-    piece_words: Tensor  # ... and the word, of N, that each belongs to
+    states: Tensor  # (N, width)
     letters: Tensor  # (N, letters)
     shapes: Tensor  # (N,)
     places: Tensor  # (N,)
@@ -29,14 +26,8 @@ class Batch:
     @classmethod
     def of(cls, rows: Mapping[str, Tensor]) -> Batch:
         """Drop all padding of rows as `encode.to_rows` lays them out."""
-        used = rows["pieces"] != 0
-        owners = rows["owners"].long()
         numbers = rows["sentences"].long()
         real = numbers > 0
-        words = real.sum(1)
-        before = torch.cumsum(words, 0) - words
-        piece_words = (owners - 1 + before.unsqueeze(1))[used]
-        owned = owners[used] > 0
 
         most = int(numbers.max())
         keys = torch.arange(len(numbers), device=numbers.device).unsqueeze(1) * most + numbers - 1
@@ -49,10 +40,7 @@ class Batch:
         tags[slots] = rows["tags"].long()[real]
         steps = torch.arange(longest, device=slots.device)
         return cls(
-            pieces=rows["pieces"][used].long(),
-            piece_lengths=used.sum(1),
-            piece_places=owned.nonzero().squeeze(1),
-            piece_words=piece_words[owned],
+            states=rows["states"][real].float(),
             letters=rows["letters"][real].long(),
             shapes=rows["shapes"][real].long(),
             places=rows["places"][real].long(),

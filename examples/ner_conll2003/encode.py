@@ -1,6 +1,6 @@
-"""Turns articles into rows of numbers: word pieces, word vectors' places, shapes, letters and tags.
+"""Turns articles into rows of numbers: the encoder's states, word vectors' places, shapes, letters and tags.
 
-A row is a window: whole neighbouring sentences of one article, with the end of
+A row is a window: whole neighbouring sentences of one article, read with the end of
 what stands before and the beginning of what follows as context. The encoder is
 uncased, so what capitals tell reaches the model by two other ways: a class for
 each word's shape, and the word's own letters.
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from .conll import TAGS, Document, Sentence
 
@@ -26,7 +28,9 @@ CONTEXT_PIECES = 64
 LONGEST = 512  # positions that the encoder knows
 
 Pieces = Callable[[str], list[int]]
-Rows = dict[str, npt.NDArray[np.integer]]
+Read = Callable[[list[int]], Tensor]
+"""A window's piece ids to a state for each, (pieces, width)."""
+Rows = dict[str, npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -119,14 +123,15 @@ def windows(document: Document, words: Vocabulary) -> Iterator[Window]:
         first = last
 
 
-def to_rows(documents: Iterable[Document], words: Vocabulary) -> Rows:
-    """All windows of all articles as arrays that share their first dimension."""
+def to_rows(documents: Iterable[Document], words: Vocabulary, read: Read) -> Rows:
+    """All windows of all articles as arrays that share their first dimension; states are float16."""
     found = [window for document in documents for window in windows(document, words)]
-    long = max((sum(len(s.words) for s in w.sentences) for w in found), default=1)
+    states = [word_states(window, read(window.ids)) for window in found]
+    long = max(map(len, states), default=1)
+    width = states[0].shape[1] if states else 0
     count = len(found)
     rows: Rows = {
-        "pieces": np.zeros((count, LONGEST), np.int32),
-        "owners": np.zeros((count, LONGEST), np.int16),
+        "states": np.zeros((count, long, width), np.float16),
         "letters": np.zeros((count, long, LETTERS), np.uint8),
         "shapes": np.zeros((count, long), np.uint8),
         "places": np.zeros((count, long), np.uint8),
@@ -135,8 +140,7 @@ def to_rows(documents: Iterable[Document], words: Vocabulary) -> Rows:
         "tags": np.zeros((count, long), np.uint8),
     }
     for row, window in enumerate(found):
-        rows["pieces"][row, : len(window.ids)] = window.ids
-        rows["owners"][row, : len(window.owners)] = window.owners
+        rows["states"][row, : len(states[row])] = states[row]
         at = 0
         for number, sentence in enumerate(window.sentences, start=1):
             end = at + len(sentence.words)
@@ -148,3 +152,13 @@ def to_rows(documents: Iterable[Document], words: Vocabulary) -> Rows:
             rows["tags"][row, at:end] = [TAGS.index(t) for t in sentence.tags]
             at = end
     return rows
+
+
+def word_states(window: Window, pieces: Tensor) -> npt.NDArray[np.float16]:
+    """A state for each word, (words, width): the mean of its pieces'; zeros where a window had no room for any."""
+    owners = torch.tensor(window.owners)
+    own = owners > 0
+    count = sum(len(sentence.words) for sentence in window.sentences)
+    total = torch.zeros(count, pieces.shape[1]).index_add_(0, owners[own] - 1, pieces[own])
+    mean = total / torch.bincount(owners[own] - 1, minlength=count).clamp(min=1).unsqueeze(1)
+    return mean.numpy().astype(np.float16)

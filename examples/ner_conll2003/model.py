@@ -1,9 +1,4 @@
-"""The tagger: a small uncased encoder, word vectors, shapes and letters, a BiLSTM and a CRF.
-
-Word-piece vectors stay frozen: they are half of the parameters, so leaving
-them out halves every update, and words unseen in training keep their place
-beside their neighbours.
-"""
+"""The tagger: what a frozen encoder says of each word, word vectors, shapes and letters, a BiLSTM and a CRF."""
 
 from __future__ import annotations
 
@@ -15,7 +10,7 @@ from .batch import Batch
 from .conll import TAGS
 from .crf import Crf
 from .encode import ALPHABET, PLACES, SHAPES
-from .encoder import LAYERS, MASK_PIECE, WIDTH, Encoder
+from .encoder import WIDTH
 from .vectors import VECTOR_WIDTH, WordVectors
 
 
@@ -37,13 +32,9 @@ class Letters(nn.Module):
 class Tagger(nn.Module):
     """Nine-tag scores for each word, and the CRF that reads them."""
 
-    def __init__(self, *, hidden: int = 200, dropout: float = 0.3, brief: bool = False, hide: float = 0.05) -> None:
+    def __init__(self, *, hidden: int = 200, dropout: float = 0.5) -> None:
         super().__init__()
-        self.encoder = Encoder()
-        self.encoder.table.weight.requires_grad = False
-        self.brief = brief
-        self.hide = hide  # share of pieces that training blanks out
-        self.mix = nn.Parameter(torch.tensor([0.0] * (LAYERS - 1) + [2.0]))
+        self.norm = nn.LayerNorm(WIDTH)
         self.vectors = WordVectors()
         self.letters = Letters()
         self.shape = nn.Embedding(SHAPES, 32)
@@ -54,28 +45,10 @@ class Tagger(nn.Module):
         self.score = nn.Linear(2 * hidden, len(TAGS))
         self.crf = Crf(TAGS)
 
-    def pieces(self, batch: Batch) -> Tensor:
-        """A vector for each piece, (pieces, width): the mix of the encoder's layers."""
-        pieces = batch.pieces
-        if self.training:
-            hidden = torch.rand(pieces.shape, device=pieces.device) < self.hide
-            pieces = pieces.masked_fill(hidden, MASK_PIECE)
-        weights = torch.softmax(self.mix, dim=0)
-        with torch.autocast(pieces.device.type, torch.bfloat16, enabled=self.brief):
-            states = self.encoder(pieces, batch.piece_lengths)
-        return torch.stack([w * s.float() for w, s in zip(weights, states, strict=True)]).sum(0)
-
-    def words(self, batch: Batch) -> Tensor:
-        """A vector for each word: the mean of its pieces; zeros where a window had no room for any."""
-        parts = self.pieces(batch)[batch.piece_places]
-        count = len(batch.slots)
-        total = parts.new_zeros(count, WIDTH).index_add_(0, batch.piece_words, parts)
-        return total / torch.bincount(batch.piece_words, minlength=count).clamp(min=1).unsqueeze(1)
-
     def forward(self, batch: Batch) -> Tensor:
         """Scores, (sentences, longest, tags)."""
         features = (
-            self.words(batch),
+            self.norm(batch.states),
             self.vectors(batch.vectors),
             self.letters(batch.letters),
             self.shape(batch.shapes),
@@ -86,10 +59,8 @@ class Tagger(nn.Module):
         padded = words.new_zeros(sentences * longest, words.shape[1])
         padded = padded.index_copy(0, batch.slots, words).view(sentences, longest, -1)
         packed = pack_padded_sequence(padded, batch.lengths, batch_first=True, enforce_sorted=False)
-        with torch.autocast(words.device.type, torch.bfloat16, enabled=self.brief):
-            packed = self.lstm(packed)[0]
-        states, _ = pad_packed_sequence(packed, batch_first=True)
-        scores: Tensor = self.score(self.dropout(states.float()))
+        states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+        scores: Tensor = self.score(self.dropout(states))
         return scores
 
     def loss(self, batch: Batch) -> Tensor:

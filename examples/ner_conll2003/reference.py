@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from archipel.data.site_data import SiteData
+from archipel.federated.sums import add_sums
 from archipel.simulation.pooled import train_pooled
 from archipel.spec import JobSpec
 from archipel.tasks.load import load_object, load_task, open_adapter
@@ -23,6 +24,7 @@ from .conll import read, write
 
 FOLDER = Path(__file__).resolve().parent
 PARTS = ("train.txt", "valid.txt", "test.txt")
+TRAINED_ON = "train.txt"
 
 
 def reference(job: JobSpec, data: Path | None) -> dict[str, Any]:
@@ -35,15 +37,17 @@ def reference(job: JobSpec, data: Path | None) -> dict[str, Any]:
         load_object(FOLDER, file, name)(bureaux, data)
         folders = sorted(bureaux.iterdir())
         pooled.mkdir()
+        # The encoder reads what a folder holds: each article stands in one of them only.
         for part in PARTS:
-            write(pooled / part, [document for folder in folders for document in read(folder / part)])
-        adapter = open_adapter(job, task, site_at(pooled), {})
-        weights = train_pooled(job, adapter)
-        figures = summarise(adapter.evaluate(weights))
-        sites = {}
+            write(pooled / part, [])
+        write(pooled / TRAINED_ON, [document for folder in folders for document in read(folder / TRAINED_ON)])
+        weights = train_pooled(job, open_adapter(job, task, site_at(pooled), {}))
+        sums = {}
         for folder in folders:
-            own = summarise(open_adapter(job, task, site_at(folder), {}).evaluate(weights))
-            sites[folder.name] = {"own": own, "everyone": figures}
+            write(folder / TRAINED_ON, [])
+            sums[folder.name] = open_adapter(job, task, site_at(folder), {}).evaluate(weights)
+    figures = summarise(add_sums(sums.items()))
+    sites = {name: {"own": summarise(own), "everyone": figures} for name, own in sums.items()}
     return {"everyone": figures, "own": figures, "sites": sites}
 
 

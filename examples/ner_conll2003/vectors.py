@@ -23,7 +23,7 @@ EDGES = ".,'-"  # what is dropped at both ends of a word that has no vector as i
 
 def places() -> Callable[[str], int]:
     """Give each word the place of its vector, from 1; 0 is for words without one."""
-    index = packages.folder(packages.WORD_VECTORS) / "data" / "glove_6B_index.parquet"
+    index = packages.word_vectors() / "data" / "glove_6B_index.parquet"
     words = parquet.read_table(index).column("index").to_pylist()
     known = {word: place for place, word in enumerate(words, start=1)}
 
@@ -41,7 +41,7 @@ class WordVectors(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         # Mapped, so that sites on one machine share it.
-        numbers = packages.folder(packages.WORD_VECTORS) / "data" / "glove_6B_50d_emb.npy"
+        numbers = packages.word_vectors() / "data" / "glove_6B_50d_emb.npy"
         table = np.load(numbers, mmap_mode="c")
         self.table: Tensor
         self.register_buffer("table", torch.from_numpy(table), persistent=False)

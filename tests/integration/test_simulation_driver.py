@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from archipel.data.bundle import pack_bundle
+from archipel.federated.progress import Progress
 from archipel.simulation import Outcome, Simulation
 from archipel.spec import JobSpec, StateError, unpack
 from archipel.spec.job import job_from
@@ -109,6 +110,61 @@ def test_every_site_and_every_model_is_scored_on_everyones_rows(tmp_path, data) 
     tested = {name: sums[f"{name}|classification.examples"].sum() for name in names}
     assert set(tested.values()) == {20 + 8 + 3}
     assert outcome.participation == (("both", "one-class", "small"),) * 4
+
+
+class _StopError(Exception):
+    """Somebody pressed Ctrl-C."""
+
+
+def _stopping_after(answers: int) -> Callable[[Progress], None]:
+    seen = iter(range(1, answers))
+
+    def watch(_: Progress) -> None:
+        if next(seen, None) is None:
+            raise _StopError
+
+    return watch
+
+
+@pytest.mark.parametrize("algorithm", ["scaffold", "fedadam"])
+def test_an_interrupted_simulation_goes_on_to_the_same_bytes_and_does_nothing_twice(
+    tmp_path, data, algorithm: str
+) -> None:
+    options = {"server_learning_rate": 0.1} if algorithm == "fedadam" else {}
+    job, bundle, answers = _job(algorithm=algorithm, options=options), _bundle(tmp_path), list[Progress]()
+    whole = Simulation(job, bundle, data, tmp_path / "whole").run(answers.append)
+    done = 0
+    for stop in (2, 5, 1, 9, 4, 1, 6):  # in the check of the data, in rounds, between them, in the scoring
+        with pytest.raises(_StopError):
+            Simulation(job, bundle, data, tmp_path / "parts", key="the same").run(_stopping_after(stop))
+        done += stop
+    rest: list[Progress] = []
+    again = Simulation(job, bundle, data, tmp_path / "parts", key="the same").run(rest.append)
+    assert (again.model, again.sums, again.site_sums) == (whole.model, whole.sums, whole.site_sums)
+    assert len(rest) == len(answers) - done
+    assert again.seconds.keys() == whole.seconds.keys()
+
+
+def test_a_kill_within_a_line_of_the_journal_costs_that_answer_only(tmp_path, data) -> None:
+    job, bundle = _job(), _bundle(tmp_path)
+    whole = Simulation(job, bundle, data, tmp_path / "whole").run()
+    with pytest.raises(_StopError):
+        Simulation(job, bundle, data, tmp_path / "parts", key="k").run(_stopping_after(12))
+    journal = tmp_path / "parts" / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    assert Simulation(job, bundle, data, tmp_path / "parts", key="k").run().model == whole.model
+    assert not journal.exists()
+
+
+@pytest.mark.parametrize("key", ["another", None])
+def test_a_simulation_of_something_else_begins_anew(tmp_path, data, key) -> None:
+    job, bundle = _job(), _bundle(tmp_path)
+    with pytest.raises(_StopError):
+        Simulation(job, bundle, data, tmp_path / "parts", key="k").run(_stopping_after(12))
+    answers: list[Progress] = []
+    other = Simulation(_job(seed=5), bundle, data, tmp_path / "parts", key=key).run(answers.append)
+    assert other.model == Simulation(_job(seed=5), bundle, data, tmp_path / "whole").run().model
+    assert answers[0].phase != "train"
 
 
 def test_a_recorded_participation_is_replayed(tmp_path, data) -> None:

@@ -33,7 +33,7 @@ from archipel.simulation.opening import open_here
 from archipel.simulation.population.partitions import open_population
 from archipel.simulation.population.port import Population
 from archipel.simulation.result import Result
-from archipel.simulation.spread.choice import INLINE, processes_of, spread_over
+from archipel.simulation.spread.choice import Inline, Spread, read_spread, spread_over
 from archipel.simulation.spread.messages import Opening
 from archipel.simulation.virtual import RoundRecord, VirtualRun, simulation_of
 from archipel.spec import DataError, JobSpec, StateError, decode, digest_of, encode
@@ -60,7 +60,7 @@ def simulate_in(
     place: Path, local: LocalRun, rows: Path, console: Console, *, executor: str | None, spread: str | None
 ) -> Result:
     """Simulate the job over `rows` in the folder `place`, which keeps what it leaves, or go on there."""
-    count = processes_of(spread or INLINE)
+    where = read_spread(spread or "inline")
     job = simulated(local)
     adapter, digest = open_here(job, local.folder, rows)
     with Fleet(place).lock() as mine:
@@ -71,7 +71,7 @@ def simulate_in(
         key = digest_of(encode([__version__, job.digest, code, digest]))
         checkpoints = Checkpoints(place / "checkpoint.safetensors", key)
         try:
-            return _Shown(local, adapter, rows, place, console, checkpoints, (code, digest)).run(executor, count)
+            return _Shown(local, adapter, rows, place, console, checkpoints, (code, digest)).run(executor, where)
         except KeyboardInterrupt:
             with held():
                 step = checkpoints.flush()
@@ -130,7 +130,7 @@ class _Shown:
         self._checkpoints = checkpoints
         self._code, self._data = digests
 
-    def run(self, executor: str | None, count: int | None) -> Result:
+    def run(self, executor: str | None, where: Spread) -> Result:
         began = time.monotonic()
         population = open_population(self._spec, self._job.federation.seed, self._adapter.split.train)
         run = VirtualRun(self._job, self._adapter, population, self._place / "controls", self._checkpoints)
@@ -138,14 +138,15 @@ class _Shown:
         cohort = min(self._spec.cohort, population.count)
         self._say(f"{population.count:,} clients by {self._spec.partition}, {cohort:,} a round")
         self._say(f"executor {choice.executor.name}: {choice.why}")
-        if count is not None:
-            self._say(f"spread over {count} process{'es' if count > 1 else ''}")
         if run.step:
             self._say(f"goes on after round {run.step}; to begin anew, delete {self._place}")
         like, opening = run.weights.vector, self._opening(choice)
-        with spread_over(count, choice.executor, opening, like=like, cohort=cohort, place=self._place) as spread:
-            records = self._rounds(run, spread)
-        result = self._describe(run, choice, population, records, began=began, processes=count or 1)
+        spread = spread_over(where, choice.executor, opening, like=like, cohort=cohort, place=self._place)
+        with spread as (computing, count):
+            if where != Inline():
+                self._say(f"spread over {count} process{'es' if count > 1 else ''}")
+            records = self._rounds(run, computing)
+        result = self._describe(run, choice, population, records, began=began, processes=count)
         with full_disk_named(self._place):
             (self._place / "result.json").write_bytes(encode(result))
             (self._place / "model.safetensors").write_bytes(run.packed())
@@ -164,7 +165,13 @@ class _Shown:
         return choose_executor(wanted, self._adapter, run.weights, run.plans(1))
 
     def _opening(self, choice: Choice) -> Opening:
-        return Opening(job=self._job, folder=str(self._folder), data=str(self._rows), executor=choice.executor.name)
+        return Opening(
+            job=self._job,
+            folder=str(self._folder),
+            data=str(self._rows),
+            digest=self._data,
+            executor=choice.executor.name,
+        )
 
     def _rounds(self, run: VirtualRun, executor: Executor) -> list[RoundRecord]:
         journal = self._place / "rounds.jsonl"

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 from rich.console import Console
 
+from archipel import __version__
 from archipel.cli import wording
 from archipel.cli.curves.exports import NOTHING, Exports
 from archipel.cli.curves.panels import loss_panel, losses_of
@@ -29,7 +30,7 @@ from archipel.cli.watching import Lines, describe_phase
 from archipel.data.bundle import pack_bundle
 from archipel.federated.progress import Progress
 from archipel.simulation.driver import Outcome, Simulation
-from archipel.spec import Blob, DataError, SpecError, StateError, encode, unpack
+from archipel.spec import Blob, DataError, SpecError, StateError, digest_value, encode, unpack
 from archipel.tasks.metrics import summarise
 from archipel.tasks.threads import settle_threads
 
@@ -82,12 +83,7 @@ def simulate_job(
     if (exports.tensorboard, exports.mlflow) != (None, None) and local.job.simulation is None:
         hint = "its curves are drawn by --curves; leave --tensorboard and --mlflow out"
         raise SpecError(f"job {local.job.name!r} has no [simulation], whose rounds could be exported", hint=hint)
-    try:
-        answer = _computed(local, data, participation, console, exports, executor=executor, spread=spread)
-    except Interrupted:
-        raise
-    except KeyboardInterrupt:
-        raise Interrupted("a simulation keeps nothing to go on with; the same command begins it anew") from None
+    answer = _computed(local, data, participation, console, exports, executor=executor, spread=spread)
     if as_json:
         print(answer.decode())
 
@@ -132,8 +128,12 @@ def _simulate(local: LocalRun, participation: Path | None, console: Console) -> 
             folders if recorded is None else recorded.of(folders),
             place,
             participation=None if recorded is None else recorded.cohorts,
+            key=digest_value([__version__, local.job.digest, local.rows.stamp, sorted(folders), recorded]),
         )
-        return _report(simulation, local.job.name, len(folders), console)
+        try:
+            return _report(simulation, local.job.name, len(folders), console)
+        except KeyboardInterrupt:
+            raise Interrupted("the same command goes on with the sites' answers there are") from None
 
 
 def chosen(folders: Mapping[str, Path], names: Sequence[str]) -> dict[str, Path]:

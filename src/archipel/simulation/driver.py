@@ -5,7 +5,7 @@
 What differs from a live run is only who carries the messages: no network, no journal, no clock. Sites work one after
 another, in the order in which the coordinator asks; the result does not depend on it. Blobs of all sites lie in one
 spool, so weights that every site reads lie there once; those of a closed round are removed, and so is what an earlier
-simulation left in the folder.
+simulation left in the folder. One that is interrupted goes on from its journal.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from archipel.federated.port import (
     UpdateAccepted,
 )
 from archipel.federated.progress import Progress
+from archipel.simulation.journal import Entry, Journal
 from archipel.site.worker.execute import Worker
 from archipel.site.worker.memory import RunMemory
 from archipel.spec import ArchipelError, Blob, DatasetManifest, JobSpec, Refusal, RoundTask, StateError, Update
@@ -70,9 +71,13 @@ class Simulation:
         folder: Path,
         *,
         participation: Sequence[Sequence[str]] | None = None,
+        key: str | None = None,
     ) -> None:
+        """Open the run; one interrupted in `folder` goes on if it had the same `key`, and not with None."""
         self._job = job
-        shutil.rmtree(folder / "spool", ignore_errors=True)
+        self._journal = Journal(folder / "journal.jsonl", key)
+        if not self._journal.going_on:
+            shutil.rmtree(folder / "spool", ignore_errors=True)
         self._spool = Spool(folder / "spool")
         self._memories = {site: RunMemory() for site in data}
         self._workers = {
@@ -92,7 +97,7 @@ class Simulation:
         return self._spool
 
     def run(self, watch: Watch = lambda _: None) -> Outcome:
-        """Carry the run through; `watch` sees the progress after each answer.
+        """Carry the run through; `watch` sees the progress after each answer that was not known before.
 
         Raises:
             StateError: the run was given up; message and hint are the coordinator's.
@@ -101,9 +106,12 @@ class Simulation:
         while todo:
             instruction = todo.popleft()
             if isinstance(instruction, Finish):
+                self._journal.clear()
                 return self._outcome(instruction)
+            is_known = self._journal.going_on
             todo.extend(self._carry(instruction))
-            watch(self._coordinator.progress())
+            if not is_known:
+                watch(self._coordinator.progress())
         raise StateError("the coordinator asks for nothing and has not finished", hint="report this: it is a fault")
 
     def _carry(self, instruction: Instruction) -> tuple[Instruction, ...]:
@@ -115,25 +123,44 @@ class Simulation:
             case Explain():
                 return ()  # who takes no part, and why, is in the progress
             case GiveUp(message=message, hint=hint):
+                self._journal.clear()  # what made sites refuse may be mended
                 raise StateError(message, hint=hint)
             case _:
                 raise StateError(f"an instruction nobody knows: {instruction!r}", hint="report this: it is a fault")
 
     def _work(self, task: RoundTask) -> RunEvent:
+        memory = self._memories[task.site]
+        if self._journal.going_on:
+            known = self._journal.take()
+            if isinstance(known.event, UpdateAccepted):
+                memory.keep(task, known.event.update, known.state)
+                self._remember(known.event.update)
+            return known.event
+        event: RunEvent
         try:
             update = self._workers[task.site].execute(task, lambda _: None)
         except ArchipelError as error:
-            return SiteRefused(refusal=Refusal.of(task, error))
+            event = SiteRefused(refusal=Refusal.of(task, error))
+            self._journal.add(Entry(event=event))
+            return event
         self._remember(update)
-        return UpdateAccepted(update=update)
+        event = UpdateAccepted(update=update)
+        self._journal.add(Entry(event=event, state=memory.state_of(task)))
+        return event
 
     def _fold(self, instruction: Fold) -> tuple[Instruction, ...]:
-        try:
-            folded = carry_out(instruction, self._job.federation, self._spool)
-        except UnusableUpdateError as error:
-            return self._coordinator.handle(rejection(instruction, error))
-        following = self._coordinator.handle(folded)
-        self._sweep(instruction, folded)
+        is_known = self._journal.going_on
+        if is_known:
+            event = self._journal.take().event
+        else:
+            try:
+                event = carry_out(instruction, self._job.federation, self._spool)
+            except UnusableUpdateError as error:
+                event = rejection(instruction, error)
+            self._journal.add(Entry(event=event))
+        following = self._coordinator.handle(event)
+        if isinstance(event, RoundFolded):
+            self._sweep(instruction, event, drop=not is_known)
         return following
 
     def _remember(self, update: Update) -> None:
@@ -143,10 +170,11 @@ class Simulation:
         if update.kind == "evaluate":
             self._evaluated[update.site] = update.parts["sums"].blob
 
-    def _sweep(self, fold: Fold, folded: RoundFolded) -> None:
+    def _sweep(self, fold: Fold, folded: RoundFolded, *, drop: bool) -> None:
         """Remove what a closed training round leaves: its updates, the model and the state it began from.
 
-        The first model stays: sites that train alone begin from it, after the last round.
+        The first model stays: sites that train alone begin from it, after the last round. A round that is only known
+        drops nothing: the open round may have brought the very bytes again.
         """
         if fold.kind == "initialise":
             self._initial = folded.model
@@ -158,7 +186,7 @@ class Simulation:
         held = {digest for memory in self._memories.values() for digest in memory.held()}
         gone |= self._held
         self._held = held
-        for digest in gone - kept - held:
+        for digest in gone - kept - held if drop else ():
             self._spool.drop(digest)
 
     def _outcome(self, finish: Finish) -> Outcome:

@@ -14,7 +14,7 @@ from archipel.cli.curves.exports import Exports
 from archipel.cli.failure import Interrupted
 from archipel.cli.simulating import simulate_job
 from archipel.spec import ArchipelError, DataError, SpecError, UnknownNameError
-from points import JOB, lay_out
+from plane import JOB, lay_out
 
 PAGE = Path(".archipel/compared/report.html")
 

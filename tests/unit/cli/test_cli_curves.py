@@ -28,7 +28,7 @@ from archipel.simulation.result import Result, differences, read_result
 from archipel.simulation.virtual import RoundRecord
 from archipel.spec import ArchipelError, MissingExtraError, SpecError, StorageFullError, encode
 from archipel.spec.job import job_from
-from points import JOB, lay_out
+from plane import JOB, lay_out
 
 DIGEST = "sha256:" + "ab" * 32
 

@@ -22,7 +22,7 @@ from archipel.cli.fleet import Fleet
 from archipel.cli.searching import preset_of, search_job
 from archipel.simulation.search.driver import Search
 from archipel.spec import ArchipelError, SpecError, StateError, TaskError, UnknownNameError, read_job
-from points import JOB, lay_out
+from plane import JOB, lay_out
 
 pytest.importorskip("optuna")
 SEARCH = """

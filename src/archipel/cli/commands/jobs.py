@@ -35,7 +35,10 @@ Executor = Annotated[
 ]
 Spread = Annotated[
     str | None,
-    Parameter(help="Where virtual clients are computed: inline (the default), processes (one a core), processes:N."),
+    Parameter(
+        help="Where virtual clients are computed: inline (the default), processes (one a core), processes:N, ray or "
+        "ray://HOST:PORT (a Ray cluster)."
+    ),
 ]
 Detach = Annotated[bool, Parameter(negative="", show_default=False, help="Return once the run has started.")]
 

@@ -11,16 +11,18 @@ import subprocess
 import sys
 from multiprocessing.connection import Connection
 
+from archipel.simulation.spread.bench import Deltas
+from archipel.simulation.spread.crew import GoneError, Returned
 from archipel.simulation.spread.messages import Answer, Opening, Piece, Vectors, from_bytes, to_bytes
 
 GRACE_SECONDS = 5.0
 """An idle process ends at once; one that has not by then is killed."""
 
 
-class Member:
+class ProcessMember:
     """A process that computes pieces, one at a time."""
 
-    def __init__(self, opening: Opening, vectors: Vectors) -> None:
+    def __init__(self, opening: Opening, vectors: Vectors, mapped: Deltas) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-P", "-m", "archipel.simulation.spread", str(theirs.fileno())]
@@ -30,36 +32,41 @@ class Member:
             )
         self.connection = Connection(ours.detach())
         self.piece: int | None = None
-        """Number of the piece it computes."""
         self._first = (to_bytes(opening), to_bytes(vectors))
+        self._vectors = vectors
+        self._mapped = mapped
+        self._rows = slice(0)
 
     @property
     def pid(self) -> int:
         """Number of the process."""
         return self._process.pid
 
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a piece; it takes one while it starts too."""
+        return self.piece is None
+
     def give(self, piece: Piece) -> None:
-        """Let it compute a piece.
-
-        Raises:
-            OSError: it is gone.
-        """
+        """Let it compute a piece; GoneError: it cannot."""
         self.piece = piece.number
-        for body in self._first:
-            self.connection.send_bytes(body)
-        self._first = ()  # type: ignore[assignment]  # said once
-        self.connection.send_bytes(to_bytes(piece))
+        self._rows = self._vectors.deltas_of(piece)
+        try:
+            for body in self._first:
+                self.connection.send_bytes(body)
+            self._first = ()  # type: ignore[assignment]  # said once
+            self.connection.send_bytes(to_bytes(piece))
+        except OSError:
+            raise GoneError from None
 
-    def answer(self) -> Answer:
-        """Wait for what its piece came to.
-
-        Raises:
-            EOFError: it is gone.
-            OSError: it is gone.
-        """
-        answer = from_bytes(self.connection.recv_bytes(), Answer)
+    def hear(self) -> Returned:
+        """Wait for its piece; GoneError: it died over it."""
+        try:
+            answer = from_bytes(self.connection.recv_bytes(), Answer)
+        except (EOFError, OSError):
+            raise GoneError from None
         self.piece = None
-        return answer
+        return Returned(answer=answer, deltas=self._mapped[self._rows])
 
     def end(self) -> None:
         """End it, at once where it is at work."""

@@ -1,6 +1,7 @@
 """What is said between a simulation and its processes. Arrays of a plan travel as bytes; weights and deltas do not.
 
-Weights and deltas lie in a file that all processes map (`vectors`), so a message is small whatever the model's size.
+On one machine weights and deltas lie in a file that all processes map (`Vectors`), on a cluster in its object store: a
+message is small whatever the model's size.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     """Where the task's code is."""
     data: str
     """The data set."""
+    digest: str
+    """Of its rows, which must be the same wherever they are read."""
     executor: str
     """By which the process computes its pieces; see `tasks.executors`."""
 
@@ -34,9 +37,7 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
 
     number: int
     manifest: Manifest
-    """Of the weights, which are row 0 of the vectors."""
-    row: int
-    """Where the first client's delta goes; the others' follow."""
+    """Of the weights."""
     plans: tuple[LocalPlan, ...]
 
 
@@ -79,9 +80,22 @@ class Vectors(msgspec.Struct, frozen=True, kw_only=True):
     """The mapped file: row 0 holds the weights of the round, the others deltas on their way."""
 
     path: str
-    rows: int
+    window: int
+    """Pieces that have room for their deltas."""
+    size: int
+    """Clients of a piece at most."""
     elements: int
     dtype: str
+
+    @property
+    def rows(self) -> int:
+        """How many vectors the file holds."""
+        return 1 + self.window * self.size
+
+    def deltas_of(self, piece: Piece) -> slice:
+        """Say which rows the deltas of a piece go to."""
+        first = 1 + piece.number % self.window * self.size
+        return slice(first, first + len(piece.plans))
 
     def map(self) -> np.ndarray[Any, np.dtype[np.floating[Any]]]:
         """Map the file: shape (rows, elements). What one process writes, the others read."""

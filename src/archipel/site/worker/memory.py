@@ -58,6 +58,10 @@ class RunMemory:
                 del rounds[earlier]
         rounds[task.round] = dict(state)
 
+    def state_of(self, task: RoundTask) -> dict[str, Blob]:
+        """Return the state that was taken with the update of a task."""
+        return dict(self._states.get(task.run, {}).get(task.round, {}))
+
     def held(self) -> set[str]:
         """Return the digests of the blobs remembered: an update may have the very bytes of a state."""
         states = (state for rounds in self._states.values() for state in rounds.values())
