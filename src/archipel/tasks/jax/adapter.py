@@ -80,7 +80,7 @@ class JaxAdapter:
         require_manifest(weights, self._parameters.manifest)
         trained = self._parameters.layout.tree(weights.vector)
         with self._computing():
-            write_onnx(self._task, self._parameters.tree(trained), self._train_numbers, target)
+            write_onnx(self._task, self._parameters, trained, self._train_numbers, target)
 
     def _computing(self) -> AbstractContextManager[None]:
         return computing(double=self._task.dtype == "float64", device=self._device)

@@ -61,9 +61,13 @@ class FlatParameters:
         dtype = np.dtype(task.dtype)
         self.manifest: Manifest = manifest_of((name, shape, dtype) for name, shape in shapes.items())
 
+    def named(self, trained: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all of them by name: these, and those that are not trained."""
+        return {name: trained[name] if name in trained else self._frozen[name] for name in self._names}
+
     def tree(self, trained: Mapping[str, Any]) -> Parameters:
         """Return the task's pytree with these arrays in their places."""
-        leaves = [trained[name] if name in trained else self._frozen[name] for name in self._names]
+        leaves = list(self.named(trained).values())
         return jax.tree_util.tree_unflatten(self._structure, leaves)
 
     def vector(self) -> Vector:
