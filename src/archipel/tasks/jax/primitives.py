@@ -183,8 +183,9 @@ def _gather(graph: RowGraph, equation: Any, inputs: Sequence[str]) -> str:
         begin = graph.add("Cast", inputs[1], to=_kind(np.int64))
         end = graph.add("Add", begin, graph.literal([sizes[axis]]))
         return graph.add("Slice", inputs[0], begin, end, graph.literal([axis]))
-    after = tuple(range(len(indices) - 1, len(indices) - 1 + len(shape) - 1))
-    if tuple(asked.collapsed_slice_dims) != axes or (len(indices) > 1 and (axis or tuple(asked.offset_dims) != after)):
+    # ONNX puts what the indices number in the place of the axis.
+    new = [at for at in range(len(equation.outvars[0].aval.shape)) if at not in asked.offset_dims]
+    if tuple(asked.collapsed_slice_dims) != axes or new != list(range(axis, axis + len(indices) - 1)):
         raise Unexportable("gather along an inner axis")
     places = graph.add("Squeeze", inputs[1], graph.literal([len(indices) - 1]))
     return graph.add("Gather", inputs[0], places, axis=axis)
