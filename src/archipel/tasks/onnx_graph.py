@@ -1,10 +1,11 @@
 """An ONNX graph in the making: inputs, constants and nodes by name, and the checked bytes of the whole.
 
-graph = Graph()
-x = graph.input("x", np.dtype(np.float32), ["rows", 4])
-top = graph.add("MatMul", x, graph.constant("weight", matrix))
-graph.add("Softmax", top, out="probabilities", axis=1)
-graph.finish("probabilities", np.dtype(np.float32), ["rows", 3])
+Example:
+    graph = Graph()
+    x = graph.input("x", np.dtype(np.float32), ["rows", 4])
+    top = graph.add("MatMul", x, graph.constant("weight", matrix))
+    graph.add("Softmax", top, out="probabilities", axis=1)
+    graph.finish("probabilities", np.dtype(np.float32), ["rows", 3])
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from archipel.spec import LocalTraining, NonFiniteError, ShapeError, TaskError, require_finite
 from archipel.tasks.examples import Teller, epoch_batches, rows_planned, step_count
@@ -39,8 +38,9 @@ class Loop:
         if not layout.shapes:
             raise TaskError("the model has no parameter to train", hint="let trainable() say yes to some")
         step = self._step(plan)
-        begin = layout.tree(jnp.array(start))
-        correction = None if plan.correction is None else layout.tree(jnp.array(plan.correction))
+        # Cut by numpy: JAX would compile each cut.
+        begin = jax.device_put(layout.tree(start))
+        correction = None if plan.correction is None else jax.device_put(layout.tree(plan.correction))
         rates = layout.rates(plan.learning_rate)
         weights, moments = begin, step.local.moments(begin)
         steps = step_count(rows, plan)
@@ -56,7 +56,7 @@ class Loop:
                 loss_sum += value * len(chosen)
                 loss_examples += len(chosen)
             teller.step(count)
-        delta = np.asarray(layout.vector(weights)) - start
+        delta = self._parameters.vector(weights) - start
         require_finite("the update", delta)
         return Trained(delta=delta, examples=rows, steps=count, loss_sum=loss_sum, loss_examples=loss_examples)
 

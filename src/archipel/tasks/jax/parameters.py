@@ -70,9 +70,10 @@ class FlatParameters:
         leaves = list(self.named(trained).values())
         return jax.tree_util.tree_unflatten(self._structure, leaves)
 
-    def vector(self) -> Vector:
-        """Return the first parameters end to end."""
-        parts = [np.asarray(array).reshape(-1) for array in self.first.values()]
+    def vector(self, trained: Mapping[str, Any] | None = None) -> Vector:
+        """Return trained parameters end to end; None: the first ones."""
+        arrays = self.first if trained is None else trained
+        parts = [np.asarray(arrays[name]).reshape(-1) for name in self.layout.shapes]
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
     def _require_names(self) -> None:

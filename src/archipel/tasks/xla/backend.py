@@ -1,8 +1,9 @@
 """Where XLA computes, and how: one thread, on a device, in single or double precision for the length of a block.
 
-settle_xla()                                  # before the first computation of the process
-with computing(double=False):
-    …                                         # JAX's configuration outside of the block is left alone
+Example:
+    settle_xla()                                  # before the first computation of the process
+    with computing(double=False):
+        …                                         # JAX's configuration outside of the block is left alone
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """How a flat vector of weights is cut into the arrays a program works on.
 
-layout = Layout({"weight": (2, 3), "bias": (3,)})
-tree = layout.tree(vector)          # {"weight": (2, 3), "bias": (3,)}
-layout.vector(tree)                 # the vector again
+Example:
+    layout = Layout({"weight": (2, 3), "bias": (3,)})
+    tree = layout.tree(vector)          # {"weight": (2, 3), "bias": (3,)}
+    layout.vector(tree)                 # the vector again
 """
 
 from __future__ import annotations
