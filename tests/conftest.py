@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 from hypothesis import settings
 
 pytest_plugins = ["servers"]
+
+# Most of what a test with JAX costs is compiling; what one test has compiled is there for the next.
+COMPILED = tempfile.TemporaryDirectory(prefix="archipel-compiled-")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", COMPILED.name)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # No deadline: machines that run tests are shared. In CI the examples are the same each time, so that a red run is red
 # again when it is repeated; elsewhere each run looks at new ones.

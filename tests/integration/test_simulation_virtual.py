@@ -46,6 +46,29 @@ class Points(TorchTask):
         return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
 """
 
+JAX_TASK = """
+import jax
+import numpy as np
+
+from archipel.tasks.jax import JaxTask, Split
+
+
+class Points(JaxTask):
+    classes, features, label = ("a", "b", "c"), ("x",), "y"
+
+    def read(self, site, statistics):
+        found = np.load(site.path / "points.npz")
+        rows = {name: found[name] for name in found}
+        return Split(train=rows, test={name: array[:30] for name, array in rows.items()})
+
+    def init(self, key, statistics):
+        one, two = jax.random.split(key)
+        return {"first": jax.random.normal(one, (6, 8)) / 3, "last": jax.random.normal(two, (8, 3)) / 3}
+
+    def forward(self, params, batch, key):
+        return jax.nn.relu(batch["x"] @ params["first"]) @ params["last"]
+"""
+
 
 def _points(rows: int, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
@@ -74,11 +97,11 @@ def places(tmp_path: Path) -> dict[str, Path]:
     return {name: tmp_path / name for name in (*SIZES, "all", "code")}
 
 
-def _job(simulation: dict[str, Any] | None = None, **federation: Any) -> JobSpec:
+def _job(simulation: dict[str, Any] | None = None, framework: str = "torch", **federation: Any) -> JobSpec:
     local = {"epochs": 2, "batch_size": 8, "learning_rate": 0.1, **federation.pop("local", {})}
     document = {
         "name": "points",
-        "task": {"code": "task.py:Points", "framework": "torch"},
+        "task": {"code": "task.py:Points", "framework": framework},
         "data": {"dataset": "points"},
         "federation": {"rounds": 4, "seed": 3, "local": local, **federation},
         "simulation": {"partition": "key", "key": "site", **(simulation or {})},
@@ -129,6 +152,16 @@ def test_virtual_clients_give_the_model_that_sites_give(
         other = _virtual(job, places, executor, tmp_path)
         assert np.abs(other.weights.vector - loop.weights.vector).max() < 1e-4
         assert other.figures("test")["accuracy"] == pytest.approx(loop.figures("test")["accuracy"], abs=1e-3)
+
+
+def test_virtual_clients_of_a_jax_task_give_the_model_that_sites_give(tmp_path: Path, places: dict[str, Path]) -> None:
+    pytest.importorskip("jax")
+    (places["code"] / "task.py").write_text(JAX_TASK)
+    job = _job(framework="jax", algorithm="scaffold")
+    bundle = pack_bundle(places["code"], ("*.py",))
+    sites = Simulation(job, bundle, {site: places[site] for site in SIZES}, tmp_path / "simulation")
+    expected = sites.run().model.digest
+    assert digest_of(_virtual(job, places, "loop", tmp_path).packed()) == expected
 
 
 def test_a_client_whose_loss_is_not_finite_is_named(tmp_path: Path, places: dict[str, Path]) -> None:

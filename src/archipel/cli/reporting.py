@@ -26,7 +26,7 @@ from archipel.cli.report.values import Provenance, Report
 from archipel.spec import ArchipelError, ServedModel, encode
 from archipel.spec.views import RunProgress, RunReport, RunView, SiteView
 
-_PACKAGES = ("numpy", "torch", "onnxruntime", "grpcio", "msgspec")
+_PACKAGES = ("numpy", "torch", "jax", "onnxruntime", "grpcio", "msgspec")
 _SERVING_SECONDS = 60.0
 _TICK_SECONDS = 0.05
 

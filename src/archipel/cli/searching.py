@@ -253,8 +253,8 @@ def preset_of(parameters: dict[str, Scalar], name: str = "best") -> str:
     tables: dict[str, list[str]] = {}
     for key, value in sorted(parameters.items()):
         table, _, last = key.rpartition(".")
-        # JSON's strings, numbers and booleans are TOML's, but for characters that JSON would escape as two, and one that
-        # only TOML escapes.
+        # JSON's strings, numbers and booleans are TOML's, but for characters that JSON escapes as two, and for one that
+        # only TOML does.
         told = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         tables.setdefault(table, []).append(f"{last} = {told}")
     return "\n".join(f"[preset.{name}.{table}]\n" + "\n".join(lines) for table, lines in sorted(tables.items()))

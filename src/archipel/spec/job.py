@@ -41,7 +41,7 @@ class TaskSpec(Value, frozen=True, kw_only=True):
 
     code: Entry
     """Where the task class is, such as "task.py:Penguins"."""
-    framework: Literal["numpy", "torch"] = "numpy"
+    framework: Literal["numpy", "torch", "jax"] = "numpy"
     options: dict[str, Scalar | list[Scalar]] = field(default_factory=dict)
     """Passed to the task's constructor as keyword arguments."""
     include: tuple[str, ...] = ("*.py",)

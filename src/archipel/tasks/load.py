@@ -25,10 +25,10 @@ import numpy as np
 
 from archipel.data.site_data import SiteData
 from archipel.spec import JobSpec, ShapeError, TaskError, UnknownNameError, require_finite
+from archipel.tasks.extras import require_extra
 from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.port import Adapter, Sums, Task
 from archipel.tasks.randomness import READING, seeded_draws
-from archipel.tasks.threads import require_torch
 
 
 def load_task(folder: Path, entry: str, options: Mapping[str, Any]) -> Task:
@@ -46,7 +46,8 @@ def load_task(folder: Path, entry: str, options: Mapping[str, Any]) -> Task:
     for method in ("statistics", "read"):
         if not callable(getattr(task, method, None)):
             raise TaskError(
-                f"{file}: {name} has no method {method!r}", hint="derive it from NumpyTask or TorchTask, or add it"
+                f"{file}: {name} has no method {method!r}",
+                hint="derive it from NumpyTask, TorchTask or JaxTask, or add it",
             )
     return task  # type: ignore[no-any-return]
 
@@ -85,7 +86,11 @@ def open_adapter(job: JobSpec, task: Task, data: SiteData, statistics: Sums) -> 
         from archipel.tasks.numpy.adapter import NumpyAdapter  # noqa: PLC0415 (frameworks load when they are named)
 
         return NumpyAdapter(job, task, data, statistics)
-    require_torch()
+    require_extra(job.task.framework)
+    if job.task.framework == "jax":
+        from archipel.tasks.jax.adapter import JaxAdapter  # noqa: PLC0415
+
+        return JaxAdapter(job, task, data, statistics)
     from archipel.tasks.torch.adapter import TorchAdapter  # noqa: PLC0415
 
     return TorchAdapter(job, task, data, statistics)

@@ -1,4 +1,4 @@
-"""Both adapters keep the published laws."""
+"""All adapters keep the published laws."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from tasks_benches import FEATURES, LABELS, MATRIX, STATISTICS, NumpyBench, a_jo
 from archipel.tasks.conformance import LAWS
 
 torch = pytest.importorskip("torch")
+jax = pytest.importorskip("jax")
 
+
+from archipel.tasks.jax import JaxTask  # noqa: E402
+from archipel.tasks.jax.adapter import JaxAdapter  # noqa: E402
 from archipel.tasks.torch import Split, TorchTask, scaling  # noqa: E402
 from archipel.tasks.torch.adapter import TorchAdapter  # noqa: E402
 
@@ -52,6 +56,36 @@ class TorchBench:
         return LABELS
 
 
+class JaxClouds(JaxTask):
+    classes = ("one", "two", "three")
+    features = ("birds",)
+    label = "kind"
+
+    def __init__(self, train, test):
+        self.rows = train, test
+
+    read = TorchClouds.read
+
+    def init(self, key, statistics):
+        mean, scale = scaling(statistics)
+        # By numpy, from the key: what jax.random compiles would cost each test a second.
+        rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+        first, last = rng.normal(size=(4, 8)) / 2, rng.normal(size=(8, 3)) / 3
+        return {"first": first, "last": last, "bias": np.zeros(3), "fixed": {"mean": mean, "scale": scale}}
+
+    def trainable(self, name):
+        return not name.startswith("fixed.")
+
+    def forward(self, params, batch, key):
+        scaled = (batch["birds"] - params["fixed"]["mean"]) / params["fixed"]["scale"]
+        return jax.nn.relu(scaled @ params["first"]) @ params["last"] + params["bias"]
+
+
+class JaxBench(TorchBench):
+    def open(self, train, test):
+        return JaxAdapter(a_job("jax"), JaxClouds(train, test), site_data(), STATISTICS)
+
+
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_numpy_keeps_the_law(law, tmp_path):
     law(NumpyBench(), tmp_path)
@@ -61,6 +95,11 @@ def test_numpy_keeps_the_law(law, tmp_path):
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_torch_keeps_the_law(law, tmp_path):
     law(TorchBench(), tmp_path)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_jax_keeps_the_law(law, tmp_path):
+    law(JaxBench(), tmp_path)
 
 
 def test_the_bench_has_the_features_it_names():

@@ -278,10 +278,11 @@ def test_a_task_of_the_wrong_base_is_refused():
         open_adapter(a_job(), Bare(), site_data(), {})
 
 
-def test_missing_torch_says_what_to_install(monkeypatch):
+@pytest.mark.parametrize(("framework", "called"), [("torch", "PyTorch"), ("jax", "JAX")])
+def test_a_missing_framework_says_what_to_install(monkeypatch, framework, called):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError) as caught:
-        open_adapter(a_job("torch"), Clouds(), site_data(), {})
-    assert ".[torch]" in caught.value.hint
-    with pytest.raises(MissingExtraError, match="PyTorch"):
-        settle_threads("torch")
+        open_adapter(a_job(framework), Clouds(), site_data(), {})
+    assert f".[{framework}]" in caught.value.hint
+    with pytest.raises(MissingExtraError, match=called):
+        settle_threads(framework)

@@ -28,6 +28,7 @@ from archipel.tasks.port import Sums
 
 Array = npt.NDArray[Any]
 
+HISTOGRAM = "classification.histogram"
 BINS = 4096
 RANKED_CLASSES = 64
 """With more classes than this no histograms are made: each costs 64 KB a class at every evaluation."""
@@ -54,7 +55,7 @@ class Classification:
             "classification.log_loss": np.array(float(-np.log(own).sum())),
         }
         if self._histograms and scores.shape[1] <= RANKED_CLASSES:
-            sums["classification.histogram"] = _histograms(scores, labels)
+            sums[HISTOGRAM] = _histograms(scores, labels)
         return sums
 
     def summary(self, sums: Mapping[str, Array]) -> dict[str, float]:
@@ -64,11 +65,11 @@ class Classification:
         if examples:
             figures["accuracy"] = float(sums["classification.correct"]) / examples
             figures["log_loss"] = float(sums["classification.log_loss"]) / examples
-        if examples and "classification.histogram" in sums:
-            histogram = sums["classification.histogram"]
+        if examples and HISTOGRAM in sums:
+            histogram = sums[HISTOGRAM]
             rows = histogram[0].sum(axis=1) if len(histogram) == 1 else histogram[:, 1].sum(axis=1)
             figures["smallest_class"] = float(rows.min())
-            areas = [area_under(others, own) for others, own in sums["classification.histogram"]]
+            areas = [area_under(others, own) for others, own in sums[HISTOGRAM]]
             known = [area for area in areas if area is not None]
             if known:
                 figures["auc"] = sum(known) / len(known)

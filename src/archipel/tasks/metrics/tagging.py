@@ -113,6 +113,18 @@ class Tagging:
         return [self._tags[code] if word else None for code, word in zip(codes.tolist(), words, strict=True)]
 
 
+def end_to_end(scores: Array, labels: Array) -> tuple[Array, Array]:
+    """Lay sequences (rows, length[, tags]) end to end, a negative label after each."""
+    if labels.ndim != 2 or scores.shape[:2] != labels.shape:
+        raise ShapeError(
+            f"tag scores {scores.shape} for labels {labels.shape}",
+            hint="scores (rows, length, tags), labels (rows, length)",
+        )
+    chosen = scores.argmax(axis=2) if scores.ndim == 3 else scores
+    ended = np.pad(labels.astype(np.int64), ((0, 0), (0, 1)), constant_values=-1)
+    return np.pad(chosen, ((0, 0), (0, 1))).ravel(), ended.ravel()
+
+
 def _is_entity(tag: str) -> bool:
     return tag[:2] in {"B-", "I-"}
 

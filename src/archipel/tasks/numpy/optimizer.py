@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from archipel.spec import LocalTraining
+from archipel.tasks.adam import BETA1, BETA2, EPSILON
 
 Array = npt.NDArray[Any]
-
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class FlatOptimizer:

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 
 from archipel.data.site_data import SiteData
-from archipel.spec import JobSpec, TaskError, require_finite
+from archipel.spec import JobSpec, TaskError
 from archipel.tasks.examples import part_of, read_split
+from archipel.tasks.extras import require_extra
 from archipel.tasks.guard import task_folder, user_code
+from archipel.tasks.metrics import disclosed
 from archipel.tasks.port import Executor, LocalPlan, Progress, Samples, Split, Sums, Task, Trained, Weights, row_count
 from archipel.tasks.randomness import READING
 from archipel.tasks.torch.batches import Batches, in_order
@@ -21,8 +23,6 @@ from archipel.tasks.torch.loop import Loop
 from archipel.tasks.torch.task import TorchTask
 from archipel.tasks.torch.threads import choose_device, seeded
 from archipel.tasks.weights import require_manifest, require_vector
-
-HISTOGRAM = "classification.histogram"
 
 
 class TorchAdapter:
@@ -67,10 +67,7 @@ class TorchAdapter:
             torch.no_grad(),
         ):
             raw: Any = self._task.evaluate(self._model.module, in_order(self._task, samples, self._device))
-            sums = {str(name): np.array(value, dtype=np.float64) for name, value in raw.items()}
-        for name, value in sums.items():
-            require_finite(f"the sum {name!r}", value)
-        return {name: value for name, value in sums.items() if self._histograms or name != HISTOGRAM}
+            return disclosed(raw, histograms=self._histograms)
 
     def stacked(self) -> Executor:
         """Return the executor that trains clients side by side."""
@@ -80,9 +77,10 @@ class TorchAdapter:
 
     def compiled(self) -> Executor:
         """Return the executor that compiles a cohort's round."""
-        from archipel.tasks.torch.compiled import Compiled  # noqa: PLC0415 (JAX is an extra, and costs a second)
+        require_extra("jax", 'the executor "compiled"')
+        from archipel.tasks.torch.compiled import compile_cohorts  # noqa: PLC0415 (JAX costs a second)
 
-        return Compiled(self._task, self._model, self._batches, self.split.train)
+        return compile_cohorts(self._task, self._model, self._batches, self.split.train)
 
     def export(self, weights: Weights, target: Path) -> None:
         """Write ONNX that takes the task's features and answers what `scores` returns."""

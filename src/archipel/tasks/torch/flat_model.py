@@ -20,6 +20,7 @@ from torch.nn.parameter import UninitializedParameter
 from archipel.spec import Manifest, ShapeError, TaskError, manifest_of
 from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.port import Sums
+from archipel.tasks.rates import multipliers_of
 from archipel.tasks.torch.task import TorchTask
 from archipel.tasks.torch.threads import seeded
 
@@ -94,18 +95,11 @@ class FlatModel:
 
     def multipliers(self, prefixes: dict[str, float]) -> list[tuple[slice, float]]:
         """Return runs of neighbouring parameters with the same multiplier; the longest prefix of a name wins."""
-        for prefix in prefixes:
-            if not any(name.startswith(prefix) for name in self._parameters):
-                raise TaskError(
-                    f"parameter_groups() names {prefix!r}, with which no trained parameter begins",
-                    hint=f"parameters are {', '.join(list(self._parameters)[:8])} …",
-                )
+        by_name = multipliers_of(self._parameters, prefixes)
         runs: list[tuple[slice, float]] = []
         place = 0
         for name, tensor in self._parameters.items():
-            fitting = [prefix for prefix in prefixes if name.startswith(prefix)]
-            multiplier = float(prefixes[max(fitting, key=len)]) if fitting else 1.0
-            start = place
+            multiplier, start = by_name[name], place
             if runs and runs[-1][1] == multiplier:
                 start = runs.pop()[0].start
             place += tensor.numel()

@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from archipel.spec import TaskError
 from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.torch.operations import OPERATIONS
 from archipel.tasks.torch.task import Batch, TorchTask
+from archipel.tasks.xla.compiled import cannot_compile
 
 INNER = "inner."
 SWAP = [1, 0]
@@ -66,7 +66,7 @@ def _export(loss: nn.Module, example: Mapping[str, Tensor]) -> Any:
             return torch.export.export(loss, (dict(example),), strict=False).run_decompositions()
         except Exception as error:  # whatever its tracing meets, in many classes of its own
             said = str(error).strip().splitlines() or [type(error).__name__]
-            raise cannot_lower(said[0]) from error
+            raise cannot_compile(said[0]) from error
 
 
 class LoweredLoss:
@@ -94,11 +94,11 @@ class LoweredLoss:
             and node.meta["val"].shape[0] % LANES == 0
         )
         if signature.buffers_to_mutate:
-            raise cannot_lower("running statistics change in training")
+            raise cannot_compile("running statistics change in training")
         called = [node for node in self._nodes if node.op == "call_function" and node.target is not operator.getitem]
         for node in called:
             if _name(node) not in OPERATIONS:
-                raise cannot_lower(f"no counterpart of {node.target}")
+                raise cannot_compile(f"no counterpart of {node.target}")
 
     def _swaps(self, node: Any) -> bool:
         """Does the node transpose a parameter?"""
@@ -131,10 +131,10 @@ class LoweredLoss:
                 try:
                     values[node.name] = found(*(read(argument) for argument in node.args), **options)
                 except Exception as error:  # a dtype, a layout or an option that the counterpart does not know
-                    raise cannot_lower(f"{node.target}: {error}") from error
+                    raise cannot_compile(f"{node.target}: {error}") from error
             elif node.op == "output":
                 return read(node.args[0])[0]
-        raise cannot_lower("its graph has no output")
+        raise cannot_compile("its graph has no output")
 
     def _given(self, place: str, parameters: Mapping[str, Any], batch: Mapping[str, Any]) -> Any:
         if place in self._features:
@@ -145,11 +145,6 @@ class LoweredLoss:
                 return parameters[name]
             return self._frozen[INNER + name].T if name in self.swapped else self._frozen[INNER + name]
         return self._constants[place]
-
-
-def cannot_lower(reason: str) -> TaskError:
-    """Say why a task's loss cannot be compiled."""
-    return TaskError(f"this model cannot be compiled: {reason}", hint='set executor = "loop" in [simulation]')
 
 
 def _name(node: Any) -> str:

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from archipel.spec import LocalTraining
-
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+from archipel.tasks.adam import BETA1, BETA2, EPSILON
 
 
 class FlatOptimizer:

@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from archipel.data.site_data import SiteData
 from archipel.spec import ShapeError
-from archipel.tasks.metrics import Classification, Tagging
+from archipel.tasks.metrics import Classification, Tagging, added, end_to_end
 from archipel.tasks.port import MetricFamily, Samples, Split, Sums
 
 Batch = Any
@@ -97,10 +97,7 @@ class TorchTask:
 
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> Sums:
         """Return the sums of the task's metric family over batches; override for figures of your own ("mean.…")."""
-        total: Sums = {}
-        for batch in batches:
-            for name, value in self.score_batch(model, batch).items():
-                total[name] = total[name] + value if name in total else value
+        total = added(self.score_batch(model, batch) for batch in batches)
         if total or not self.classes:
             return total
         # A site without such rows still answers, with zeros that can be added to the others' sums.
@@ -111,7 +108,7 @@ class TorchTask:
         scores = self.scores(model, batch).detach().cpu().numpy()
         labels = batch[self.label].detach().cpu().numpy()
         if self.metrics == "tagging":
-            scores, labels = _sequences(scores, labels)
+            scores, labels = end_to_end(scores, labels)
         return self._family().sums(scores, labels.astype(np.int64))
 
     def parameter_groups(self, model: nn.Module) -> Mapping[str, float]:  # noqa: ARG002
@@ -145,15 +142,3 @@ def tensor_of(name: str, array: npt.NDArray[Any]) -> Tensor:
     if array.dtype == np.float64:
         return torch.from_numpy(array.astype(np.float32))
     return torch.from_numpy(array if array.flags.writeable else array.copy())
-
-
-def _sequences(scores: npt.NDArray[Any], labels: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Lay sequences (rows, length) end to end, a negative label after each."""
-    if labels.ndim != 2 or scores.shape[:2] != labels.shape:
-        raise ShapeError(
-            f"tag scores {scores.shape} for labels {labels.shape}",
-            hint="scores (rows, length, tags), labels (rows, length)",
-        )
-    chosen = scores.argmax(axis=2) if scores.ndim == 3 else scores
-    ended = np.pad(labels.astype(np.int64), ((0, 0), (0, 1)), constant_values=-1)
-    return np.pad(chosen, ((0, 0), (0, 1))).ravel(), ended.ravel()
