@@ -21,16 +21,18 @@ from archipel.cli.failure import Interrupted
 from archipel.cli.fleet import Fleet
 from archipel.cli.interrupts import check, held
 from archipel.cli.local import LocalRun
+from archipel.cli.timing import TimeTold, describe_rounds
 from archipel.data.bundle import pack_bundle
 from archipel.data.stores.spool import full_disk_named
 from archipel.simulation.checkpoint import Checkpoints
 from archipel.simulation.choosing import Choice, choose_executor
+from archipel.simulation.clock.opening import check_time, most_folded, open_fleet, simulation_of, trace_path
 from archipel.simulation.opening import open_here
 from archipel.simulation.population.partitions import open_population
 from archipel.simulation.population.port import Population
 from archipel.simulation.spread.choice import INLINE, processes_of, spread_over
 from archipel.simulation.spread.messages import Opening
-from archipel.simulation.virtual import RoundRecord, VirtualRun, simulation_of
+from archipel.simulation.virtual import RoundRecord, VirtualRun
 from archipel.spec import DataError, StateError, decode, digest_of, encode
 from archipel.tasks.port import Adapter, Executor
 
@@ -43,11 +45,12 @@ def simulate_population(
     """Run the job here, show its progress and print what came out.
 
     Raises:
-        DataError: there is not exactly one data set.
-        SpecError: `spread` says nothing we know.
+        DataError: there is not exactly one data set, or the trace of devices cannot be used.
+        SpecError: `spread` says nothing we know, or the job's virtual time cannot go with its algorithm.
         StateError: another simulation of this job works in this folder.
     """
     count = processes_of(spread or INLINE)
+    check_time(local.job)
     rows = _dataset(local, data)
     adapter, digest = open_here(local.job, local.folder, rows)
     place = local.fleet.folder / "simulation"
@@ -79,9 +82,11 @@ def _dataset(local: LocalRun, data: Path | None) -> Path:
 
 
 def _key(local: LocalRun, rows: str) -> str:
-    """Name what must be the same for a simulation to go on: job, code, rows and version."""
+    """Name what must be the same for a simulation to go on: job, code, rows, devices and version."""
     bundle = pack_bundle(local.folder, local.job.task.include)
-    return digest_of(encode([__version__, local.job.digest, digest_of(bundle), rows]))
+    trace = trace_path(local.job, local.folder)
+    devices = digest_of(trace.read_bytes()) if trace is not None and trace.is_file() else ""
+    return digest_of(encode([__version__, local.job.digest, digest_of(bundle), rows, devices]))
 
 
 class _Shown:
@@ -108,10 +113,12 @@ class _Shown:
     def run(self, executor: str | None, count: int | None, *, as_json: bool) -> None:
         began = time.monotonic()
         population = open_population(self._spec, self._job.federation.seed, self._adapter.split.train)
-        run = VirtualRun(self._job, self._adapter, population, self._place / "controls", self._checkpoints)
+        fleet = open_fleet(self._job, population, self._folder)
+        controls = self._place / "controls"
+        run = VirtualRun(self._job, self._adapter, population, controls, self._checkpoints, fleet)
         choice = self._choose(run, executor)
-        cohort = min(self._spec.cohort, population.count)
-        self._say(f"{population.count:,} clients by {self._spec.partition}, {cohort:,} a round")
+        cohort = min(most_folded(self._spec), population.count)
+        self._say(f"{population.count:,} clients by {self._spec.partition}, {describe_rounds(self._spec, cohort)}")
         self._say(f"executor {choice.executor.name}: {choice.why}")
         if count is not None:
             self._say(f"spread over {count} process{'es' if count > 1 else ''}")
@@ -131,6 +138,8 @@ class _Shown:
             return
         figures = ", ".join(f"{name} {value:.4f}" for name, value in answer["test"].items() if name != "examples")
         self._say(f"test: {figures}")
+        for line in answer["simulated"].lines() if "simulated" in answer else ():
+            self._say(line)
         self._say(f"{len(records)} rounds, {wording.duration(answer['seconds'])}; model {answer['model_digest']}")
 
     def _choose(self, run: VirtualRun, executor: str | None) -> Choice:
@@ -161,7 +170,9 @@ class _Shown:
     def _describe(
         self, run: VirtualRun, choice: Choice, population: Population, records: list[RoundRecord], seconds: float
     ) -> dict[str, Any]:
+        time = self._spec.time
         return {
+            **({} if time is None else {"simulated": TimeTold.of(str(time.__struct_config__.tag), records)}),
             "model_digest": digest_of(run.packed()),
             "executor": choice.executor.name,
             "executor_why": choice.why,
@@ -200,4 +211,5 @@ def _bar(console: Console) -> Progress:
 def _told(record: RoundRecord) -> str:
     loss = "" if record.loss is None else f" loss {record.loss:.4f}"
     scored = "".join(f" {name} {value:.4f}" for name, value in (record.figures or {}).items() if name == "accuracy")
-    return f"{loss}{scored} {record.examples / max(record.seconds, 1e-9):,.0f} examples/s"
+    clock = f" {wording.duration(record.simulated.at_seconds)} simulated" if record.simulated else ""
+    return f"{loss}{scored} {record.examples / max(record.seconds, 1e-9):,.0f} examples/s{clock}"
