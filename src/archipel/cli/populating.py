@@ -118,7 +118,9 @@ class _Shown:
         run = VirtualRun(self._job, self._adapter, population, controls, self._checkpoints, fleet)
         choice = self._choose(run, executor)
         cohort = min(most_folded(self._spec), population.count)
-        self._say(f"{population.count:,} clients by {self._spec.partition}, {describe_rounds(self._spec, cohort)}")
+        self._say(
+            f"{population.count:,} clients by {self._spec.partition}, {describe_rounds(self._spec, population.count)}"
+        )
         self._say(f"executor {choice.executor.name}: {choice.why}")
         if count is not None:
             self._say(f"spread over {count} process{'es' if count > 1 else ''}")

@@ -12,6 +12,7 @@ import msgspec
 
 from archipel.cli import wording
 from archipel.simulation.clock.report import RoundTime, TimeReport, reached
+from archipel.simulation.clock.rounds import over_selected
 from archipel.simulation.virtual import RoundRecord
 from archipel.spec.job import SimulationSpec
 from archipel.spec.timing import Deadline, FedBuff
@@ -39,7 +40,7 @@ class TimeTold(msgspec.Struct, frozen=True, kw_only=True):
     def lines(self) -> list[str]:
         """Return what a person is told at the end."""
         total = self.total
-        empty = f", {total.empty_rounds} of them without an answer" if total.empty_rounds else ""
+        empty = f"; nobody answered in {total.empty_rounds} of {total.rounds} rounds" if total.empty_rounds else ""
         lines = [f"simulated time: {wording.duration(total.seconds)}{empty}"]
         if self.mode == "fedbuff" and total.staleness_mean is not None:
             counts = ", ".join(f"{old}: {wording.count(count)}" for old, count in _grouped(total.staleness))
@@ -54,15 +55,17 @@ class TimeTold(msgspec.Struct, frozen=True, kw_only=True):
         return [*lines, f"as good as at the end after: {', '.join(told)}"] if told else lines
 
 
-def describe_rounds(spec: SimulationSpec, cohort: int) -> str:
-    """Say whom a round asks, and when it ends."""
-    time = spec.time
+def describe_rounds(spec: SimulationSpec, population: int) -> str:
+    """Say how many clients are asked, and when a round ends."""
+    time, cohort = spec.time, min(spec.cohort, population)
     if isinstance(time, FedBuff):
-        return f"{time.concurrency or spec.cohort:,} at work, a model each {time.buffer:,} updates"
+        at_work = min(time.concurrency or spec.cohort, population)
+        return f"{at_work:,} at work, a model each {time.buffer:,} updates"
     if not isinstance(time, Deadline):
         return f"{cohort:,} a round"
-    until = "" if time.deadline_seconds is None else f" or {wording.duration(time.deadline_seconds)} are over"
-    return f"{time.over_selection:g} times {cohort:,} a round, until {cohort:,} have answered{until}"
+    until = "" if time.deadline_seconds is None else f" or after {wording.duration(time.deadline_seconds)}"
+    asked = min(over_selected(time, spec.cohort), population)
+    return f"{asked:,} a round, which ends with {cohort:,} answers{until}"
 
 
 def _reached(records: Sequence[RoundRecord]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from archipel.federated.fit import averages
 from archipel.simulation.clock.devices import Drawn, Fleet, Load
 from archipel.simulation.clock.fedbuff import Buffered
 from archipel.simulation.clock.port import Moment, Timeline
-from archipel.simulation.clock.rounds import Rounds, Rule, Untimed
+from archipel.simulation.clock.rounds import Rounds, Rule, Untimed, over_selected
 from archipel.simulation.clock.trace import Traced, read_trace
 from archipel.simulation.population.port import Population
 from archipel.spec import JobSpec, SpecError, TaskError
@@ -125,4 +125,4 @@ def _rule(time: TimeSpec, cohort: int) -> Rule:
     if not isinstance(time, Deadline):
         return Rule(asked=cohort, wanted=cohort)
     seconds = math.inf if time.deadline_seconds is None else time.deadline_seconds
-    return Rule(asked=math.ceil(cohort * time.over_selection), wanted=cohort, deadline_seconds=seconds)
+    return Rule(asked=over_selected(time, cohort), wanted=cohort, deadline_seconds=seconds)

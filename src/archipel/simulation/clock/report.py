@@ -55,6 +55,7 @@ class TimeReport(msgspec.Struct, frozen=True, kw_only=True):
 
     seconds: float
     """Simulated, from its begin to the last model."""
+    rounds: int
     empty_rounds: int
     """Rounds that nobody made."""
     staleness_mean: float | None
@@ -75,6 +76,7 @@ class TimeReport(msgspec.Struct, frozen=True, kw_only=True):
         updates = sum(staleness)
         return cls(
             seconds=rounds[-1].at_seconds if rounds else 0.0,
+            rounds=len(rounds),
             empty_rounds=sum(not one.staleness for one in rounds),
             staleness_mean=sum(age * count for age, count in enumerate(staleness)) / updates if updates else None,
             staleness_max=len(staleness) - 1 if updates else None,

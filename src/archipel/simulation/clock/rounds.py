@@ -17,6 +17,7 @@ from archipel.simulation.clock.devices import Fleet, Load
 from archipel.simulation.clock.drawing import draw_available
 from archipel.simulation.clock.port import Assignment, Closed, Moment, Waste
 from archipel.simulation.population.port import Population, draw_cohort
+from archipel.spec.timing import Deadline
 
 
 class Untimed:
@@ -92,6 +93,11 @@ class Rounds:
 
     def _seconds(self, one: Assignment) -> float:
         return self._fleet.device(one.client).seconds(self._load, one.rows)
+
+
+def over_selected(time: Deadline, cohort: int) -> int:
+    """Return how many clients a round asks that wants so many."""
+    return math.ceil(cohort * time.over_selection)
 
 
 def assign(population: Population, fleet: Fleet, load: Load, *, client: int, step: int, now: float) -> Assignment:

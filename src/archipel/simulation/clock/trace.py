@@ -96,11 +96,10 @@ def read_trace(path: Path) -> Trace:
     """
     if not path.is_file():
         raise DataError(f"there is no trace at {path}", hint="mend `trace` in [simulation.time.devices]")
-    header = read_header(path) if path.stat().st_size else ()
-    for name in header:
+    table = read_table(path, COLUMNS)
+    for name in read_header(path):
         if name not in COLUMNS:
             raise UnknownNameError.of(f"column of the trace {path.name}:", name, COLUMNS)
-    table = read_table(path, COLUMNS)
     _require_columns(path, table)
     if not table.rows:
         raise DataError(f"the trace {path.name} has no devices", hint="give it a row for each session of a device")
