@@ -262,7 +262,7 @@ def test_a_trace_lies_beside_the_job_and_another_one_is_another_simulation(
         _simulate(job, tmp_path / "rows")
     (job.parent / "devices.csv").write_text("device,seconds_per_example\nfast,0.1\nslow,0.5\n")
     assert "goes on" not in _simulate(job, tmp_path / "rows")
-    # 20 rows are 2 seconds on a fast device and 10 on a slow one: too few fast ones, and the deadline of 9 ends the round.
+    # 20 rows are 2 seconds on a fast device and 10 on a slow one: with too few fast ones the deadline ends the round.
     rounds = (tmp_path / ".archipel" / "points" / "simulation" / "rounds.jsonl").read_bytes().splitlines()
     assert {round(json.loads(line)["simulated"]["seconds"], 6) for line in rounds} == {2.0, 9.0}
 
