@@ -1,7 +1,7 @@
 """`archipel simulate` of a job with [simulation]: virtual clients of one data set, on this machine.
 
-The job's `prepare` makes one folder, or `--data` is the data set. Progress is a bar with examples a second and the time
-left; every round goes to rounds.jsonl as it ends, and what came out to result.json beside it. After an interruption the
+The job's `prepare` makes one folder, or `--data` is the data set. Progress is a bar with examples a second, or
+simulated time where the job has it, and the time left; every round goes to rounds.jsonl as it ends, and what came out to result.json beside it. After an interruption the
 same command goes on from the last checkpoint.
 """
 
@@ -213,5 +213,6 @@ def _bar(console: Console) -> Progress:
 def _told(record: RoundRecord) -> str:
     loss = "" if record.loss is None else f" loss {record.loss:.4f}"
     scored = "".join(f" {name} {value:.4f}" for name, value in (record.figures or {}).items() if name == "accuracy")
-    clock = f" {wording.duration(record.simulated.at_seconds)} simulated" if record.simulated else ""
-    return f"{loss}{scored} {record.examples / max(record.seconds, 1e-9):,.0f} examples/s{clock}"
+    if record.simulated:
+        return f"{loss}{scored} {wording.duration(record.simulated.at_seconds)} simulated"
+    return f"{loss}{scored} {record.examples / max(record.seconds, 1e-9):,.0f} examples/s"

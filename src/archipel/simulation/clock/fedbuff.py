@@ -59,6 +59,7 @@ class Buffered:
         self._numbered = moment.numbered
         self._flying: list[Event] = [(one.ends, one.number, one) for one in moment.flying]
         heapq.heapify(self._flying)
+        self._busy = {one.client for one in moment.flying}
 
     @property
     def moment(self) -> Moment:
@@ -74,6 +75,7 @@ class Buffered:
             if not self._flying or self._flying[0][0] > self._now:
                 self._fill(step, given)
             self._now, _, landed = heapq.heappop(self._flying)
+            self._busy.remove(landed.client)
             buffer.append(landed)
         self._made += 1
         return Closed(
@@ -92,14 +94,20 @@ class Buffered:
         places = self._concurrency - len(self._flying)
         if not places:
             return
-        busy = {one.client for _, _, one in self._flying}
-        number = self._numbered + 1
-        seed, now = self._seed, self._now
-        drawn = draw_available(self._population, self._fleet, places, seed=seed, number=number, now=now, busy=busy)
+        drawn = draw_available(
+            self._population,
+            self._fleet,
+            places,
+            seed=self._seed,
+            number=self._numbered,
+            now=self._now,
+            busy=self._busy,
+        )
         for client in drawn:
-            one = assign(self._population, self._fleet, self._load, client=client, step=step, now=now)
+            one = assign(self._population, self._fleet, self._load, client=client, step=step, now=self._now)
             one = msgspec.structs.replace(one, number=self._numbered, again=given[client])
             heapq.heappush(self._flying, (one.ends, one.number, one))
+            self._busy.add(client)
             given[client] += 1
             self._numbered += 1
 
