@@ -12,7 +12,7 @@ import pytest
 from archipel.data.bundle import pack_bundle
 from archipel.data.site_data import SiteData
 from archipel.simulation import Simulation
-from archipel.simulation.clock.opening import open_fleet
+from archipel.simulation.clock.opening import open_devices
 from archipel.simulation.population.partitions import open_population
 from archipel.simulation.virtual import VirtualRun
 from archipel.spec import JobSpec, NonFiniteError, digest_of
@@ -134,16 +134,16 @@ def test_virtual_clients_give_the_model_that_sites_give(
 
 def test_fedbuff_side_by_side_is_fedbuff_by_the_loop(tmp_path: Path, places: dict[str, Path]) -> None:
     """Updates of one step are from several models; those of one model are trained side by side."""
-    devices = {"seconds_per_example": 0.1, "speed_sigma": 1.0}
-    time = {"mode": "fedbuff", "concurrency": 4, "buffer": 3, "devices": devices}
+    uneven = {"seconds_per_example": 0.1, "speed_sigma": 1.0}
+    time = {"mode": "fedbuff", "concurrency": 4, "buffer": 3, "devices": uneven}
     job = _job({"time": time}, rounds=8)
     adapter = _adapter(job, places)
     assert job.simulation is not None
     population = open_population(job.simulation, job.federation.seed, adapter.split.train)
     ends = {}
     for executor in ("loop", "stacked"):
-        fleet = open_fleet(job, population, tmp_path)
-        run = VirtualRun(job, adapter, population, tmp_path / executor, fleet=fleet)
+        devices = open_devices(job, population, tmp_path)
+        run = VirtualRun(job, adapter, population, tmp_path / executor, devices=devices)
         records = list(run.rounds(open_executor(executor, adapter)))
         assert max(len(record.simulated.staleness) for record in records if record.simulated) > 2
         ends[executor] = run.weights.vector

@@ -1,8 +1,8 @@
 """`archipel simulate` of a job with [simulation]: virtual clients of one data set, on this machine.
 
-The job's `prepare` makes one folder, or `--data` is the data set. Progress is a bar with examples a second, or
-simulated time where the job has it, and the time left; every round goes to rounds.jsonl as it ends, and what came out to result.json beside it. After an interruption the
-same command goes on from the last checkpoint.
+The job's `prepare` makes one folder, or `--data` is the data set. Progress is a bar with examples a second, or simulated
+time, and the time left; every round goes to rounds.jsonl as it ends, and what came out to result.json beside it. After
+an interruption the same command goes on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from archipel.data.bundle import pack_bundle
 from archipel.data.stores.spool import full_disk_named
 from archipel.simulation.checkpoint import Checkpoints
 from archipel.simulation.choosing import Choice, choose_executor
-from archipel.simulation.clock.opening import check_time, most_folded, open_fleet, simulation_of, trace_path
+from archipel.simulation.clock.opening import check_time, most_folded, open_devices, simulation_of, trace_path
 from archipel.simulation.opening import open_here
 from archipel.simulation.population.partitions import open_population
 from archipel.simulation.population.port import Population
@@ -113,9 +113,9 @@ class _Shown:
     def run(self, executor: str | None, count: int | None, *, as_json: bool) -> None:
         began = time.monotonic()
         population = open_population(self._spec, self._job.federation.seed, self._adapter.split.train)
-        fleet = open_fleet(self._job, population, self._folder)
+        devices = open_devices(self._job, population, self._folder)
         controls = self._place / "controls"
-        run = VirtualRun(self._job, self._adapter, population, controls, self._checkpoints, fleet)
+        run = VirtualRun(self._job, self._adapter, population, controls, self._checkpoints, devices)
         choice = self._choose(run, executor)
         cohort = min(most_folded(self._spec), population.count)
         self._say(

@@ -28,7 +28,7 @@ from archipel.federated.local_variant import LocalVariant
 from archipel.federated.port import Block, RoundFacts
 from archipel.federated.running_mean import RunningMean
 from archipel.simulation.checkpoint import Checkpoints, Standing
-from archipel.simulation.clock.devices import Fleet, Load
+from archipel.simulation.clock.devices import Devices, Load
 from archipel.simulation.clock.fedbuff import staleness_scale
 from archipel.simulation.clock.opening import check_buffers, check_time, open_timeline, simulation_of
 from archipel.simulation.clock.port import Closed, Moment
@@ -73,12 +73,12 @@ class VirtualRun:
         population: Population,
         controls: Path,
         checkpoints: Checkpoints | None = None,
-        fleet: Fleet | None = None,
+        devices: Devices | None = None,
     ) -> None:
         """Make the first model, or go on from where the last checkpoint is.
 
-        `controls` is a folder of its own for what clients remember (SCAFFOLD); `fleet` is what `clock.open_fleet` made
-        of the job.
+        `controls` is a folder of its own for what clients remember (SCAFFOLD); `devices` is what `open_devices` made of
+        the job.
 
         Raises:
             SpecError: the job has no [simulation], or its mode cannot go with its algorithm.
@@ -115,7 +115,7 @@ class VirtualRun:
             up_bytes=first.vector.nbytes * len(parts),
         )
         moment = Moment() if standing is None else standing.moment
-        self._timeline = open_timeline(job, population, fleet, load, moment)
+        self._timeline = open_timeline(job, population, devices, load, moment)
 
     def rounds(self, executor: Executor) -> Iterator[RoundRecord]:
         """Carry out the rounds that are left of those the job asks for; see `keep`.

@@ -84,6 +84,6 @@ def job(time: dict[str, Any] | None, *, cohort: int = 2, rounds: int = 3, **fede
 
 def simulated(known: JobSpec, adapter: Any, devices: Any, names: str, place: Path) -> tuple[float, list[RoundRecord]]:
     """Run the job; return the weight it came to, and the rounds."""
-    run = VirtualRun(known, adapter, Clients(names), place / "controls", fleet=devices)
+    run = VirtualRun(known, adapter, Clients(names), place / "controls", devices=devices)
     records = list(run.rounds(open_executor("loop", adapter)))
     return float(run.weights.vector[0]), records

@@ -19,10 +19,11 @@ from archipel.simulation.clock.drawing import draw_available
 from archipel.simulation.clock.fedbuff import Buffered, staleness_scale
 from archipel.simulation.clock.opening import check_buffers, check_time, open_timeline
 from archipel.simulation.clock.port import Closed, Moment
+from archipel.simulation.clock.rounds import over_selected
 from archipel.simulation.clock.sessions import Always, Listed
 from archipel.simulation.population.partitions import Uniform
 from archipel.spec import SpecError, TaskError
-from archipel.spec.timing import DeviceSpec
+from archipel.spec.timing import Deadline, DeviceSpec
 
 LOAD = Load(epochs=1, down_bytes=0, up_bytes=0)
 TARGETS = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 8.0}
@@ -164,6 +165,11 @@ def test_at_the_deadline_whoever_has_answered_is_folded(deadline: float, ended: 
     closed = rounds({"deadline_seconds": deadline}, [2, 20, 7, 3], cohort=3).close(1)
     assert (closed.ended, [one.client for one in closed.folded]) == (ended, clients)
     assert (closed.asked, closed.waste.clients) == (4, 4 - len(clients))
+
+
+@pytest.mark.parametrize(("cohort", "times", "asked"), [(10, 1.1, 11), (10, 1.3, 13), (3, 1.3, 4), (50, 1.0, 50)])
+def test_over_selection_is_rounded_up_to_a_whole_client(cohort: int, times: float, asked: int) -> None:
+    assert over_selected(Deadline(over_selection=times), cohort) == asked
 
 
 def test_of_two_that_answer_at_once_the_first_by_number_is_taken() -> None:

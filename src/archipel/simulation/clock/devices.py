@@ -1,6 +1,6 @@
 """A client's device: how fast it computes and transfers, and when it is available; drawn from the seed, or of a trace.
 
-    device = fleet.device(17)
+    device = devices.device(17)
     ends = device.finish(began=0.0, rows=60)
 
 What is drawn follows from the seed and the client's number alone: a million devices take no more memory than ten.
@@ -44,7 +44,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         return finish(self.sessions, began, self.seconds(load, rows))
 
     def worked(self, load: Load, began: float, until: float, rows: int) -> tuple[float, int]:
-        """Return seconds of work until then, and rows trained on, as if an epoch were all there is."""
+        """Return seconds of work until then, and the share of the rows that is the share of the training done."""
         spent = min(worked(self.sessions, began, until), self.seconds(load, rows))
         training = self._training(load, rows)
         if training == 0:
@@ -61,7 +61,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         return rows * load.epochs * self.seconds_per_example
 
 
-class Fleet(Protocol):
+class Devices(Protocol):
     """All clients' devices, none of them kept."""
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Container
 
-from archipel.simulation.clock.devices import Fleet
+from archipel.simulation.clock.devices import Devices
 from archipel.simulation.clock.sessions import available_from
 from archipel.simulation.population.permutation import Permutation
 from archipel.simulation.population.port import Population
@@ -16,11 +16,18 @@ from archipel.simulation.population.port import Population
 ASKED_STREAM = 0xA5CED
 """Keeps these draws apart from everything else that is drawn from a job's seed."""
 LOOKED_AT = 100
-"""Clients looked at for each that is wanted; at most, for a fleet in which nearly everybody is away."""
+"""Clients looked at for each that is wanted; more are not, where nearly everybody is away."""
 
 
 def draw_available(
-    population: Population, fleet: Fleet, size: int, *, seed: int, number: int, now: float, busy: Container[int] = ()
+    population: Population,
+    devices: Devices,
+    size: int,
+    *,
+    seed: int,
+    number: int,
+    now: float,
+    busy: Container[int] = (),
 ) -> list[int]:
     """Return up to `size` clients that are not busy, sorted; draw `number` of the seed.
 
@@ -38,7 +45,7 @@ def draw_available(
         if client in busy:
             continue
         looked += 1
-        begins = now if fleet.always else available_from(fleet.device(client).sessions, now)
+        begins = now if devices.always else available_from(devices.device(client).sessions, now)
         if begins == now:
             chosen.append(client)
         else:

@@ -7,9 +7,9 @@ Nguyen et al. 2022, "Federated Learning with Buffered Asynchronous Aggregation",
     3. The client's place is taken by another, drawn from those that are not at work.
 
 An update's staleness tau is the number of models made since its client began; it counts 1 / sqrt(1 + tau), as in the
-paper's experiments. Of updates that arrive at the same instant the one given first is
-taken first, and all are taken before places are filled. So where all devices are alike, concurrency and K are the
-cohort and the cohort is everybody, the models are those of synchronous rounds.
+paper's experiments. Of updates that arrive at the same instant the one given first is taken first, and all are taken
+before places are filled. So where all devices are alike, concurrency and K are the cohort and the cohort is everybody,
+the models are those of synchronous rounds.
 
 A timeline ends with the last round: what is under way then is thrown away.
 """
@@ -22,7 +22,7 @@ from collections import Counter
 
 import msgspec
 
-from archipel.simulation.clock.devices import Fleet, Load
+from archipel.simulation.clock.devices import Devices, Load
 from archipel.simulation.clock.drawing import draw_available
 from archipel.simulation.clock.port import Assignment, Closed, Moment, Waste
 from archipel.simulation.clock.rounds import assign, wasted
@@ -38,7 +38,7 @@ class Buffered:
     def __init__(
         self,
         population: Population,
-        fleet: Fleet,
+        devices: Devices,
         load: Load,
         *,
         concurrency: int,
@@ -48,7 +48,7 @@ class Buffered:
         moment: Moment,
     ) -> None:
         self._population = population
-        self._fleet = fleet
+        self._devices = devices
         self._load = load
         self._concurrency = min(concurrency, population.count)
         self._buffer = buffer
@@ -85,7 +85,7 @@ class Buffered:
             asked=self._numbered - before,
             began=began,
             ended=self._now,
-            worked_seconds=math.fsum(self._fleet.device(one.client).seconds(self._load, one.rows) for one in buffer),
+            worked_seconds=math.fsum(self._devices.device(one.client).seconds(self._load, one.rows) for one in buffer),
             waste=self._left_over() if step == self._rounds else Waste(),
         )
 
@@ -96,7 +96,7 @@ class Buffered:
             return
         drawn = draw_available(
             self._population,
-            self._fleet,
+            self._devices,
             places,
             seed=self._seed,
             number=self._numbered,
@@ -104,7 +104,7 @@ class Buffered:
             busy=self._busy,
         )
         for client in drawn:
-            one = assign(self._population, self._fleet, self._load, client=client, step=step, now=self._now)
+            one = assign(self._population, self._devices, self._load, client=client, step=step, now=self._now)
             one = msgspec.structs.replace(one, number=self._numbered, again=given[client])
             heapq.heappush(self._flying, (one.ends, one.number, one))
             self._busy.add(client)
@@ -112,7 +112,7 @@ class Buffered:
             self._numbered += 1
 
     def _left_over(self) -> Waste:
-        return wasted(self._fleet, self._load, [one for _, _, one in self._flying], self._now)
+        return wasted(self._devices, self._load, [one for _, _, one in self._flying], self._now)
 
 
 def staleness_scale(staleness: int) -> float:

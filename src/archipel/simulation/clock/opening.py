@@ -8,7 +8,7 @@ from pathlib import Path
 
 from archipel.federated.algorithms import algorithm_of
 from archipel.federated.fit import averages
-from archipel.simulation.clock.devices import Drawn, Fleet, Load
+from archipel.simulation.clock.devices import Devices, Drawn, Load
 from archipel.simulation.clock.fedbuff import Buffered
 from archipel.simulation.clock.port import Moment, Timeline
 from archipel.simulation.clock.rounds import Rounds, Rule, Untimed, over_selected
@@ -82,7 +82,7 @@ def trace_path(job: JobSpec, folder: Path) -> Path | None:
     return None if time is None or time.devices.trace is None else folder / time.devices.trace
 
 
-def open_fleet(job: JobSpec, population: Population, folder: Path) -> Fleet | None:
+def open_devices(job: JobSpec, population: Population, folder: Path) -> Devices | None:
     """Return the devices of the job's clients; None: the job knows no time.
 
     Raises:
@@ -97,15 +97,18 @@ def open_fleet(job: JobSpec, population: Population, folder: Path) -> Fleet | No
     return Traced(time.devices, seed, read_trace(path), population)
 
 
-def open_timeline(job: JobSpec, population: Population, fleet: Fleet | None, load: Load, moment: Moment) -> Timeline:
+def open_timeline(
+    job: JobSpec, population: Population, devices: Devices | None, load: Load, moment: Moment
+) -> Timeline:
     """Return the job's timeline, from `moment` on."""
     spec, seed = simulation_of(job), job.federation.seed
-    if spec.time is None or fleet is None:
+    if spec.time is None:
         return Untimed(population, spec.cohort, seed, moment)
+    assert devices is not None, "a job with [simulation.time] runs with what open_devices() made of it"
     if isinstance(spec.time, FedBuff):
         return Buffered(
             population,
-            fleet,
+            devices,
             load,
             concurrency=spec.time.concurrency or spec.cohort,
             buffer=spec.time.buffer,
@@ -113,7 +116,7 @@ def open_timeline(job: JobSpec, population: Population, fleet: Fleet | None, loa
             seed=seed,
             moment=moment,
         )
-    return Rounds(population, fleet, load, rule=_rule(spec.time, spec.cohort), seed=seed, moment=moment)
+    return Rounds(population, devices, load, rule=_rule(spec.time, spec.cohort), seed=seed, moment=moment)
 
 
 def most_folded(spec: SimulationSpec) -> int:

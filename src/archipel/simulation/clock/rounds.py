@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from archipel.simulation.clock.devices import Fleet, Load
+from archipel.simulation.clock.devices import Devices, Load
 from archipel.simulation.clock.drawing import draw_available
 from archipel.simulation.clock.port import Assignment, Closed, Moment, Waste
 from archipel.simulation.population.port import Population, draw_cohort
@@ -51,10 +51,10 @@ class Rounds:
     """Rounds that last until enough clients have answered."""
 
     def __init__(
-        self, population: Population, fleet: Fleet, load: Load, *, rule: Rule, seed: int, moment: Moment
+        self, population: Population, devices: Devices, load: Load, *, rule: Rule, seed: int, moment: Moment
     ) -> None:
         self._population = population
-        self._fleet = fleet
+        self._devices = devices
         self._load = load
         self._rule = rule
         self._seed = seed
@@ -78,38 +78,39 @@ class Rounds:
             began=began,
             ended=ended,
             worked_seconds=math.fsum(self._seconds(one) for one in folded),
-            waste=wasted(self._fleet, self._load, quickest[len(folded) :], ended),
+            waste=wasted(self._devices, self._load, quickest[len(folded) :], ended),
         )
 
     def _ask(self, step: int, now: float) -> list[Assignment]:
         size = self._rule.asked
-        if self._fleet.always:
+        if self._devices.always:
             cohort = draw_cohort(self._population, size, self._seed, step)
         else:
-            cohort = draw_available(self._population, self._fleet, size, seed=self._seed, number=step, now=now)
+            cohort = draw_available(self._population, self._devices, size, seed=self._seed, number=step, now=now)
         return [
-            assign(self._population, self._fleet, self._load, client=client, step=step, now=now) for client in cohort
+            assign(self._population, self._devices, self._load, client=client, step=step, now=now) for client in cohort
         ]
 
     def _seconds(self, one: Assignment) -> float:
-        return self._fleet.device(one.client).seconds(self._load, one.rows)
+        return self._devices.device(one.client).seconds(self._load, one.rows)
 
 
 def over_selected(time: Deadline, cohort: int) -> int:
     """Return how many clients a round asks that wants so many."""
-    return math.ceil(cohort * time.over_selection)
+    # 1.1 times 10 are 11: what a float adds at the end is no client.
+    return math.ceil(round(cohort * time.over_selection, 6))
 
 
-def assign(population: Population, fleet: Fleet, load: Load, *, client: int, step: int, now: float) -> Assignment:
+def assign(population: Population, devices: Devices, load: Load, *, client: int, step: int, now: float) -> Assignment:
     """Give a client the model that begins round `step`, now."""
     rows = len(population.rows(client))
-    ends = fleet.device(client).finish(load, now, rows)
+    ends = devices.device(client).finish(load, now, rows)
     return Assignment(client=client, step=step, ends=ends, began=now, rows=rows)
 
 
-def wasted(fleet: Fleet, load: Load, assignments: Sequence[Assignment], until: float) -> Waste:
+def wasted(devices: Devices, load: Load, assignments: Sequence[Assignment], until: float) -> Waste:
     """Add up what clients did until then for nothing."""
-    spent = [fleet.device(one.client).worked(load, one.began, until, one.rows) for one in assignments]
+    spent = [devices.device(one.client).worked(load, one.began, until, one.rows) for one in assignments]
     return Waste(
         clients=len(spent),
         examples=sum(rows for _, rows in spent),
