@@ -1,8 +1,8 @@
 """`archipel simulate` of a job with [simulation]: virtual clients of one data set, on this machine.
 
-The job's `prepare` makes one folder, or `--data` is the data set. Progress is a bar with examples a second, or simulated
-time, and the time left; every round goes to rounds.jsonl as it ends, and what came out to result.json beside it. After
-an interruption the same command goes on from the last checkpoint.
+The job's `prepare` makes one folder, or `--data` is the data set. Progress is a bar with examples a second (simulated
+time, where there is one) and the time left; every round goes to rounds.jsonl as it ends, and what came out to
+result.json beside it. After an interruption the same command goes on from the last checkpoint.
 """
 
 from __future__ import annotations
