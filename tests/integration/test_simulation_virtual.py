@@ -12,6 +12,7 @@ import pytest
 from archipel.data.bundle import pack_bundle
 from archipel.data.site_data import SiteData
 from archipel.simulation import Simulation
+from archipel.simulation.clock.opening import open_devices
 from archipel.simulation.population.partitions import open_population
 from archipel.simulation.virtual import VirtualRun
 from archipel.spec import JobSpec, NonFiniteError, digest_of
@@ -162,6 +163,24 @@ def test_virtual_clients_of_a_jax_task_give_the_model_that_sites_give(tmp_path: 
     sites = Simulation(job, bundle, {site: places[site] for site in SIZES}, tmp_path / "simulation")
     expected = sites.run().model.digest
     assert digest_of(_virtual(job, places, "loop", tmp_path).packed()) == expected
+
+
+def test_fedbuff_side_by_side_is_fedbuff_by_the_loop(tmp_path: Path, places: dict[str, Path]) -> None:
+    """Updates of one step are from several models; those of one model are trained side by side."""
+    uneven = {"seconds_per_example": 0.1, "speed_sigma": 1.0}
+    time = {"mode": "fedbuff", "concurrency": 4, "buffer": 3, "devices": uneven}
+    job = _job({"time": time}, rounds=8)
+    adapter = _adapter(job, places)
+    assert job.simulation is not None
+    population = open_population(job.simulation, job.federation.seed, adapter.split.train)
+    ends = {}
+    for executor in ("loop", "stacked"):
+        devices = open_devices(job, population, tmp_path)
+        run = VirtualRun(job, adapter, population, tmp_path / executor, devices=devices)
+        records = list(run.rounds(open_executor(executor, adapter)))
+        assert max(len(record.simulated.staleness) for record in records if record.simulated) > 2
+        ends[executor] = run.weights.vector
+    assert np.abs(ends["stacked"] - ends["loop"]).max() < 1e-4
 
 
 def test_a_client_whose_loss_is_not_finite_is_named(tmp_path: Path, places: dict[str, Path]) -> None:

@@ -28,8 +28,8 @@ from archipel.cli.report import html
 from archipel.cli.report.screen import figure
 from archipel.data.manifest import digest_files, list_files
 from archipel.data.stores.spool import full_disk_named
+from archipel.simulation.clock.opening import simulation_of
 from archipel.simulation.result import Result, differences, read_result
-from archipel.simulation.virtual import simulation_of
 from archipel.spec import DataError, SpecError, Value, encode
 
 RESULT = "result.json"

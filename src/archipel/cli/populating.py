@@ -1,8 +1,8 @@
 """`archipel simulate` of a job with [simulation]: virtual clients of one data set, on this machine.
 
-The job's `prepare` makes one folder, or `--data` is the data set. Progress is a bar with examples a second and the time
-left; every round goes to rounds.jsonl as it ends, and what came out to result.json and report.html beside it. After an
-interruption the same command goes on from the last checkpoint.
+The job's `prepare` makes one folder, or `--data` is the data set. Progress is a bar with examples a second (simulated
+time, where there is one) and the time left; every round goes to rounds.jsonl as it ends, what came out to result.json
+and report.html. After an interruption the same command goes on from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-from msgspec import structs
+from msgspec import UNSET, structs
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -25,17 +25,20 @@ from archipel.cli.local import LocalRun
 from archipel.cli.naming import near
 from archipel.cli.report import html
 from archipel.cli.report.build import METRICS
+from archipel.cli.timing import TimeTold, describe_rounds
 from archipel.data.bundle import pack_bundle
 from archipel.data.stores.spool import full_disk_named
 from archipel.simulation.checkpoint import Checkpoints
 from archipel.simulation.choosing import Choice, choose_executor
+from archipel.simulation.clock.opening import check_time, most_folded, open_devices, simulation_of, trace_digest
+from archipel.simulation.clock.report import TimeReport
 from archipel.simulation.opening import open_here
 from archipel.simulation.population.partitions import open_population
 from archipel.simulation.population.port import Population
 from archipel.simulation.result import Result
 from archipel.simulation.spread.choice import Inline, Spread, read_spread, spread_over
 from archipel.simulation.spread.messages import Opening
-from archipel.simulation.virtual import RoundRecord, VirtualRun, simulation_of
+from archipel.simulation.virtual import RoundRecord, VirtualRun
 from archipel.spec import DataError, JobSpec, StateError, decode, digest_of, encode
 from archipel.tasks.port import Adapter, Executor
 
@@ -48,10 +51,11 @@ def simulate_population(
     """Run the job here, show its progress and what came out.
 
     Raises:
-        DataError: there is not exactly one data set.
-        SpecError: `spread` says nothing we know.
+        DataError: there is not exactly one data set, or the trace of devices cannot be used.
+        SpecError: `spread` says nothing we know, or the job's virtual time cannot go with its algorithm.
         StateError: another simulation of this job works in this folder.
     """
+    check_time(local.job)
     place = local.fleet.folder / "simulation"
     return simulate_in(place, local, dataset_of(local, data), console, executor=executor, spread=spread)
 
@@ -68,7 +72,7 @@ def simulate_in(
             hint = "wait for it, or give this command a folder of its own to work in"
             raise StateError(f"another simulation of {local.job.name!r} is under way here", hint=hint)
         code = code_of(local)
-        key = digest_of(encode([__version__, job.digest, code, digest]))
+        key = digest_of(encode([__version__, job.digest, code, digest, trace_digest(job, local.folder)]))
         checkpoints = Checkpoints(place / "checkpoint.safetensors", key)
         try:
             return _Shown(local, adapter, rows, place, console, checkpoints, (code, digest)).run(executor, where)
@@ -133,10 +137,14 @@ class _Shown:
     def run(self, executor: str | None, where: Spread) -> Result:
         began = time.monotonic()
         population = open_population(self._spec, self._job.federation.seed, self._adapter.split.train)
-        run = VirtualRun(self._job, self._adapter, population, self._place / "controls", self._checkpoints)
+        devices = open_devices(self._job, population, self._folder)
+        controls = self._place / "controls"
+        run = VirtualRun(self._job, self._adapter, population, controls, self._checkpoints, devices)
         choice = self._choose(run, executor)
-        cohort = min(self._spec.cohort, population.count)
-        self._say(f"{population.count:,} clients by {self._spec.partition}, {cohort:,} a round")
+        cohort = min(most_folded(self._spec), population.count)
+        self._say(
+            f"{population.count:,} clients by {self._spec.partition}, {describe_rounds(self._spec, population.count)}"
+        )
         self._say(f"executor {choice.executor.name}: {choice.why}")
         if run.step:
             self._say(f"goes on after round {run.step}; to begin anew, delete {self._place}")
@@ -153,6 +161,9 @@ class _Shown:
             html.write(render({result.job.name: result}), self._place / "report.html")
         self._checkpoints.clear()
         self._say(f"test: {wording.figures(result.test)}")
+        if self._spec.time is not None:
+            for line in TimeTold.of(str(self._spec.time.__struct_config__.tag), records).lines():
+                self._say(line)
         self._say(f"{len(records)} rounds, {wording.duration(result.seconds)}; model {result.model_digest}")
         self._say(f"curves: {near(self._place / 'report.html')}")
         return result
@@ -219,10 +230,17 @@ class _Shown:
             seconds=time.monotonic() - began,
             finished_at=time.time(),
             history=tuple(records),
+            simulated=UNSET
+            if self._spec.time is None
+            else TimeReport.of([one.simulated for one in records if one.simulated]),
         )
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _time_of(records: Sequence[RoundRecord]) -> TimeReport:
+    return TimeReport.of([record.simulated for record in records if record.simulated])
 
 
 def _records(journal: Path, step: int) -> list[RoundRecord]:
@@ -251,4 +269,6 @@ def _told(record: RoundRecord, scored: RoundRecord | None) -> str:
     name = next((name for name in METRICS if name in figures), None)
     loss = "" if record.loss is None else f"loss {record.loss:.4f} "
     told = "" if scored is None or name is None else f"{name} {figures[name]:.4f} (round {scored.step}) "
+    if record.simulated:
+        return f"{loss}{told}{wording.duration(record.simulated.at_seconds)} simulated"
     return f"{loss}{told}{record.examples / max(record.seconds, 1e-9):,.0f} examples/s"

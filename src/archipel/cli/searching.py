@@ -31,11 +31,11 @@ from archipel.cli.populating import code_of, dataset_of
 from archipel.cli.report.screen import figure
 from archipel.data.manifest import digest_files, list_files
 from archipel.data.stores.spool import full_disk_named
+from archipel.simulation.clock.opening import simulation_of
 from archipel.simulation.search.driver import EXECUTOR, WHY, Search
 from archipel.simulation.search.messages import Opening
 from archipel.simulation.search.space import Space
 from archipel.simulation.search.study import Study, Trial, direction_of, require_search
-from archipel.simulation.virtual import simulation_of
 from archipel.spec import DataError, SpecError, StateError, TaskError, Value, digest_of, encode
 from archipel.spec.job import Scalar
 

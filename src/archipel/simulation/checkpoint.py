@@ -1,4 +1,4 @@
-"""What a simulation goes on from: the model, the algorithm's state and the round they are of, in one file.
+"""What a simulation goes on from: models, the algorithm's state, the round and virtual time they are of, in one file.
 
     checkpoints = Checkpoints(folder / "checkpoint.safetensors", key)
     standing = checkpoints.read()       # None: nothing to go on from, or it is of another simulation
@@ -21,11 +21,12 @@ import numpy as np
 
 from archipel.data.stores.spool import full_disk_named
 from archipel.federated.port import Block
+from archipel.simulation.clock.port import Moment
 from archipel.spec import SpecError, decode, encode, pack, unpack
 
 EVERY_SECONDS = 10.0
 """So much work a kill costs at the most, or a round where one takes longer."""
-_MODEL, _STATE, _ABOUT = "model", "state.", "about"
+_MODEL, _STATE, _BEGUN, _ABOUT = "model", "state.", "begun.", "about"
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +38,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     """The last round that is in it."""
     executor: str
     """By which it was computed: another would come to other bits."""
+    moment: Moment
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +48,10 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     executor: str
     vector: Block
     state: Mapping[str, Block]
+    models: Mapping[int, Block]
+    """Round → the model it began with, of which clients still train; empty where rounds wait for theirs."""
+    moment: Moment
+    """Where virtual time is."""
 
 
 class Checkpoints:
@@ -74,8 +80,14 @@ class Checkpoints:
             raise SpecError(message, hint="delete it, and the simulation begins anew") from error
         if about.key != self._key:
             return None
-        state = {name.removeprefix(_STATE): array for name, array in arrays.items() if name != _MODEL}
-        self._offered = Standing(step=about.step, executor=about.executor, vector=arrays[_MODEL], state=state)
+        self._offered = Standing(
+            step=about.step,
+            executor=about.executor,
+            vector=arrays[_MODEL],
+            state=_named(arrays, _STATE),
+            models={int(step): model for step, model in _named(arrays, _BEGUN).items()},
+            moment=about.moment,
+        )
         return self._offered
 
     def offer(self, standing: Standing) -> bool:
@@ -99,10 +111,11 @@ class Checkpoints:
         if self._offered is None:
             return 0
         standing = self._offered
-        about = About(key=self._key, step=standing.step, executor=standing.executor)
+        about = About(key=self._key, step=standing.step, executor=standing.executor, moment=standing.moment)
         arrays = {
             _MODEL: standing.vector,
             **{_STATE + name: array for name, array in standing.state.items()},
+            **{f"{_BEGUN}{step}": array for step, array in standing.models.items()},
             _ABOUT: np.frombuffer(encode(about), np.uint8),
         }
         beside = self._path.with_suffix(".part")
@@ -120,3 +133,7 @@ class Checkpoints:
         """Forget it: the simulation is over."""
         self._offered = None
         self._path.unlink(missing_ok=True)
+
+
+def _named(arrays: Mapping[str, Block], prefix: str) -> dict[str, Block]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from archipel.simulation.clock.report import TimeReport
 from archipel.simulation.virtual import RoundRecord
 from archipel.spec import JobSpec, SpecError, Value, decode
 
@@ -49,6 +50,8 @@ class Result(Value, frozen=True, kw_only=True, tag_field="type", tag="simulation
     """Seconds since the Unix epoch."""
     history: tuple[RoundRecord, ...]
     """One for each round, in order."""
+    simulated: TimeReport | msgspec.UnsetType = msgspec.UNSET
+    """Virtual time, where the job has [simulation.time]."""
 
 
 def read_result(path: Path) -> Result:

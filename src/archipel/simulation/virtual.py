@@ -7,11 +7,13 @@
 
 Clients' plans, the order of additions and the server's step are those of a live run over sites with these names and
 rows; with the executor `loop` the model is the same, bit for bit. An update is added as soon as it is there, so memory
-grows neither with the cohort nor with the population.
+grows neither with the cohort nor with the population. Who is folded when is the timeline's business (`clock`);
+models that clients still train from are kept.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,14 +28,19 @@ from archipel.federated.local_variant import LocalVariant
 from archipel.federated.port import Block, RoundFacts
 from archipel.federated.running_mean import RunningMean
 from archipel.simulation.checkpoint import Checkpoints, Standing
+from archipel.simulation.clock.devices import Devices, Load
+from archipel.simulation.clock.fedbuff import staleness_scale
+from archipel.simulation.clock.opening import check_buffers, check_time, open_timeline, simulation_of
+from archipel.simulation.clock.port import Closed, Moment
+from archipel.simulation.clock.report import RoundTime
 from archipel.simulation.controls import Controls
 from archipel.simulation.population.port import Population, draw_cohort
 from archipel.site.worker.schedule import learning_rate, stream
-from archipel.spec import JobSpec, NonFiniteError, SpecError, pack
-from archipel.spec.job import SimulationSpec
+from archipel.spec import JobSpec, NonFiniteError, pack
 from archipel.spec.tensors import views
+from archipel.spec.timing import FedBuff
 from archipel.tasks.metrics import summarise
-from archipel.tasks.port import Adapter, Executor, LocalPlan, MeanExecutor, Trained, Weights
+from archipel.tasks.port import Adapter, Executor, LocalPlan, MeanExecutor, Trained, TrainedMean, Weights
 
 
 class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,27 +59,32 @@ class RoundRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Wall time, scoring included."""
     figures: dict[str, float] | None = None
     """On the validation rows, where [evaluation] every asks for them."""
+    simulated: RoundTime | msgspec.UnsetType = msgspec.UNSET
+    """Virtual time, where the job has [simulation.time]."""
 
 
 class VirtualRun:
     """One job over one population."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - each is a different thing
         self,
         job: JobSpec,
         adapter: Adapter,
         population: Population,
         controls: Path,
         checkpoints: Checkpoints | None = None,
+        devices: Devices | None = None,
     ) -> None:
         """Make the first model, or go on from where the last checkpoint is.
 
-        `controls` is a folder of its own for what clients remember (SCAFFOLD).
+        `controls` is a folder of its own for what clients remember (SCAFFOLD); `devices` is what `open_devices` made of
+        the job.
 
         Raises:
-            SpecError: the job has no [simulation].
+            SpecError: the job has no [simulation], or its mode cannot go with its algorithm.
             TaskError: the job's algorithm cannot work with this model.
         """
+        check_time(job)
         self._job = job
         self._spec = simulation_of(job)
         self._adapter = adapter
@@ -80,10 +92,12 @@ class VirtualRun:
         self._algorithm = algorithm_of(job.federation)
         first = adapter.initial(job.federation.seed)
         require_fit(job.federation, buffers=first.buffers, multipliers=first.multipliers)
+        check_buffers(job, first.buffers)
         self.weights = Weights(manifest=first.manifest, vector=first.vector)
         self._state: dict[str, Block] = {name: np.zeros_like(first.vector) for name in self._algorithm.state}
         parts = (*self._algorithm.weighted, *self._algorithm.uniform)
         self._means = {name: RunningMean(first.vector.size, first.vector.dtype) for name in parts}
+        self._models: dict[int, Block] = {}
         self._checkpoints = checkpoints
         standing = None if checkpoints is None else checkpoints.read()
         self.step = 0 if standing is None else standing.step
@@ -93,7 +107,15 @@ class VirtualRun:
         if standing is not None:
             self.weights = Weights(manifest=first.manifest, vector=standing.vector)
             self._state = dict(standing.state)
+            self._models = dict(standing.models)
         self._controls = Controls(controls, self.step)
+        load = Load(
+            epochs=job.federation.local.epochs,
+            down_bytes=first.vector.nbytes * (1 + len(self._algorithm.sent)),
+            up_bytes=first.vector.nbytes * len(parts),
+        )
+        moment = Moment() if standing is None else standing.moment
+        self._timeline = open_timeline(job, population, devices, load, moment)
 
     def rounds(self, executor: Executor) -> Iterator[RoundRecord]:
         """Carry out the rounds that are left of those the job asks for; see `keep`.
@@ -113,7 +135,14 @@ class VirtualRun:
             StorageFullError: the disk is full.
         """
         if self._checkpoints is not None and self.executor is not None:
-            where = Standing(step=self.step, executor=self.executor, vector=self.weights.vector, state=self._state)
+            where = Standing(
+                step=self.step,
+                executor=self.executor,
+                vector=self.weights.vector,
+                state=self._state,
+                models=self._models,
+                moment=self._timeline.moment,
+            )
             if self._checkpoints.offer(where):
                 self._controls.settle()
 
@@ -134,49 +163,65 @@ class VirtualRun:
 
     def _round(self, executor: Executor, step: int) -> RoundRecord:
         began = time.monotonic()
-        plans = self.plans(step)
-        sizes = [0 if plan.rows is None else len(plan.rows) for plan in plans]
-        by_rows = self._job.federation.weighting == "examples"
-        shares = normalised([float(size) if by_rows else 1.0 for size in sizes])
-        if isinstance(executor, MeanExecutor) and tuple(self._means) == ("delta",):
-            mean = executor.train_mean(self.weights, plans, shares)
-            self._means["delta"].add(mean.delta, 1.0)
-            steps, loss, count = mean.steps, mean.loss_sum, mean.loss_examples
-        else:
-            steps, loss, count = self._one_by_one(executor, plans, shares, step)
-        self._apply(RoundFacts(step=step, cohort=len(plans), population=self._population.count))
+        closed = self._timeline.close(step)
+        sums = _Sums()
+        if closed.folded:
+            self._models[step] = self.weights.vector
+            sums = self._train(executor, closed)
+            self._apply(closed)
+        self._models = {one.step: self._models[one.step] for one in self._timeline.moment.flying}
         if self._checkpoints is None:
             self._controls.settle()
         every = self._job.evaluation.every
         return RoundRecord(
             step=step,
-            clients=len(plans),
-            examples=sum(sizes),
-            steps=steps,
-            loss=loss / count if count else None,
+            clients=len(closed.folded),
+            examples=sums.rows,
+            steps=sums.steps,
+            loss=sums.loss / sums.count if sums.count else None,
             figures=self.figures("validation") if every and step % every == 0 else None,
+            simulated=msgspec.UNSET if self._spec.time is None else RoundTime.of(closed),
             seconds=time.monotonic() - began,
         )
 
-    def _one_by_one(
-        self, executor: Executor, plans: Sequence[LocalPlan], shares: Sequence[float], step: int
-    ) -> tuple[int, float, int]:
-        """Add each client's update as it comes; return steps, the sum of losses, and over how many rows it is."""
-        steps, loss, count = 0, 0.0, 0
-        trained = executor.train(self.weights, plans)
-        for plan, share, one in zip(plans, shares, trained, strict=True):
-            self._add(self._after(plan, one, step), share, 1.0 / len(plans))
-            steps, loss, count = steps + one.steps, loss + one.loss_sum, count + one.loss_examples
-        return steps, loss, count
+    def _train(self, executor: Executor, closed: Closed) -> _Sums:
+        """Add up the updates of a round, those from one model after those from another."""
+        plans = [self._plan(one.client, one.step, one.again) for one in closed.folded]
+        shares = self._shares(closed, plans)
+        sums = _Sums()
+        work = zip(closed.folded, plans, shares, strict=True)
+        for step, group in itertools.groupby(work, key=lambda item: item[0].step):
+            _, some, parts = zip(*group, strict=True)
+            weights = Weights(manifest=self.weights.manifest, vector=self._models[step])
+            if isinstance(executor, MeanExecutor) and tuple(self._means) == ("delta",):
+                mean = executor.train_mean(weights, some, parts)
+                self._means["delta"].add(mean.delta, 1.0)
+                sums.add(mean)
+                continue
+            for plan, share, one in zip(some, parts, executor.train(weights, some), strict=True):
+                self._add(self._after(plan, one, step), share, 1.0 / len(plans))
+                sums.add(one)
+        sums.rows = sum(map(_size, plans))
+        return sums
 
-    def _plan(self, client: int, step: int) -> LocalPlan:
+    def _shares(self, closed: Closed, plans: Sequence[LocalPlan]) -> list[float]:
+        """Return what each update counts; FedBuff scales by staleness and the server's rate."""
+        by_rows, mode = self._job.federation.weighting == "examples", self._spec.time
+        shares = normalised([float(_size(plan)) if by_rows else 1.0 for plan in plans])
+        if not isinstance(mode, FedBuff):
+            return shares
+        scales = [mode.server_learning_rate * staleness_scale(closed.step - one.step) for one in closed.folded]
+        return [share * scale for share, scale in zip(shares, scales, strict=True)]
+
+    def _plan(self, client: int, step: int, again: int = 0) -> LocalPlan:
         federation, name = self._job.federation, self._population.name(client)
         variant = self._variant(name, step)
+        entropy = stream(federation.seed, step, name)
         return LocalPlan(
             local=federation.local,
             learning_rate=learning_rate(federation.local, step, federation.rounds),
             epochs=federation.local.epochs,
-            seed=stream(federation.seed, step, name),
+            seed=(*entropy, again) if again else entropy,
             client=name,
             rows=self._population.rows(client),
             proximal=variant.proximal,
@@ -202,25 +247,36 @@ class VirtualRun:
             for name in self._algorithm.uniform:
                 self._means[name].add(parts[name], uniform)
 
-    def _apply(self, facts: RoundFacts) -> None:
+    def _apply(self, closed: Closed) -> None:
+        # Algorithms begin their state at step 1, which is the first model and not a round that nobody made.
+        facts = RoundFacts(step=closed.made, cohort=len(closed.folded), population=self._population.count)
         with np.errstate(over="ignore", invalid="ignore"):
             means = {name: mean.take() for name, mean in self._means.items()}
             vector, self._state = self._algorithm.apply(facts, self.weights.vector, means, self._state)
         if not np.isfinite(vector).all():
             raise NonFiniteError(
-                f"{self._algorithm.name} made a model with NaN or infinity in round {facts.step}",
+                f"{self._algorithm.name} made a model with NaN or infinity in round {closed.step}",
                 hint="lower the learning rates, the clients' or the server's",
             )
         self.weights = Weights(manifest=self.weights.manifest, vector=vector)
 
 
-def simulation_of(job: JobSpec) -> SimulationSpec:
-    """Return the job's [simulation].
+class _Sums:
+    """What is added up over the clients of a round."""
 
-    Raises:
-        SpecError: it has none.
-    """
-    if job.simulation is None:
-        hint = "add the table [simulation] with clients, cohort and partition"
-        raise SpecError(f"job {job.name!r} says nothing of virtual clients", hint=hint)
-    return job.simulation
+    def __init__(self) -> None:
+        self.rows = 0
+        self.steps = 0
+        self.loss = 0.0
+        self.count = 0
+        """Examples the losses are of."""
+
+    def add(self, one: Trained | TrainedMean) -> None:
+        """Add a client's figures, or several clients'."""
+        self.steps += one.steps
+        self.loss += one.loss_sum
+        self.count += one.loss_examples
+
+
+def _size(plan: LocalPlan) -> int:
+    return 0 if plan.rows is None else len(plan.rows)

@@ -28,6 +28,7 @@ from msgspec import Meta, field
 
 from archipel.spec.canonical import Name, Value, digest_value
 from archipel.spec.errors import SpecError, UnknownNameError
+from archipel.spec.timing import TimeSpec
 
 Positive = Annotated[int, Meta(ge=1)]
 Fraction = Annotated[float, Meta(gt=0, le=1)]
@@ -188,6 +189,8 @@ class SimulationSpec(Value, frozen=True, kw_only=True):
     """For "shards": how many a client gets."""
     executor: Literal["auto", "loop", "stacked", "compiled"] = "auto"
     """How a cohort is computed; "auto" measures the job's own model and says what it took."""
+    time: TimeSpec | None = None
+    """How long clients take, and when a round ends; None: rounds take no time and wait for all."""
 
 
 class SearchParameter(Value, frozen=True, kw_only=True):
@@ -324,7 +327,10 @@ def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_unknown(document: dict[str, Any], struct: type[msgspec.Struct], where: str) -> None:
-    fields = {item.name: item.type for item in msgspec.structs.fields(struct)}
+    _refuse_others(document, {item.name: item.type for item in msgspec.structs.fields(struct)}, where)
+
+
+def _refuse_others(document: dict[str, Any], fields: dict[str, Any], where: str) -> None:
     for key, value in document.items():
         if key not in fields:
             raise UnknownNameError.of(f"key in {where}:", key, fields)
@@ -332,14 +338,28 @@ def _refuse_unknown(document: dict[str, Any], struct: type[msgspec.Struct], wher
 
 
 def _descend(value: Any, kind: Any, where: str) -> None:
-    """Refuse unknown keys in a table that `kind` says is a struct, maybe left out, or a table of structs by name."""
+    """Refuse unknown keys in a table that `kind` says is a struct, one of several, or a table of structs by name."""
     if not isinstance(value, dict):
         return
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        _refuse_unknown(value, kind, where)
-    elif get_origin(kind) is UnionType:
-        for one in get_args(kind):
-            _descend(value, one, where)
+    choices = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    structs = [one for one in choices if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+    if len(structs) == 1:
+        _refuse_unknown(value, structs[0], where)
+    elif structs:
+        _descend_one_of(value, structs, where)
     elif get_origin(kind) is dict:
         for name, inner in value.items():
             _descend(inner, get_args(kind)[1], f"{where} [{name}]")
+
+
+def _descend_one_of(value: dict[str, Any], structs: list[type[msgspec.Struct]], where: str) -> None:
+    """Refuse keys that the struct named by the table's tag does not have; without a tag (a preset), that none has."""
+    tag = str(structs[0].__struct_config__.tag_field)
+    known = {str(struct.__struct_config__.tag): struct for struct in structs}
+    named = str(value.get(tag, ""))
+    if tag in value and named not in known:
+        raise UnknownNameError.of(f"{tag} in {where}:", named, known)
+    possible = [known[named]] if tag in value else structs
+    fields = {item.name: item.type for struct in possible for item in msgspec.structs.fields(struct)}
+    told = f"{where} with {tag} {named!r}" if tag in value else where
+    _refuse_others(value, {**fields, tag: str}, told)

@@ -161,7 +161,7 @@ class MeanExecutor(Executor, Protocol):
     """An executor that can add the clients' deltas up itself, and is faster where it need not hand each out."""
 
     def train_mean(self, weights: Weights, plans: Sequence[LocalPlan], shares: Sequence[float]) -> TrainedMean:
-        """Return the clients' mean by `shares`, which add up to 1; raises as `train` does."""
+        """Return the clients' deltas, each times its share, added up; raises as `train` does."""
         ...
 
 

@@ -187,6 +187,96 @@ def test_an_interrupted_simulation_goes_on_and_ends_with_the_same_bytes(
     assert "goes on" not in _simulate(job, tmp_path / "rows")
 
 
+DEVICES = """
+[simulation.time.devices]
+seconds_per_example = 0.5
+speed_sigma = 1.0
+down_mbps = 0.01
+up_mbps = 0.005
+online = 0.5
+session_seconds = 30
+"""
+MODES = {
+    "synchronous": "",
+    "deadline": "over_selection = 2\ndeadline_seconds = 9",
+    "fedbuff": "concurrency = 12\nbuffer = 4",
+}
+
+
+def _timed(mode: str, devices: str = DEVICES) -> str:
+    return f'{JOB}[simulation.time]\nmode = "{mode}"\n{MODES[mode]}\n{devices}'
+
+
+@pytest.mark.parametrize(
+    ("mode", "spread"), [("fedbuff", "processes:2"), ("fedbuff", "inline"), ("deadline", "inline")]
+)
+def test_virtual_time_goes_on_after_an_interruption_to_the_same_bytes_and_times(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, spread: str
+) -> None:
+    job.write_text(_timed(mode))
+    place = tmp_path / ".archipel" / "points" / "simulation"
+    _simulate(job, tmp_path / "rows")
+    expected = (place / "model.safetensors").read_bytes()
+    result = json.loads((place / "result.json").read_bytes())
+    _interrupted_after(3, monkeypatch)
+    with pytest.raises(Interrupted):
+        _simulate(job, tmp_path / "rows", spread=spread)
+    said = _simulate(job, tmp_path / "rows")
+    assert "goes on after round 3" in said
+    assert (place / "model.safetensors").read_bytes() == expected
+    assert json.loads((place / "result.json").read_bytes())["simulated"] == result["simulated"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_virtual_time_came_to_is_said_and_kept(job: Path, tmp_path: Path, mode: str) -> None:
+    job.write_text(_timed(mode))
+    said = _simulate(job, tmp_path / "rows")
+    place = tmp_path / ".archipel" / "points" / "simulation"
+    rounds = [json.loads(line)["simulated"] for line in (place / "rounds.jsonl").read_bytes().splitlines()]
+    simulated = json.loads((place / "result.json").read_bytes())["simulated"]
+    assert simulated["seconds"] == rounds[-1]["at_seconds"] == pytest.approx(sum(r["seconds"] for r in rounds))
+    assert simulated["wasted_clients"] == sum(one["wasted_clients"] for one in rounds)
+    assert ("staleness: mean" in said) == (mode == "fedbuff")
+    assert ("wasted: " in said) == (mode != "synchronous")
+    assert "s simulated" in said
+    assert "as good as at the end after: accuracy" in said
+
+
+def test_time_of_devices_that_are_always_there_changes_no_byte_of_synchronous_rounds(job: Path, tmp_path: Path) -> None:
+    _simulate(job, tmp_path / "rows")
+    place = tmp_path / ".archipel" / "points" / "simulation"
+    expected = (place / "model.safetensors").read_bytes()
+    untimed = (place / "result.json").read_bytes() + (place / "rounds.jsonl").read_bytes()
+    assert b"simulated" not in untimed
+    job.write_text(_timed("synchronous", DEVICES.replace("online = 0.5\n", "")))
+    _simulate(job, tmp_path / "rows")
+    assert (place / "model.safetensors").read_bytes() == expected
+
+
+def test_a_trace_lies_beside_the_job_and_another_one_is_another_simulation(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.write_text(_timed("deadline", '[simulation.time.devices]\ntrace = "devices.csv"\n'))
+    with pytest.raises(DataError, match="there is no trace at") as missing:
+        _simulate(job, tmp_path / "rows")
+    assert "`trace`" in missing.value.hint
+    (job.parent / "devices.csv").write_text("device,seconds_per_example\nfast,0.1\nslow,0.4\n")
+    _interrupted_after(2, monkeypatch)
+    with pytest.raises(Interrupted):
+        _simulate(job, tmp_path / "rows")
+    (job.parent / "devices.csv").write_text("device,seconds_per_example\nfast,0.1\nslow,0.5\n")
+    assert "goes on" not in _simulate(job, tmp_path / "rows")
+    # 20 rows are 2 seconds on a fast device and 10 on a slow one: with too few fast ones the deadline ends the round.
+    rounds = (tmp_path / ".archipel" / "points" / "simulation" / "rounds.jsonl").read_bytes().splitlines()
+    assert {round(json.loads(line)["simulated"]["seconds"], 6) for line in rounds} == {2.0, 9.0}
+
+
+def test_an_algorithm_that_cannot_go_with_fedbuff_is_refused_before_anything_is_read(job: Path) -> None:
+    job.write_text(_timed("fedbuff").replace("rounds = 6", 'rounds = 6\nalgorithm = "scaffold"'))
+    with pytest.raises(SpecError, match='scaffold cannot go with mode = "fedbuff"'):
+        _simulate(job, None)
+
+
 def test_another_job_does_not_go_on_from_this_ones_rounds(
     job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from archipel.spec import JobSpec, encode
+from archipel.spec import JobSpec, encode, timing
 from archipel.spec import job as jobs
 from archipel.spec.job import job_from
 
@@ -29,6 +29,10 @@ TABLES = {
     "`[simulation]`": jobs.SimulationSpec,
     "`[search]`": jobs.SearchSpec,
     '`[search.parameters."KEY"]`': jobs.SearchParameter,
+    '`[simulation.time]` with `mode = "synchronous"`': timing.Synchronous,
+    '`[simulation.time]` with `mode = "deadline"`': timing.Deadline,
+    '`[simulation.time]` with `mode = "fedbuff"`': timing.FedBuff,
+    "`[simulation.time.devices]`": timing.DeviceSpec,
 }
 
 
@@ -76,8 +80,9 @@ def test_every_key_of_a_job_says_what_it_means_and_names_every_choice(title: str
 
 
 def test_the_pages_cover_every_table_there_is() -> None:
-    structs = {kind for kind in vars(jobs).values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)}
-    assert structs - {jobs.Value} == set(TABLES.values())
+    kinds = [kind for module in (jobs, timing) for kind in vars(module).values() if isinstance(kind, type)]
+    structs = {kind for kind in kinds if issubclass(kind, msgspec.Struct)}
+    assert structs - {jobs.Value, timing.Timed} == set(TABLES.values())
 
 
 def test_the_smallest_job_of_the_page_is_one() -> None:

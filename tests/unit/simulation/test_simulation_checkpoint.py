@@ -8,13 +8,22 @@ import numpy as np
 import pytest
 
 from archipel.simulation.checkpoint import EVERY_SECONDS, Checkpoints, Standing
+from archipel.simulation.clock.port import Assignment, Moment
 from archipel.simulation.controls import Controls
 from archipel.spec import StorageFullError
 
 
 def standing(step: int) -> Standing:
     vector = np.full(3, step, np.float32)
-    return Standing(step=step, executor="loop", vector=vector, state={"momentum": -vector})
+    one = Assignment(client=7, step=step, ends=9.5, number=3, began=2.0, rows=4)
+    return Standing(
+        step=step,
+        executor="loop",
+        vector=vector,
+        state={"momentum": -vector},
+        models={step: vector + 1},
+        moment=Moment(now=2.5, made=step, numbered=4, flying=(one,)),
+    )
 
 
 def test_a_checkpoint_is_written_once_enough_time_has_passed(tmp_path: Path) -> None:
@@ -30,6 +39,8 @@ def test_a_checkpoint_is_written_once_enough_time_has_passed(tmp_path: Path) -> 
     assert found is not None
     assert (found.step, found.executor, found.vector.tolist()) == (2, "loop", [2, 2, 2])
     assert found.state["momentum"].tolist() == [-2, -2, -2]
+    assert {begun: model.tolist() for begun, model in found.models.items()} == {2: [3, 3, 3]}
+    assert found.moment == standing(2).moment
     assert kept.flush() == 3
     assert Checkpoints(tmp_path / "c.safetensors", "other").read() is None
     kept.clear()

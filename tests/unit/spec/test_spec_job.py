@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from archipel.spec import JobSpec, SpecError, UnknownNameError, decode, encode, job_schema, read_job
+from archipel.spec.timing import DeviceSpec, FedBuff
 
 GOOD = """
 name = "penguins"
@@ -95,6 +96,42 @@ def test_a_mistake_is_named_with_the_next_step(tmp_path, mistake: Mistake) -> No
     assert mistake.says in str(caught.value)
     assert mistake.hint in caught.value.hint
     assert caught.value.hint
+
+
+TIMED = """
+[simulation]
+cohort = 5
+[simulation.time]
+mode = "fedbuff"
+buffer = 3
+[simulation.time.devices]
+online = 0.5
+[preset.small.simulation.time]
+buffer = 2
+"""
+
+
+def test_the_mode_of_time_says_which_keys_there_are_and_a_preset_may_leave_it_out(tmp_path) -> None:
+    job = read_job(_write(tmp_path, GOOD + TIMED), ("small",))
+    assert job.simulation.time == FedBuff(buffer=2, devices=DeviceSpec(online=0.5))
+    assert decode(encode(job), JobSpec) == job
+
+
+@pytest.mark.parametrize("mistake", [
+    Mistake(("cohort = 5", "cohrt = 5"), "[simulation]: 'cohrt'", "did you mean 'cohort'"),
+    Mistake(('"fedbuff"', '"fedbuf"'), "unknown mode", "did you mean 'fedbuff'"),
+    Mistake(('mode = "fedbuff"\n', ""), "`mode`", "archipel schema"),
+    Mistake(("buffer = 3", "bufer = 3"), "[time] with mode 'fedbuff': 'bufer'", "did you mean 'buffer'"),
+    Mistake(("buffer = 3", "deadline_seconds = 3"), "'deadline_seconds'", "known: buffer, concurrency"),
+    Mistake(("buffer = 2", "bufer = 2"), "[preset.small] [simulation] [time]: 'bufer'", "did you mean 'buffer'"),
+    Mistake(("online = 0.5", "onlin = 0.5"), "[devices]: 'onlin'", "did you mean 'online'"),
+    Mistake(("online = 0.5", "online = 0"), "`$.simulation.time.devices.online`", "archipel schema"),
+], ids=lambda mistake: mistake.says)  # fmt: skip
+def test_a_mistake_in_time_is_named_with_the_next_step(tmp_path, mistake: Mistake) -> None:
+    with pytest.raises(SpecError) as caught:
+        read_job(_write(tmp_path, (GOOD + TIMED).replace(*mistake.change)))
+    assert mistake.says in caught.value.message
+    assert mistake.hint in caught.value.hint
 
 
 def test_an_absent_file_and_an_unknown_preset_are_named(tmp_path) -> None:

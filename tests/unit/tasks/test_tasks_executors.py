@@ -232,6 +232,25 @@ def test_the_compiled_mean_is_the_mean_of_what_the_loop_trains() -> None:
     assert np.abs(mean.delta - expected).max() < 1e-6
     assert mean.steps == sum(one.steps for one in single)
     assert mean.loss_sum == pytest.approx(sum(one.loss_sum for one in single), rel=1e-4)
+    # Fewer clients, whose shares are of a larger mean, are computed by the same program.
+    fewer = compiled.train_mean(weights, plans[1:3], shares[1:3])
+    expected = sum(share * one.delta for share, one in zip(shares[1:3], single[1:3], strict=True))
+    assert np.abs(fewer.delta - expected).max() < 1e-6
+    assert fewer.loss_sum == pytest.approx(sum(one.loss_sum for one in single[1:3]), rel=1e-4)
+    assert [program._jitted._cache_size() for program in compiled._programs.values()] == [1]
+
+
+def test_a_smaller_cohort_compiles_nothing_anew() -> None:
+    adapter = _adapter("logistic")
+    weights = adapter.initial(0)
+    correction = np.full_like(weights.vector, 0.01)
+    plans = [msgspec.structs.replace(plan, correction=correction) for plan in _plans()]
+    compiled: Any = open_executor("compiled", adapter)
+    whole = list(compiled.train(weights, plans))
+    fewer = list(compiled.train(weights, plans[3:]))
+    assert _gap(fewer, whole[3:]) == 0
+    assert [(one.steps, one.examples) for one in fewer] == [(one.steps, one.examples) for one in whole[3:]]
+    assert [program._jitted._cache_size() for program in compiled._programs.values()] == [1]
 
 
 @pytest.mark.parametrize("executor", ["stacked", "compiled"])

@@ -18,11 +18,12 @@ from pathlib import Path
 from msgspec import structs
 
 from archipel.simulation.choosing import Choice, choose_executor
+from archipel.simulation.clock.opening import open_devices, simulation_of
 from archipel.simulation.opening import open_here
 from archipel.simulation.population.partitions import open_population
 from archipel.simulation.search.messages import Ended, Opened, Opening
 from archipel.simulation.spread.messages import Failure
-from archipel.simulation.virtual import VirtualRun, simulation_of
+from archipel.simulation.virtual import VirtualRun
 from archipel.spec import ArchipelError, JobSpec, NonFiniteError, TaskError, UnknownNameError
 from archipel.spec.job import EvaluationSpec, FederationSpec
 from archipel.tasks.executors import LOOP
@@ -92,7 +93,8 @@ class Bench:
     def _run(self, job: JobSpec) -> VirtualRun:
         adapter = self._adapter(job)
         population = open_population(simulation_of(job), job.federation.seed, adapter.split.train)
-        return VirtualRun(job, adapter, population, self._place)
+        devices = open_devices(job, population, Path(self._opening.folder))
+        return VirtualRun(job, adapter, population, self._place, devices=devices)
 
     def _choose(self, run: VirtualRun, job: JobSpec) -> Choice:
         """Take the search's executor, or `loop` for a model that it cannot compute."""

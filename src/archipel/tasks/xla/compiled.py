@@ -3,7 +3,7 @@
 The loss is that of a batch of one row, mapped over a batch's rows; a short batch is padded with rows that do not count.
 That is the task's loss where the loss of a batch is the mean of its rows' losses, which is tried on the first rows and
 refused otherwise. Steps are counted at run time, so a client's size compiles nothing anew; only a client with more than
-twice the steps of any before it does.
+twice the steps of any before it does. Nor does a smaller cohort, which is filled up with clients of no steps.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Compiled:
             self._data = {name: jnp.asarray(array) for name, array in samples.items()}
         self._programs: dict[Any, CohortProgram] = {}
         self._most_steps = 1
+        self._most_clients = 1
 
     def require_mean(self, start: Vector, whole: float) -> None:
         """Refuse a loss whose value `whole` for the first rows, from `start`, is not the mean of those rows' losses.
@@ -73,7 +74,7 @@ class Compiled:
         for first in range(0, len(plans), MOST_CLIENTS):
             some = plans[first : first + MOST_CLIENTS]
             found = self._run(weights, some, [0.0] * len(some), keep=True)
-            for plan, delta, loss in zip(some, np.asarray(found.deltas), np.asarray(found.losses), strict=True):
+            for plan, delta, loss in zip(some, np.asarray(found.deltas)[: len(some)], found.losses, strict=True):
                 rows = rows_planned(self._samples, plan)
                 steps = step_count(rows, plan)
                 yield Trained(delta=delta, examples=rows, steps=steps, loss_sum=float(loss), loss_examples=rows)
@@ -86,7 +87,7 @@ class Compiled:
             some = slice(first, first + MOST_CLIENTS)
             found = self._run(weights, plans[some], shares[some], keep=False)
             delta += np.asarray(found.deltas)
-            loss += float(np.asarray(found.losses).sum())
+            loss += float(found.losses.sum())
             sizes = [rows_planned(self._samples, plan) for plan in plans[some]]
             rows += sum(sizes)
             steps += sum(step_count(size, plan) for size, plan in zip(sizes, plans[some], strict=True))
@@ -100,20 +101,21 @@ class Compiled:
         cohort = self._laid_out(plans, shares, weights.vector.dtype)
         with computing(double=self._double, device=self._device):
             found = self._programs[key](self._data, weights.vector, cohort, first.learning_rate)
-        finite, losses = np.asarray(found.finite), np.asarray(found.losses)
+        finite, losses = np.asarray(found.finite)[: len(plans)], np.asarray(found.losses)[: len(plans)]
         for plan, whole, loss in zip(plans, finite, losses, strict=True):
             if not whole or not np.isfinite(loss):
                 what = "the update is not finite" if np.isfinite(loss) else f"the loss is {loss}"
                 hint = "lower the learning rate, clip gradients or check the data"
                 raise NonFiniteError(f"{plan.client}: {what}", hint=hint)
-        return found
+        return Outcome(found.deltas, losses, finite)
 
     def _laid_out(self, plans: Sequence[LocalPlan], shares: Sequence[float], dtype: np.dtype[Any]) -> Cohort:
         sizes = [rows_planned(self._samples, plan) for plan in plans]
         steps = [step_count(size, plan) for size, plan in zip(sizes, plans, strict=True)]
         while self._most_steps < max(steps):
             self._most_steps *= 2
-        rows = np.zeros((len(plans), self._most_steps, plans[0].local.batch_size), np.int32)
+        self._most_clients = count = max(self._most_clients, len(plans))
+        rows = np.zeros((count, self._most_steps, plans[0].local.batch_size), np.int32)
         real = np.zeros(rows.shape[:2], np.int32)
         told = np.zeros(rows.shape[:2], np.bool_)
         for at, (plan, size) in enumerate(zip(plans, sizes, strict=True)):
@@ -123,11 +125,12 @@ class Compiled:
                 told[at, step] = epoch == plan.epochs - 1
         corrections = None
         if any(plan.correction is not None for plan in plans):
-            none = np.zeros(self._layout.elements)
-            corrections = np.stack([none if plan.correction is None else plan.correction for plan in plans]).astype(
-                dtype
-            )
-        return Cohort(rows, real, told, np.array(steps), np.array(shares), corrections)
+            corrections = np.zeros((count, self._layout.elements), dtype)
+            for at, plan in enumerate(plans):
+                if plan.correction is not None:
+                    corrections[at] = plan.correction
+        filled = (0, count - len(plans))
+        return Cohort(rows, real, told, np.pad(steps, filled), np.pad(shares, filled), corrections)
 
 
 def tried_rows(samples: Samples) -> Rows:
