@@ -239,7 +239,7 @@ class _Shown:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _time_of(records: Sequence[RoundRecord]) -> TimeReport:
+def _time_of(records: list[RoundRecord]) -> TimeReport:
     return TimeReport.of([record.simulated for record in records if record.simulated])
 
 
