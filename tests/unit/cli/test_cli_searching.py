@@ -144,10 +144,11 @@ def test_an_interrupted_search_says_what_is_kept(job: Path, monkeypatch: pytest.
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Search, "_hear", interrupt)
+    others = set(psutil.Process().children())  # servers of other tests
     with pytest.raises(Interrupted) as stopped:
         _search(job)
     assert stopped.value.way_on == "0 of 5 trials are over and kept; the same command goes on"
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= others
 
 
 REFUSED: list[tuple[str, str, type[ArchipelError], str]] = [
