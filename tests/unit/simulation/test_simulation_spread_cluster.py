@@ -19,7 +19,11 @@ from archipel.spec import DataError, StateError, digest_of
 from archipel.tasks.executors import open_executor
 from points import Case, case, inline
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [
+    pytest.mark.timeout(120),
+    # Ray forks to run other programs at once, and JAX, where other tests loaded it, warns of any fork.
+    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +48,9 @@ def spread(known: Case, place: Path, *, kill: bool = False) -> tuple[str, int]:
     with over as (executor, count):
         for _ in run.rounds(executor):
             if kill:
-                victims = [one for one in psutil.process_iter(["cmdline"]) if "ray::Remote" in one.info["cmdline"][:1]]
+                victims = [
+                    one for one in psutil.process_iter(["cmdline"]) if "ray::Remote" in (one.info["cmdline"] or ())[:1]
+                ]
                 os.kill(victims[0].pid, signal.SIGKILL)
     return digest_of(run.packed()), count
 
