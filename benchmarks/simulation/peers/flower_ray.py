@@ -1,0 +1,99 @@
+"""Flower's simulation: a ServerApp and as many virtual nodes as clients, a ClientApp in Ray actors of one CPU each.
+
+A node trains what its message names, so that the cohorts are everybody's; which nodes are drawn is Flower's affair.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAvg
+from flwr.simulation import run_simulation
+from torch import nn
+
+from simulation.peers.program import Inputs, Peer
+
+
+@functools.cache
+def _opened(folder: str) -> tuple[Inputs, nn.Module]:
+    """Open the workload once in an actor."""
+    torch.set_num_threads(1)
+    inputs = Inputs(Path(folder), mapped=True)
+    return inputs, inputs.model()
+
+
+def _train(message: Message, context: Context) -> Message:
+    del context
+    config = message.content["config"]
+    inputs, module = _opened(config["folder"])
+    module.load_state_dict(message.content["arrays"].to_torch_state_dict())
+    rows = inputs.rows(config["server-round"], config["client"])
+    inputs.train(module, rows)
+    trained = ArrayRecord(module.state_dict())
+    content = RecordDict({"arrays": trained, "metrics": MetricRecord({"num-examples": len(rows)})})
+    return Message(content=content, reply_to=message)
+
+
+class _Cohorts(FedAvg):
+    """FedAvg whose messages say which client of the cohort each is for."""
+
+    def configure_train(self, server_round: int, arrays: Any, config: Any, grid: Grid) -> Iterable[Message]:
+        """Give each message a configuration of its own."""
+        for client, message in enumerate(super().configure_train(server_round, arrays, config, grid)):
+            own = ConfigRecord({**message.content["config"], "client": client})
+            yield Message(
+                content=RecordDict({"arrays": arrays, "config": own}),
+                message_type=message.metadata.message_type,
+                dst_node_id=message.metadata.dst_node_id,
+            )
+
+
+def main() -> None:
+    """Run the rounds; what the strategy calls after each takes the turns."""
+    folder = sys.argv[1]
+    peer = Peer(folder, mapped=True)
+    settings = peer.settings
+    module = peer.model()
+    client, server = ClientApp(), ServerApp()
+    client.train()(_train)
+
+    def turn(server_round: int, arrays: ArrayRecord) -> None:
+        if server_round:
+            peer.end()
+        if server_round < settings["rounds"]:
+            peer.begin()
+        else:
+            module.load_state_dict(arrays.to_torch_state_dict())
+
+    @server.main()
+    def serve(grid: Grid, context: Context) -> None:
+        del context
+        strategy = _Cohorts(
+            fraction_train=settings["cohort"] / settings["clients"],
+            fraction_evaluate=0.0,
+            min_train_nodes=settings["cohort"],
+            min_available_nodes=settings["clients"],
+        )
+        strategy.start(
+            grid=grid,
+            initial_arrays=ArrayRecord(module.state_dict()),
+            num_rounds=settings["rounds"],
+            train_config=ConfigRecord({"folder": folder}),
+            evaluate_fn=turn,
+        )
+
+    resources = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
+    run_simulation(server, client, num_supernodes=settings["clients"], backend_config=resources)
+    peer.finish(module)
+
+
+if __name__ == "__main__":
+    main()
