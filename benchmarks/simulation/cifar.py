@@ -43,11 +43,11 @@ def measure(data: Path, rounds: int, without: Sequence[str]) -> list[Row]:
             accuracy = {name: run.figures("test")["accuracy"] for name, (_, run) in ours.items()}
             accuracy |= {name: peers.accuracy(name) for name in costs if name not in ours}
         rows = []
-        for name, taken in costs.items():
+        for contender, taken in costs.items():
             spent = typical(taken)
-            print(f"{name:20}{spent.cpu:9.3f} CPU-s{spent.wall:9.3f} s   accuracy {accuracy[name]:.4f}")
-            rows.append(row(f"cifar: {name}, CPU", spent.cpu, "CPU-s"))
-            rows.append(row(f"cifar: {name}, accuracy after {rounds} rounds", accuracy[name], "share"))
+            print(f"{contender:20}{spent.cpu:9.3f} CPU-s{spent.wall:9.3f} s   accuracy {accuracy[contender]:.4f}")
+            rows.append(row(f"cifar: {contender}, CPU", spent.cpu, "CPU-s"))
+            rows.append(row(f"cifar: {contender}, accuracy after {rounds} rounds", accuracy[contender], "share"))
         return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def main() -> None:
     files = np.load(sys.argv[1])
     for part in ("train", "test"):
         whole, offsets = files[f"{part}_jpeg"].tobytes(), files[f"{part}_offsets"]
-        pairs = zip(offsets[:-1], offsets[1:], strict=True)
+        pairs = itertools.pairwise(offsets)
         images = [np.asarray(Image.open(io.BytesIO(whole[start:end])).convert("RGB")) for start, end in pairs]
         np.save(Path(sys.argv[2]) / f"{part}.npy", np.stack(images))
 

@@ -1,45 +1,21 @@
 """Flower's simulation: a ServerApp and as many virtual nodes as clients, a ClientApp in Ray actors of one CPU each.
 
-A node trains what its message names, so that the cohorts are everybody's; which nodes are drawn is Flower's affair.
+Which nodes are drawn is Flower's affair; what each trains stands in its message.
 """
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
-from torch import nn
 
-from simulation.peers.program import Inputs, Peer
-
-
-@functools.cache
-def _opened(folder: str) -> tuple[Inputs, nn.Module]:
-    """Open the workload once in an actor."""
-    torch.set_num_threads(1)
-    inputs = Inputs(Path(folder), mapped=True)
-    return inputs, inputs.model()
-
-
-def _train(message: Message, context: Context) -> Message:
-    del context
-    config = message.content["config"]
-    inputs, module = _opened(config["folder"])
-    module.load_state_dict(message.content["arrays"].to_torch_state_dict())
-    rows = inputs.rows(config["server-round"], config["client"])
-    inputs.train(module, rows)
-    trained = ArrayRecord(module.state_dict())
-    content = RecordDict({"arrays": trained, "metrics": MetricRecord({"num-examples": len(rows)})})
-    return Message(content=content, reply_to=message)
+from simulation.peers import flower_client
+from simulation.peers.program import Peer
 
 
 class _Cohorts(FedAvg):
@@ -55,6 +31,13 @@ class _Cohorts(FedAvg):
                 dst_node_id=message.metadata.dst_node_id,
             )
 
+    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> Any:
+        """Average the replies; a client that failed ends the program."""
+        answers = list(replies)
+        if failed := [message for message in answers if message.has_error()]:
+            raise RuntimeError(failed[0].error.reason)
+        return super().aggregate_train(server_round, answers)
+
 
 def main() -> None:
     """Run the rounds; what the strategy calls after each takes the turns."""
@@ -62,8 +45,7 @@ def main() -> None:
     peer = Peer(folder, mapped=True)
     settings = peer.settings
     module = peer.model()
-    client, server = ClientApp(), ServerApp()
-    client.train()(_train)
+    server = ServerApp()
 
     def turn(server_round: int, arrays: ArrayRecord) -> None:
         if server_round:
@@ -91,7 +73,7 @@ def main() -> None:
         )
 
     resources = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}}
-    run_simulation(server, client, num_supernodes=settings["clients"], backend_config=resources)
+    run_simulation(server, flower_client.app, num_supernodes=settings["clients"], backend_config=resources)
     peer.finish(module)
 
 
