@@ -58,10 +58,15 @@ class Peers:
             program.close()
         Tree().stop()
 
-    def start(self, name: str, workload: Workload, rounds: int, cohort: int | None = None) -> Turn:
-        """Start a peer over a workload; with `cohort` it trains only so many clients of each cohort."""
+    def start(
+        self, name: str, workload: Workload, rounds: int, cohort: int | None = None, processes: int | None = None
+    ) -> Turn:
+        """Start a peer over a workload; with `cohort` it trains only so many clients of each cohort.
+
+        `processes` is how many it may use at once, where that is its user's to say; None: as many as clients.
+        """
         folder = self._folder / name
-        _write(folder, workload, rounds, cohort or workload.cohort)
+        _write(folder, workload, rounds, cohort or workload.cohort, processes)
         python = environment(f"simulation-{name}", *REQUIREMENTS[name])
         program = _Program(name, [str(python), "-m", f"simulation.peers.{PROGRAMS[name]}", str(folder)], folder)
         self._programs[name] = program
@@ -136,7 +141,7 @@ def nothing_lost() -> Iterator[None]:
         print(f"LEFT OUT: {error}", flush=True)
 
 
-def _write(folder: Path, workload: Workload, rounds: int, cohort: int) -> None:
+def _write(folder: Path, workload: Workload, rounds: int, cohort: int, processes: int | None) -> None:
     """Write what a peer's program reads: settings, the cohorts' rows in the order of their batches, first weights."""
     folder.mkdir(parents=True)
     local = workload.job.federation.local
@@ -145,6 +150,7 @@ def _write(folder: Path, workload: Workload, rounds: int, cohort: int) -> None:
         "examples": str(workload.examples),
         "rounds": rounds,
         "cohort": cohort,
+        "processes": processes,
         "clients": workload.population.count,
         "batch": local.batch_size,
         "rate": local.learning_rate,

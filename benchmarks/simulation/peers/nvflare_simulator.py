@@ -1,7 +1,9 @@
-"""NVFLARE's simulator with the FedAvg recipe: a process for each client, which trains one of the cohort's each round.
+"""NVFLARE's simulator with the FedAvg recipe: a client is a process while it trains one of the cohort's clients.
 
-It takes no turns: nothing pauses it, so all its rounds are one turn, and what a round cost is seen from marks that the
-first client leaves when it gets a model. The last round has no mark after it and is not counted.
+With as many processes as clients each lives on; with fewer, as any population needs, clients take turns on them.
+Nothing pauses the simulator, so its rounds follow one another, and what one cost is seen from marks that the first
+client leaves when it gets a model: the first turn ends at the second mark, and the last round, which no mark follows,
+is not counted.
 """
 
 from __future__ import annotations
@@ -33,14 +35,16 @@ def main() -> None:
     torch.save(peer.model().state_dict(), folder / "initial.pt")
     recipe = FedAvgRecipe(
         name="workload",
-        model={"class_path": "simulation.job.models.Named", "args": {"name": settings["model"]}},
+        model={"class_path": "simulation.job.models.build", "args": {"name": settings["model"]}},
         initial_ckpt=str(folder / "initial.pt"),
         min_clients=settings["cohort"],
         num_rounds=settings["rounds"],
         train_script=str(Path(__file__).with_name("nvflare_client.py")),
         train_args=str(folder),
     )
-    environment = SimEnv(num_clients=settings["cohort"], workspace_root=str(folder / "simulator"))
+    environment = SimEnv(
+        num_clients=settings["cohort"], num_threads=settings["processes"], workspace_root=str(folder / "simulator")
+    )
     recipe.execute(environment)
     watch.join(10)
     found = sorted((folder / "simulator").rglob("FL_global_model.pt"))
@@ -52,7 +56,7 @@ def main() -> None:
 
 def _watch(peer: Peer, marks: Path, rounds: int) -> None:
     began = peer.spent()
-    for number in range(1, rounds + 1):
+    for number in range(2, rounds + 1):
         wait_until(lambda due=number: len(marks.read_text()) >= due, PATIENCE_SECONDS, "a round of NVFLARE")
         now = peer.spent()
         peer.tell(cpu=now[0] - began[0], wall=now[1] - began[1])
