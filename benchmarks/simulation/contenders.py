@@ -8,7 +8,7 @@ fold, step.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,7 +17,7 @@ from torch import nn
 
 from archipel.simulation.opening import open_here
 from archipel.simulation.population.partitions import open_population
-from archipel.simulation.virtual import VirtualRun, simulation_of
+from archipel.simulation.virtual import RoundRecord, VirtualRun, simulation_of
 from archipel.spec import ArchipelError, JobSpec, read_job
 from archipel.spec.tensors import views
 from archipel.tasks.examples import epoch_batches
@@ -95,19 +95,28 @@ def by_hand(workload: Workload) -> Turn:
     return timed(run)
 
 
+def rounds_by(workload: Workload, name: str, scratch: str) -> tuple[Turn, VirtualRun]:
+    """Return the rounds by an executor, which the first turn opens, and their run."""
+    run = workload.run(scratch)
+
+    def rounds() -> Iterator[RoundRecord]:
+        yield from run.rounds(open_executor(name, workload.adapter))
+
+    doing = rounds()
+    return timed(lambda _step: next(doing) and None), run
+
+
 def executors(workload: Workload, names: tuple[str, ...] = NAMES) -> dict[str, tuple[Turn, VirtualRun]]:
     """Return the executors that can compute the workload, each with its run; the others are named with the reason."""
     found: dict[str, tuple[Turn, VirtualRun]] = {}
     for name in names:
+        trial, _ = rounds_by(workload, name, "trial")
         try:
-            executor = open_executor(name, workload.adapter)
-            next(workload.run("trial").rounds(executor))
+            trial(1)
         except ArchipelError as error:
             print(f"{workload.name}: {name}: {error.message}", flush=True)
-            continue
-        run = workload.run(name)
-        rounds = run.rounds(executor)
-        found[name] = timed(lambda _step, rounds=rounds: next(rounds) and None), run
+        else:
+            found[name] = rounds_by(workload, name, name)
     return found
 
 

@@ -47,10 +47,15 @@ def take_turns(turns: Mapping[str, Turn], rounds: int) -> dict[str, list[Cost]]:
     return costs
 
 
+def median(costs: list[Cost]) -> Cost:
+    """Return the medians."""
+    cpu, wall = ([getattr(cost, name) for cost in costs] for name in ("cpu", "wall"))
+    return Cost(cpu=statistics.median(cpu), wall=statistics.median(wall))
+
+
 def typical(costs: list[Cost]) -> Cost:
     """Return the medians without the first, which compiles and fills caches."""
-    counted = costs[1:] or costs
-    return Cost(cpu=statistics.median(cost.cpu for cost in counted), wall=statistics.median(c.wall for c in counted))
+    return median(costs[1:] or costs)
 
 
 def total(costs: list[Cost]) -> Cost:

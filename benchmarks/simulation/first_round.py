@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from pathlib import Path
 
 from archipel.tasks.executors import NAMES
 from rounds.result import Row
 from simulation.commands import simulate
-from simulation.costs import Cost, section
+from simulation.costs import Cost, median, section
 from simulation.examples import write_examples
 from simulation.peer import nothing_lost
 from simulation.report import row
@@ -32,7 +31,7 @@ def measure(repeats: int) -> list[Row]:
                     costs.setdefault(executor, []).append(done.cost)
         rows = []
         for executor, taken in costs.items():
-            cpu, wall = (statistics.median(values) for values in zip(*((c.cpu, c.wall) for c in taken), strict=True))
-            print(f"{executor:20}{cpu:9.2f} CPU-s{wall:9.2f} s")
-            rows.append(row(f"first round, {executor}", cpu, "CPU-s", at_most=GOALS[executor]))
+            spent = median(taken)
+            print(f"{executor:20}{spent.cpu:9.2f} CPU-s{spent.wall:9.2f} s")
+            rows.append(row(f"first round, {executor}", spent.cpu, "CPU-s", at_most=GOALS[executor]))
         return rows

@@ -85,6 +85,7 @@ def _told(workload: Workload, costs: dict[str, list[Cost]], accuracy: dict[str, 
         if name in accuracy:
             rows.append(row(f"{what}, accuracy", accuracy[name], "share"))
         if name in PEERS.get(model, ()) or name in NVFLARE:
+            rows.append(row(f"{what}, the first", taken[0].cpu, "CPU-s"))
             whole = spent.cpu * (workload.cohort if name in NVFLARE else 1)
             times = whole / typical(costs[best]).cpu
             rows.append(row(f"{model}: {best} below {name}", times, "times", at_least=LESS_THAN.get((model, name))))
