@@ -7,15 +7,15 @@ The processes of one machine talk HTTPS among themselves too, because a SuperNod
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
+from environments import ROOT, environment
 from rounds.identities import write_identities
 from rounds.measure import START_SECONDS, ContenderError, Tree, wait_until
 from rounds.result import Cost, Workload
 
 VERSION = "1.41.0"
-HOME = Path(__file__).resolve().parents[2] / ".venv-bench/flower"
+HOME = ROOT / ".venv-bench/flower"
 APP = Path(__file__).parent / "flower_app"
 _FIRST_PORT = 17800
 _QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
@@ -23,10 +23,7 @@ _QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
 
 def install() -> None:
     """Make Flower's own environment, once."""
-    if not (HOME / "bin/flwr").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(HOME)], check=True)
-        pip = [str(HOME / "bin/python"), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-        subprocess.run([*pip, f"flwr=={VERSION}"], check=True)
+    environment("flower", f"flwr=={VERSION}")
 
 
 def measure(workload: Workload, folder: Path) -> Cost:

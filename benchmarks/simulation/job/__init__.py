@@ -1,0 +1,1 @@
+"""The workloads as a user would write them: one job file, one task, plain torch models."""
