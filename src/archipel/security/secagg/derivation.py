@@ -28,9 +28,9 @@ KEY_BYTES = 32
 class Label(StrEnum):
     """What a derived value is for. Two values with different labels, sessions or names are unrelated."""
 
-    CHANNEL_SECRET = "channel secret"
+    CHANNEL_KEY = "channel key"
     """A site's X25519 key for sealing shares, from its entropy."""
-    MASK_SECRET = "mask secret"
+    MASK_KEY = "mask key"
     """A site's X25519 key for masks shared with a neighbour, from its entropy."""
     SELF_SEED = "self seed"
     """The seed of a site's own mask, from its entropy."""

@@ -107,7 +107,8 @@ def ring_shape(sites: int, assumptions: Assumptions) -> Shape:
         threshold = _least_threshold(logs, sites, neighbours, corrupt, assumptions.adversary)
         survivors = _chances(logs, sites, sites - dropped, neighbours)
         if threshold <= neighbours and float(survivors[:threshold].sum()) < math.exp(_LOG_FAILURE) / sites:
-            return Shape(neighbours=neighbours, threshold=threshold, quorum=sites - dropped)
+            # At 2 and no less, or a share is the secret; raised here, after the check, as in the published rows.
+            return Shape(neighbours=neighbours, threshold=max(threshold, 2), quorum=sites - dropped)
     raise _infeasible(sites, assumptions)
 
 
@@ -151,7 +152,7 @@ def _least_shape(sites: int, shape: Shape, policy: Policy) -> Shape:
         for quorum in range(max(shape.quorum, corrupt), sites + 1)
         if _log_disconnected(logs, sites, shape.neighbours, corrupt + sites - quorum) < _LOG_BREACH
     )
-    return Shape(neighbours=shape.neighbours, threshold=threshold, quorum=next(whole, sites + 1))
+    return Shape(neighbours=shape.neighbours, threshold=max(threshold, 2), quorum=next(whole, sites + 1))
 
 
 def _least_threshold(logs: Chances, sites: int, neighbours: int, corrupt: int, adversary: str) -> int:
@@ -160,8 +161,7 @@ def _least_threshold(logs: Chances, sites: int, neighbours: int, corrupt: int, a
     at_least = np.cumsum(chances[::-1])[::-1]  # P[corrupt neighbours >= index]
     likely = int(np.flatnonzero(at_least >= math.exp(_LOG_BREACH) / sites)[-1])
     # Asked for both secrets of a site, honest holders give one share each and corrupt ones both: 2 t <= k + corrupt.
-    # A share alone must never be the secret: at least 2.
-    return max(2, likely + 1 if adversary == "curious" else (likely + neighbours) // 2 + 1)
+    return likely + 1 if adversary == "curious" else (likely + neighbours) // 2 + 1
 
 
 def _log_disconnected(logs: Chances, sites: int, neighbours: int, bad: int) -> float:
