@@ -26,7 +26,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 from msgspec import field
@@ -50,7 +50,7 @@ from archipel.security.secagg.messages import (
 )
 from archipel.security.secagg.parameters import Policy
 from archipel.security.secagg.roster import context_of, graph_of, require_quorum, require_roster, survivors_hash
-from archipel.security.secagg.secrets import Pair, Secrets
+from archipel.security.secagg.site_secrets import Pair, Secrets
 from archipel.security.secagg.shamir import share_bytes
 from archipel.security.secagg.terms import Terms
 from archipel.security.secagg.trust import Identity, Trust, require_signed, signed
@@ -90,12 +90,14 @@ class _State(Value, frozen=True, kw_only=True, tag_field="type", tag="secagg-sit
     step: Step = "share"
     entropy: bytes
     """Empty once the vector is masked."""
+    advert: Advert | None = None
+    """The site's own, once it is in the roster."""
     sites: tuple[Name, ...] = ()
     """Those of the roster."""
     context: bytes = b""
     peers: dict[Name, Advert] = field(default_factory=dict)
     """Adverts of the neighbours."""
-    held: dict[Name, tuple[bytes, bytes]] = field(default_factory=dict)
+    held: dict[Name, Pair] = field(default_factory=dict)
     """Shares of other sites' seed and key; empty once one of each is released."""
     sharers: tuple[Name, ...] = ()
     survivors: tuple[Name, ...] = ()
@@ -105,6 +107,13 @@ class _State(Value, frozen=True, kw_only=True, tag_field="type", tag="secagg-sit
     """What each step answered."""
     ended: str = ""
     """Why the session was aborted."""
+
+
+class _Answer(NamedTuple):
+    """What a step says, and what it changes of the state."""
+
+    reply: bytes
+    changes: dict[str, Any]
 
 
 class SiteSession:
@@ -173,6 +182,7 @@ class SiteSession:
 
     def advertise(self) -> bytes:
         """Return the site's Advert; the same one each time."""
+        self._require_going_on()
         return encode(self._advert())
 
     def share(self, roster: bytes) -> bytes:
@@ -206,7 +216,7 @@ class SiteSession:
         vector = self._masked(values, weight)
         message = Masked(site=self._member.site, vector=digest_of(vector.data.cast("B")), count=vector.size)
         reply = self._signed(message)
-        self._advance("mask", b"", reply, entropy=b"")
+        self._advance("mask", b"", _Answer(reply, {"entropy": b""}))
         return reply, vector
 
     def consent(self, survivors: bytes) -> bytes:
@@ -216,9 +226,10 @@ class SiteSession:
             SecureAggregationError: second-survivor-set, too-few-sites, entry-changed, split-view, malformed or
                 out-of-order.
         """
-        if "consent" in self._state.inputs and not self._seen("consent", survivors):
+        message, before = read(survivors, Survivors), self._state.survivors
+        if before and message.sites != before:
             raise self._end(abort(Reason.SECOND_SURVIVOR_SET, "another survivor set was signed before"))
-        return self._once("consent", survivors, lambda: self._consent(read(survivors, Survivors)))
+        return self._once("consent", survivors, lambda: self._consent(message))
 
     def release(self, consents: bytes, *, history: History) -> bytes:
         """Check that enough holders signed the same set; return one share of each peer, and drop the others.
@@ -236,8 +247,8 @@ class SiteSession:
 
     def _advert(self) -> Advert:
         state, member = self._state, self._member
-        if "advertise" in state.replies:
-            return decode(state.replies["advertise"], Advert)
+        if state.advert is not None:
+            return state.advert
         secrets = self._secrets()
         advert = Advert(
             site=member.site,
@@ -248,7 +259,7 @@ class SiteSession:
         )
         return signed(advert, state.terms.session, member.identity.key)
 
-    def _share(self, roster: Roster) -> bytes:
+    def _share(self, roster: Roster) -> _Answer:
         state, site = self._state, self._member.site
         mine = self._advert()
         if mine not in roster.adverts:
@@ -266,18 +277,12 @@ class SiteSession:
             raise abort(Reason.TOO_FEW_SITES, f"{len(holders)} neighbours for a threshold above that")
         secrets = self._secrets()
         shares = dict(zip(holders, secrets.split(len(holders), state.terms.shape.threshold), strict=True))
-        own = {site: tuple(shares.pop(site))} if site in shares else {}
-        sealed = {
-            peer: secrets.seal(shares[peer], context, peer, peers[peer].channel_key) for peer in shares
-        }
+        own = {site: shares.pop(site)} if site in shares else {}
+        sealed = {peer: secrets.seal(pair, context, peer, peers[peer].channel_key) for peer, pair in shares.items()}
         reply = self._signed(Sealed(site=site, shares=sealed), context)
-        self._advance(
-            "share", encode(roster), reply, sites=sites, context=context, peers=peers, held=own,
-            replies={"advertise": encode(mine)},
-        )
-        return reply
+        return _Answer(reply, {"advert": mine, "sites": sites, "context": context, "peers": peers, "held": own})
 
-    def _receive(self, delivery: Delivery) -> bytes:
+    def _receive(self, delivery: Delivery) -> _Answer:
         state, site = self._state, self._member.site
         sharers = self._require_subset(delivery.sharers, state.sites, "shared keys")
         wanted = {peer for peer in self._graph().holders(site) if peer in sharers and peer != site}
@@ -290,9 +295,8 @@ class SiteSession:
             pair = secrets.open(delivery.shares[peer], state.context, peer, state.peers[peer].channel_key)
             if {len(share) for share in pair} != {share_bytes(32)}:
                 raise abort(Reason.UNTRUE_SHARE, f"the share of {peer} has another length")
-            held[peer] = tuple(pair)
-        self._advance("receive", encode(delivery), b"", sharers=sharers, held=held)
-        return b""
+            held[peer] = pair
+        return _Answer(b"", {"sharers": sharers, "held": held})
 
     def _masked(self, values: Mapping[str, Values], weight: float) -> Levels:
         state, site, secrets = self._state, self._member.site, self._secrets()
@@ -307,25 +311,23 @@ class SiteSession:
         apply_masks(vector, added=[secrets.self_mask(state.context), *added], removed=removed)
         return vector
 
-    def _consent(self, message: Survivors) -> bytes:
+    def _consent(self, message: Survivors) -> _Answer:
         state, site = self._state, self._member.site
         survivors = self._require_subset(message.sites, state.sharers, "survived")
         near = [peer for peer in self._graph().holders(site) if peer in survivors]
         if len(near) < state.terms.shape.threshold:
             raise abort(Reason.TOO_FEW_SITES, f"{len(near)} of the holders of this site's shares survived")
         reply = self._signed(Consent(site=site, survivors=survivors_hash(state.context, survivors)))
-        self._advance("consent", encode(message), reply, survivors=survivors)
-        return reply
+        return _Answer(reply, {"survivors": survivors})
 
-    def _release(self, message: Consents, history: History) -> bytes:
+    def _release(self, message: Consents, history: History) -> _Answer:
         state = self._state
         _require_unreleased(state.terms, history)
         self._require_consents(message)
-        seeds = {peer: Pair(*pair).seed for peer, pair in state.held.items() if peer in state.survivors}
-        keys = {peer: Pair(*pair).key for peer, pair in state.held.items() if peer not in state.survivors}
+        seeds = {peer: pair.seed for peer, pair in state.held.items() if peer in state.survivors}
+        keys = {peer: pair.key for peer, pair in state.held.items() if peer not in state.survivors}
         reply = self._signed(Released(site=self._member.site, seeds=seeds, keys=keys))
-        self._advance("release", encode(message), reply, held={})
-        return reply
+        return _Answer(reply, {"held": {}})
 
     # ---- checks -----------------------------------------------------------------------------------------------
 
@@ -375,19 +377,21 @@ class SiteSession:
     def _signed(self, statement: Sealed | Masked | Consent | Released, context: bytes = b"") -> bytes:
         return encode(signed(statement, context or self._state.context, self._member.identity.key))
 
-    def _seen(self, step: Step, data: bytes) -> bool:
-        return self._state.inputs.get(step) == hashlib.sha256(data).hexdigest()
-
-    def _once(self, step: Step, data: bytes, take: Callable[[], bytes]) -> bytes:
+    def _once(self, step: Step, data: bytes, take: Callable[[], _Answer]) -> bytes:
         """Take a step, or give the answer that was given to the same bytes before."""
-        if self._seen(step, data) and not self._state.ended:
+        if self._state.inputs.get(step) == hashlib.sha256(data).hexdigest() and not self._state.ended:
             return self._state.replies[step]
         self._require_step(step)
-        return self._guard(take)
+        answer = self._guard(take)
+        self._advance(step, data, answer)
+        return answer.reply
 
-    def _require_step(self, step: Step) -> None:
+    def _require_going_on(self) -> None:
         if self._state.ended:
             raise SecureAggregationError(self._state.ended, hint="the session is over; run the round again")
+
+    def _require_step(self, step: Step) -> None:
+        self._require_going_on()
         if self._state.step != step:
             raise abort(Reason.OUT_OF_ORDER, f"{step} was called, {self._state.step} is awaited")
 
@@ -403,12 +407,15 @@ class SiteSession:
             self._state = msgspec.structs.replace(self._state, entropy=b"", held={}, replies={}, ended=error.message)
         return error
 
-    def _advance(self, step: Step, data: bytes, reply: bytes, **changes: object) -> None:
+    def _advance(self, step: Step, data: bytes, answer: _Answer) -> None:
         state = self._state
-        replies = {**state.replies, **changes.pop("replies", {}), step: reply}  # type: ignore[dict-item]
-        inputs = {**state.inputs, step: hashlib.sha256(data).hexdigest()}
-        following = _STEPS[_STEPS.index(step) + 1]
-        self._state = msgspec.structs.replace(state, step=following, inputs=inputs, replies=replies, **changes)
+        changes = {
+            **answer.changes,
+            "step": _STEPS[_STEPS.index(step) + 1],
+            "inputs": {**state.inputs, step: hashlib.sha256(data).hexdigest()},
+            "replies": {**state.replies, step: answer.reply},
+        }
+        self._state = msgspec.structs.replace(state, **changes)
 
 
 def _require_unreleased(terms: Terms, history: History) -> None:

@@ -99,9 +99,7 @@ class Secrets:
 
     def _channel_to(self, context: bytes, peer: str, channel_key: bytes, *, sending: bool) -> ChaCha20Poly1305:
         low, high = sorted((self._site, peer))
-        both = derive(
-            _agree(self._channel, peer, channel_key), context, Label.CHANNEL, low, high, size=2 * KEY_BYTES
-        )
+        both = derive(_agree(self._channel, peer, channel_key), context, Label.CHANNEL, low, high, size=2 * KEY_BYTES)
         first = (self._site < peer) == sending
         return ChaCha20Poly1305(both[:KEY_BYTES] if first else both[KEY_BYTES:])
 
