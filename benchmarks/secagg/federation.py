@@ -105,8 +105,8 @@ class Federation:
         """Verify every site's certificate, as a site does with its neighbours' when it first meets them."""
         trust = Trust(self._authority)
         for site, identity in self._identities.items():
-            trust.key_of(site, identity.certificate, NOW)
-            self._trust.key_of(site, identity.certificate, NOW)
+            trust.peer(site, identity.certificate, NOW)
+            self._trust.peer(site, identity.certificate, NOW)
 
     def add_in_the_open(self) -> npt.NDArray[np.float64]:
         """Return the weighted sum of all updates, as it is without masks."""

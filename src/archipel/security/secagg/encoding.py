@@ -168,28 +168,26 @@ def _encode(field: Field, grid: Grid, values: Values, out: Levels, *, scale: flo
     for begin in range(0, out.size, BLOCK):
         block = values[begin : begin + BLOCK]
         x, fraction = exact[: block.size], cut[: block.size]
+        _require_range(field, block, begin, scale)
         np.multiply(block, scale / grid.step, out=x, dtype=np.float64)
-        _require_range(field, grid, x, begin, scale)
         drawn = np.frombuffer(chance.update(zeros[: 2 * block.size]), np.dtype("<u2"))
         np.multiply(drawn, 2.0**-_FRACTION_BITS, out=fraction, dtype=np.float64)
-        np.add(x, fraction, out=x)
-        np.floor(x, out=x)
         np.subtract(x, grid.base, out=x)
-        out[begin : begin + block.size] = x
+        np.add(x, fraction, out=x)
+        out[begin : begin + block.size] = x  # no less than 0, so cutting off is rounding down
 
 
-def _require_range(field: Field, grid: Grid, x: npt.NDArray[np.float64], begin: int, scale: float) -> None:
-    low, high = field.low / grid.step, field.high / grid.step
-    if x.min() >= low and x.max() <= high:  # false for NaN too
+def _require_range(field: Field, block: Values, begin: int, scale: float) -> None:
+    if field.low <= float(block.min()) * scale and float(block.max()) * scale <= field.high:  # false for NaN too
         return
-    bad = int(np.flatnonzero(~((x >= low) & (x <= high)))[0])
-    what = f"{field.name!r}[{begin + bad}]"
-    value = float(x[bad]) * grid.step
+    scaled = block.astype(np.float64) * scale
+    bad = int(np.flatnonzero(~((scaled >= field.low) & (scaled <= field.high)))[0])
+    what, value = f"{field.name!r}[{begin + bad}]", float(scaled[bad])
     if not math.isfinite(value):
         raise NonFiniteError(f"{what} is {value}", hint="lower the learning rate or clip gradients")
-    scaled = "" if scale == 1.0 else f" (its value times the weight's share {scale:.6g})"
+    weighted = "" if scale == 1.0 else f" (times the weight's share, {scale:.6g})"
     raise SpecError(
-        f"{what} is {value:.9g}{scaled}, outside {field.low} to {field.high}: it is refused, a sum might wrap around",
+        f"{what} is {value:.9g}{weighted}, outside {field.low} to {field.high}: it is refused, a sum might wrap around",
         hint="clip updates to the range, or give the field a larger one",
     )
 

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algori
 
 from archipel.security.secagg.encoding import Levels
 
-PIECE = 1 << 16
-"""Words of a piece: 256 KiB, and as much again for the buffer."""
+PIECE = 1 << 15
+"""Words of a piece: 128 KiB, and as much again for the zeros and the words."""
 _WORD_BYTES = 4
 
 

@@ -5,15 +5,16 @@ Site and control read a roster with the same code, so they come to the same grap
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 
-from archipel.security.keys import fingerprint
 from archipel.security.secagg.abort import Reason, abort
 from archipel.security.secagg.derivation import Label, hash_of
 from archipel.security.secagg.graph import Graph
 from archipel.security.secagg.messages import Advert
 from archipel.security.secagg.terms import Terms
-from archipel.spec import encode
+from archipel.security.secagg.trust import PublicKey, Trust, require_signed
+from archipel.spec import TrustError, encode
 
 
 def context_of(terms: Terms, adverts: Sequence[Advert]) -> bytes:
@@ -41,26 +42,29 @@ def require_roster(terms: Terms, adverts: Sequence[Advert]) -> None:
     if sites != sorted(set(sites)):
         raise abort(Reason.MALFORMED, "the roster is not sorted, or a site is there twice")
     require_quorum(terms, sites, "advertised keys")
-    for advert in adverts:
-        require_member(terms, advert)
+    strangers = set(sites) - {member.site for member in terms.members}
+    if strangers:
+        raise abort(Reason.NOT_A_MEMBER, f"{min(strangers)} is in the roster and was not invited")
     keys = [key for advert in adverts for key in (advert.channel_key, advert.mask_key)]
     if len(set(keys)) != len(keys):
         raise abort(Reason.SUBSTITUTED_KEY, "one key is there twice in the roster")
 
 
-def require_member(terms: Terms, advert: Advert) -> None:
-    """Check that an advert is that of a member, under the certificate of the terms.
+def require_certified(terms: Terms, advert: Advert, trust: Trust, now: dt.datetime) -> PublicKey:
+    """Return the key of the site an advert is of, if its certificate is that of the terms and its key signed it.
 
     Raises:
-        SecureAggregationError: not-a-member.
+        SecureAggregationError: substituted-key, with what does not hold.
     """
-    invited = terms.fingerprint_of(advert.site)
     try:
-        shown = fingerprint(advert.certificate)
-    except ValueError as error:
-        raise abort(Reason.NOT_A_MEMBER, f"{advert.site} shows no certificate") from error
-    if invited != shown:
-        raise abort(Reason.NOT_A_MEMBER, f"{advert.site} is not invited under the certificate it shows")
+        peer = trust.peer(advert.site, advert.certificate, now)
+        require_signed(advert, terms.session, peer.key)
+    except TrustError as error:
+        detail = f"the keys of {advert.site} are not certified: {error.message}"
+        raise abort(Reason.SUBSTITUTED_KEY, detail, hint=error.hint) from error
+    if peer.fingerprint != terms.fingerprint_of(advert.site):
+        raise abort(Reason.SUBSTITUTED_KEY, f"{advert.site} is not invited under the certificate it shows")
+    return peer.key
 
 
 def require_quorum(terms: Terms, sites: Sequence[str], what: str) -> None:

@@ -23,6 +23,8 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 from archipel.security.secagg.abort import Reason, abort
 from archipel.security.secagg.encoding import Levels
 from archipel.security.secagg.graph import Graph
@@ -41,12 +43,12 @@ from archipel.security.secagg.messages import (
     read,
 )
 from archipel.security.secagg.recovery import recover
-from archipel.security.secagg.roster import context_of, graph_of, require_member, require_quorum, survivors_hash
-from archipel.security.secagg.site_secrets import commitment_of, pair_mask, public_of, self_mask
+from archipel.security.secagg.roster import context_of, graph_of, require_certified, require_quorum, survivors_hash
 from archipel.security.secagg.shamir import share_bytes
+from archipel.security.secagg.site_secrets import commitment_of, pair_mask, self_mask
 from archipel.security.secagg.terms import Terms
 from archipel.security.secagg.trust import PublicKey, Trust, require_signed
-from archipel.spec import Digest, TrustError, encode
+from archipel.spec import Digest, encode
 
 Stage = Literal["advertise", "share", "mask", "consent", "release", "finished"]
 _STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -168,12 +170,9 @@ class ServerSession:
         return _KINDS[self._stage]
 
     def _check_advert(self, advert: Advert) -> None:
-        require_member(self.terms, advert)
-        try:
-            key = self._trust.key_of(advert.site, advert.certificate, self._now)
-        except TrustError as error:
-            raise abort(Reason.NOT_A_MEMBER, error.message, hint=error.hint) from error
-        require_signed(advert, self.terms.session, key)
+        if self.terms.fingerprint_of(advert.site) is None:
+            raise abort(Reason.NOT_A_MEMBER, f"{advert.site} is not invited")
+        key = require_certified(self.terms, advert, self._trust, self._now)
         theirs = {advert.channel_key, advert.mask_key}
         if len(theirs) < 2 or theirs & self._used:
             raise abort(Reason.SUBSTITUTED_KEY, f"{advert.site} advertised a key that is in use")
@@ -254,7 +253,7 @@ class ServerSession:
         return len(self._holders(site, "consent")) >= self.terms.shape.threshold
 
     def _signatures(self, site: str) -> bytes:
-        near = sorted(self._holders(site, "consent"))
+        near = sorted(self._holders(site, "consent"))[: self.terms.shape.threshold]
         return encode(Consents(consents=tuple(self._said["consent"][peer] for peer in near)))
 
     # ---- the end ----------------------------------------------------------------------------------------------
@@ -264,7 +263,7 @@ class ServerSession:
         removed = [self_mask(self._seed(site), self._context, site) for site in survivors]
         added: list[bytes] = []
         for gone in sorted(set(self._sites("share")) - set(survivors)):
-            key = self._key(gone)
+            key = X25519PrivateKey.from_private_bytes(self._key(gone))
             for peer in self._graph.neighbours(gone):
                 if peer in survivors:
                     public = self._said["advertise"][peer].mask_key
@@ -281,8 +280,12 @@ class ServerSession:
 
     def _key(self, owner: str) -> bytes:
         shares = {holder: one.keys[owner] for holder, one in self._said["release"].items() if owner in one.keys}
-        public = self._said["advertise"][owner].mask_key
-        return self._recover(owner, shares, lambda key: public_of(key) == public)
+        public: bytes = self._said["advertise"][owner].mask_key
+
+        def accept(key: bytes) -> bool:
+            return public == X25519PrivateKey.from_private_bytes(key).public_key().public_bytes_raw()
+
+        return self._recover(owner, shares, accept)
 
     def _recover(self, owner: str, shares: dict[str, bytes], accept: Callable[[bytes], bool]) -> bytes:
         points = {place + 1: holder for place, holder in enumerate(self._graph.holders(owner))}

@@ -49,12 +49,19 @@ from archipel.security.secagg.messages import (
     read,
 )
 from archipel.security.secagg.parameters import Policy
-from archipel.security.secagg.roster import context_of, graph_of, require_quorum, require_roster, survivors_hash
-from archipel.security.secagg.site_secrets import Pair, Secrets
+from archipel.security.secagg.roster import (
+    context_of,
+    graph_of,
+    require_certified,
+    require_quorum,
+    require_roster,
+    survivors_hash,
+)
 from archipel.security.secagg.shamir import share_bytes
+from archipel.security.secagg.site_secrets import Pair, Secrets
 from archipel.security.secagg.terms import Terms
 from archipel.security.secagg.trust import Identity, Trust, require_signed, signed
-from archipel.spec import Name, SecureAggregationError, TrustError, Value, decode, digest_of, encode
+from archipel.spec import Name, SecureAggregationError, Value, decode, digest_of, encode
 
 Step = Literal["share", "receive", "mask", "consent", "release", "done"]
 """What is awaited."""
@@ -122,6 +129,8 @@ class SiteSession:
     def __init__(self, state: _State, member: Membership) -> None:
         self._state = state
         self._member = member
+        self._own: Secrets | None = None
+        self._web: Graph | None = None
 
     # ---- begin, store, go on ----------------------------------------------------------------------------------
 
@@ -271,7 +280,7 @@ class SiteSession:
         near = set(graph.neighbours(site))
         peers = {advert.site: advert for advert in roster.adverts if advert.site in near}
         for advert in peers.values():
-            self._require_certified(advert)
+            require_certified(state.terms, advert, self._member.trust, self._member.now)
         holders = graph.holders(site)
         if len(holders) < state.terms.shape.threshold:
             raise abort(Reason.TOO_FEW_SITES, f"{len(holders)} neighbours for a threshold above that")
@@ -331,15 +340,6 @@ class SiteSession:
 
     # ---- checks -----------------------------------------------------------------------------------------------
 
-    def _require_certified(self, advert: Advert) -> None:
-        member = self._member
-        try:
-            key = member.trust.key_of(advert.site, advert.certificate, member.now)
-            require_signed(advert, self._state.terms.session, key)
-        except TrustError as error:
-            detail = f"the keys of {advert.site} are not certified: {error.message}"
-            raise abort(Reason.SUBSTITUTED_KEY, detail, hint=error.hint) from error
-
     def _require_subset(self, sites: tuple[str, ...], of: tuple[str, ...], what: str) -> tuple[str, ...]:
         if list(sites) != sorted(set(sites)) or not set(sites) <= set(of):
             raise abort(Reason.SPLIT_VIEW, f"the sites said to have {what} are not among those known before")
@@ -360,7 +360,7 @@ class SiteSession:
             if consent.survivors != mine:
                 raise abort(Reason.SPLIT_VIEW, f"{consent.site} signed another survivor set")
             advert = self._advert() if consent.site == member.site else state.peers[consent.site]
-            require_signed(consent, state.context, member.trust.key_of(consent.site, advert.certificate, member.now))
+            require_signed(consent, state.context, member.trust.peer(consent.site, advert.certificate, member.now).key)
             agreed.add(consent.site)
         if len(agreed) < state.terms.shape.threshold:
             detail = f"{len(agreed)} of {state.terms.shape.threshold} needed holders signed this survivor set"
@@ -369,10 +369,14 @@ class SiteSession:
     # ---- state ------------------------------------------------------------------------------------------------
 
     def _secrets(self) -> Secrets:
-        return Secrets(self._state.entropy, self._state.terms.session, self._member.site)
+        if self._own is None:
+            self._own = Secrets(self._state.entropy, self._state.terms.session, self._member.site)
+        return self._own
 
     def _graph(self) -> Graph:
-        return graph_of(self._state.terms, self._state.sites, self._state.context)
+        if self._web is None:
+            self._web = graph_of(self._state.terms, self._state.sites, self._state.context)
+        return self._web
 
     def _signed(self, statement: Sealed | Masked | Consent | Released, context: bytes = b"") -> bytes:
         return encode(signed(statement, context or self._state.context, self._member.identity.key))
@@ -405,6 +409,7 @@ class SiteSession:
         """Drop all secrets, unless the error is one that changes nothing; return the error to raise."""
         if not any(error.message.startswith(f"{reason}:") for reason in _REFUSED):
             self._state = msgspec.structs.replace(self._state, entropy=b"", held={}, replies={}, ended=error.message)
+            self._own = None
         return error
 
     def _advance(self, step: Step, data: bytes, answer: _Answer) -> None:
@@ -416,6 +421,8 @@ class SiteSession:
             "replies": {**state.replies, step: answer.reply},
         }
         self._state = msgspec.structs.replace(state, **changes)
+        if not self._state.entropy:
+            self._own = None
 
 
 def _require_unreleased(terms: Terms, history: History) -> None:

@@ -37,8 +37,9 @@ class Secrets:
         self._session = session
         self._site = site
         self._channel = X25519PrivateKey.from_private_bytes(self._derive(Label.CHANNEL_KEY))
-        self._mask = self._derive(Label.MASK_KEY)
+        self._mask = X25519PrivateKey.from_private_bytes(self._derive(Label.MASK_KEY))
         self.seed = self._derive(Label.SELF_SEED)
+        self._channels: dict[bytes, bytes] = {}
 
     def _derive(self, label: Label, *names: str) -> bytes:
         return derive(self._entropy, self._session, label, self._site, *names)
@@ -51,7 +52,7 @@ class Secrets:
     @property
     def mask_key(self) -> bytes:
         """Public key for masks."""
-        return public_of(self._mask)
+        return self._mask.public_key().public_bytes_raw()
 
     @property
     def commitment(self) -> bytes:
@@ -67,7 +68,7 @@ class Secrets:
         """Return the shares of the self seed and of the mask key, by point from 1."""
         seeds, keys = (
             split(secret, holders=holders, threshold=threshold, key=self._derive(Label.COEFFICIENTS, what))
-            for what, secret in (("seed", self.seed), ("key", self._mask))
+            for what, secret in (("seed", self.seed), ("key", self._mask.private_bytes_raw()))
         )
         return [Pair(seed, key) for seed, key in zip(seeds, keys, strict=True)]
 
@@ -98,15 +99,13 @@ class Secrets:
         return self_mask(self.seed, context, self._site)
 
     def _channel_to(self, context: bytes, peer: str, channel_key: bytes, *, sending: bool) -> ChaCha20Poly1305:
-        low, high = sorted((self._site, peer))
-        both = derive(_agree(self._channel, peer, channel_key), context, Label.CHANNEL, low, high, size=2 * KEY_BYTES)
+        both = self._channels.get(context + channel_key)
+        if both is None:  # what is sealed for a peer and what the peer sealed have one agreement
+            shared = _agree(self._channel, peer, channel_key)
+            both = derive(shared, context, Label.CHANNEL, *sorted((self._site, peer)), size=2 * KEY_BYTES)
+            self._channels[context + channel_key] = both
         first = (self._site < peer) == sending
         return ChaCha20Poly1305(both[:KEY_BYTES] if first else both[KEY_BYTES:])
-
-
-def public_of(key: bytes) -> bytes:
-    """Return the public key of an X25519 private key."""
-    return X25519PrivateKey.from_private_bytes(key).public_key().public_bytes_raw()
 
 
 def commitment_of(seed: bytes, session: bytes, site: str) -> bytes:
@@ -119,9 +118,9 @@ def self_mask(seed: bytes, context: bytes, site: str) -> bytes:
     return derive(seed, context, Label.SELF_MASK, site)
 
 
-def pair_mask(key: bytes, context: bytes, site: str, peer: str, mask_key: bytes) -> bytes:
+def pair_mask(key: X25519PrivateKey, context: bytes, site: str, peer: str, mask_key: bytes) -> bytes:
     """Return the AES key of the mask of `site`, whose private key this is, and `peer`: both come to the same."""
-    shared = _agree(X25519PrivateKey.from_private_bytes(key), peer, mask_key)
+    shared = _agree(key, peer, mask_key)
     return derive(shared, context, Label.PAIR_MASK, *sorted((site, peer)))
 
 

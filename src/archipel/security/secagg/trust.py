@@ -60,8 +60,8 @@ class Trust:
         self._revoked = revoked
         self._verified: dict[str, _Verified] = {}
 
-    def key_of(self, site: str, certificate: str, now: dt.datetime) -> PublicKey:
-        """Return the public key of `site`, whose certificate (PEM) this is.
+    def peer(self, site: str, certificate: str, now: dt.datetime) -> Peer:
+        """Return the public key of `site`, whose certificate (PEM) this is, and the certificate's fingerprint.
 
         Raises:
             TrustError: the certificate is not the authority's, not valid now, revoked, of another site, or its key is
@@ -77,7 +77,7 @@ class Trust:
             raise TrustError(f"the certificate of {site} is not valid now", hint=hint)
         if self._pins.get(site, verified.pin) != verified.pin:
             raise TrustError(f"the key of {site} is not the pinned one", hint=hint)
-        return verified.key
+        return verified.peer
 
     def _verify(self, pem: str, now: dt.datetime) -> _Verified:
         hint = "only sites that joined this control plane can take part"
@@ -90,12 +90,21 @@ class Trust:
         if not isinstance(key, ec.EllipticCurvePublicKey) or certificate.serial_number in self._revoked:
             raise TrustError("a certificate is revoked, or its key of another kind", hint=hint)
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-        return _Verified(site=site_of(pem), key=key, pin=pin_of(key), begin=begin, end=end)
+        peer = Peer(key, certificate.fingerprint(hashes.SHA256()).hex())
+        return _Verified(site=site_of(pem), peer=peer, pin=pin_of(key), begin=begin, end=end)
+
+
+class Peer(NamedTuple):
+    """Who a verified certificate is of."""
+
+    key: PublicKey
+    fingerprint: str
+    """SHA-256 of the certificate, in hex."""
 
 
 class _Verified(NamedTuple):
     site: str
-    key: PublicKey
+    peer: Peer
     pin: str
     begin: dt.datetime
     end: dt.datetime
