@@ -58,8 +58,12 @@ class Label(StrEnum):
 
 def bind(*parts: bytes | str) -> bytes:
     """Join parts so that no two different lists of parts give the same bytes: each is preceded by its length."""
-    raw = [part.encode() if isinstance(part, str) else part for part in parts]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in raw)
+    joined = bytearray()
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else part
+        joined += len(raw).to_bytes(4, "big")
+        joined += raw
+    return bytes(joined)
 
 
 def derive(secret: bytes, session: bytes, label: Label, *names: str, size: int = KEY_BYTES) -> bytes:

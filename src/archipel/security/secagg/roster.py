@@ -17,9 +17,9 @@ from archipel.security.secagg.trust import PublicKey, Trust, require_signed
 from archipel.spec import TrustError, encode
 
 
-def context_of(terms: Terms, adverts: Sequence[Advert]) -> bytes:
+def context_of(session: bytes, adverts: Sequence[Advert]) -> bytes:
     """Return the session's name once it is known who takes part: the hash of all adverts, signatures included."""
-    return hash_of(terms.session, Label.CONTEXT, *(encode(advert) for advert in adverts))
+    return hash_of(session, Label.CONTEXT, *(encode(advert) for advert in adverts))
 
 
 def graph_of(terms: Terms, sites: Sequence[str], context: bytes) -> Graph:
@@ -50,19 +50,19 @@ def require_roster(terms: Terms, adverts: Sequence[Advert]) -> None:
         raise abort(Reason.SUBSTITUTED_KEY, "one key is there twice in the roster")
 
 
-def require_certified(terms: Terms, advert: Advert, trust: Trust, now: dt.datetime) -> PublicKey:
-    """Return the key of the site an advert is of, if its certificate is that of the terms and its key signed it.
+def require_certified(advert: Advert, session: bytes, invited: str | None, trust: Trust, now: dt.datetime) -> PublicKey:
+    """Return the key of the site an advert is of, if its certificate is the `invited` one and its key signed it.
 
     Raises:
         SecureAggregationError: substituted-key, with what does not hold.
     """
     try:
         peer = trust.peer(advert.site, advert.certificate, now)
-        require_signed(advert, terms.session, peer.key)
+        require_signed(advert, session, peer.key)
     except TrustError as error:
         detail = f"the keys of {advert.site} are not certified: {error.message}"
         raise abort(Reason.SUBSTITUTED_KEY, detail, hint=error.hint) from error
-    if peer.fingerprint != terms.fingerprint_of(advert.site):
+    if peer.fingerprint != invited:
         raise abort(Reason.SUBSTITUTED_KEY, f"{advert.site} is not invited under the certificate it shows")
     return peer.key
 

@@ -84,6 +84,7 @@ class ServerSession:
     def __init__(self, terms: Terms, trust: Trust, now: dt.datetime) -> None:
         """Begin; `now` is the time at which the sites' certificates must be valid."""
         self.terms = terms
+        self._sid = terms.session
         self._trust = trust
         self._now = now
         self._stage: Stage = "advertise"
@@ -170,9 +171,10 @@ class ServerSession:
         return _KINDS[self._stage]
 
     def _check_advert(self, advert: Advert) -> None:
-        if self.terms.fingerprint_of(advert.site) is None:
+        invited = self.terms.fingerprint_of(advert.site)
+        if invited is None:
             raise abort(Reason.NOT_A_MEMBER, f"{advert.site} is not invited")
-        key = require_certified(self.terms, advert, self._trust, self._now)
+        key = require_certified(advert, self._sid, invited, self._trust, self._now)
         theirs = {advert.channel_key, advert.mask_key}
         if len(theirs) < 2 or theirs & self._used:
             raise abort(Reason.SUBSTITUTED_KEY, f"{advert.site} advertised a key that is in use")
@@ -232,7 +234,7 @@ class ServerSession:
 
     def _send_roster(self, answered: tuple[str, ...]) -> Outbox:
         adverts = tuple(self._said["advertise"][site] for site in answered)
-        self._context = context_of(self.terms, adverts)
+        self._context = context_of(self._sid, adverts)
         self._graph = graph_of(self.terms, answered, self._context)
         return dict.fromkeys(answered, encode(Roster(adverts=adverts)))
 
@@ -276,7 +278,7 @@ class ServerSession:
     def _seed(self, owner: str) -> bytes:
         shares = {holder: one.seeds[owner] for holder, one in self._said["release"].items() if owner in one.seeds}
         commitment = self._said["advertise"][owner].commitment
-        return self._recover(owner, shares, lambda seed: commitment_of(seed, self.terms.session, owner) == commitment)
+        return self._recover(owner, shares, lambda seed: commitment_of(seed, self._sid, owner) == commitment)
 
     def _key(self, owner: str) -> bytes:
         shares = {holder: one.keys[owner] for holder, one in self._said["release"].items() if owner in one.keys}

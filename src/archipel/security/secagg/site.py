@@ -129,6 +129,7 @@ class SiteSession:
     def __init__(self, state: _State, member: Membership) -> None:
         self._state = state
         self._member = member
+        self._sid = state.terms.session
         self._own: Secrets | None = None
         self._web: Graph | None = None
 
@@ -266,7 +267,7 @@ class SiteSession:
             mask_key=secrets.mask_key,
             commitment=secrets.commitment,
         )
-        return signed(advert, state.terms.session, member.identity.key)
+        return signed(advert, self._sid, member.identity.key)
 
     def _share(self, roster: Roster) -> _Answer:
         state, site = self._state, self._member.site
@@ -275,12 +276,13 @@ class SiteSession:
             raise abort(Reason.ENTRY_CHANGED, f"the roster does not show the keys that {site} advertised")
         require_roster(state.terms, roster.adverts)
         sites = tuple(advert.site for advert in roster.adverts)
-        context = context_of(state.terms, roster.adverts)
-        graph = graph_of(state.terms, sites, context)
+        context = context_of(self._sid, roster.adverts)
+        graph = self._web = graph_of(state.terms, sites, context)
         near = set(graph.neighbours(site))
         peers = {advert.site: advert for advert in roster.adverts if advert.site in near}
-        for advert in peers.values():
-            require_certified(state.terms, advert, self._member.trust, self._member.now)
+        for peer, advert in peers.items():
+            invited = state.terms.fingerprint_of(peer)
+            require_certified(advert, self._sid, invited, self._member.trust, self._member.now)
         holders = graph.holders(site)
         if len(holders) < state.terms.shape.threshold:
             raise abort(Reason.TOO_FEW_SITES, f"{len(holders)} neighbours for a threshold above that")
@@ -370,7 +372,7 @@ class SiteSession:
 
     def _secrets(self) -> Secrets:
         if self._own is None:
-            self._own = Secrets(self._state.entropy, self._state.terms.session, self._member.site)
+            self._own = Secrets(self._state.entropy, self._sid, self._member.site)
         return self._own
 
     def _graph(self) -> Graph:
