@@ -1,8 +1,8 @@
 """A party for secure aggregation: an authority, certified sites, and a server that does as it is told.
 
-    party = Party.of(7)
-    session = party.session({"share": {"s2"}})      s2 is gone from stage "share" on
-    session.run()                                   → the decoded sums, over session.survivors
+party = Party.of(7)
+session = party.session({"share": {"s2"}})      s2 is gone from stage "share" on
+session.run()                                   → the decoded sums, over session.survivors
 """
 
 from __future__ import annotations

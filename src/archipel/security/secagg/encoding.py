@@ -26,6 +26,7 @@ Example:
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -151,7 +152,7 @@ def grid_of(field: Field, sites: int) -> Grid:
     most = (2**MODULUS_BITS - 1) // sites
     exponent = math.frexp((field.high - field.low) / max(most, 1))[1] - 1
     for step in (math.ldexp(1.0, exponent + more) for more in range(3)):
-        if step == 0.0 or not math.isfinite(step):
+        if not sys.float_info.min <= step < math.inf:
             break
         base, top = math.floor(field.low / step), math.ceil(field.high / step)
         if top - base <= most:
