@@ -94,6 +94,11 @@ class Party:
         return cls(Terms(**{**fields, **changes}), Trust(authority().pem))
 
     @property
+    def trust_pem(self) -> str:
+        """The authority's certificate."""
+        return authority().pem
+
+    @property
     def sites(self) -> list[str]:
         return [member.site for member in self.terms.members]
 

@@ -26,7 +26,7 @@ DELTA = Field(name="delta", count=3, low=-1.0, high=1.0)
         # 4 sites: 2^30 - 1 levels, and 2^30 would be one too many.
         (4, -1.0, 1.0, (2.0**-28, -(2**28), 2**29)),
         (3, 0.0, 3.0, (2.0**-28, 0, 3 * 2**28)),
-        (2**32 - 1, 0.0, 1.0, 1.0, 0, 1),
+        (2**32 - 1, 0.0, 1.0, (1.0, 0, 1)),
     ],
 )
 def test_grids_made_by_hand(sites, low, high, expected) -> None:
