@@ -155,6 +155,8 @@ class Session:
             case "share":
                 return session.share(message)
             case "mask":
+                if session.reply("mask") is not None:
+                    return session.reply("mask")
                 session.receive(message)
                 values, weight = self.party.values(site)
                 answer, self.vectors[site] = session.mask(values, weight=weight)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 from cryptography import x509
-from secagg import NOW, Party, Session, identity, key_of
 
 from archipel.security import fingerprint
 from archipel.security.secagg import History, Member, Policy, Reason, Shape, SiteSession, Trust, pin_of, reason_of
 from archipel.security.secagg.messages import Advert, Consent, Consents, Delivery, Roster, Sealed, Survivors
 from archipel.security.secagg.trust import signed
 from archipel.spec import SecureAggregationError, decode, encode
+from secagg import NOW, Party, Session, identity, key_of
 
 replace = msgspec.structs.replace
 VICTIM = "s3"
@@ -176,7 +176,7 @@ def shows_two_rosters(session: Session) -> None:
     sealed = {
         site: decode(session.sites[site].share(fewer), Sealed)
         for site in session.party.sites
-        if site != "s6" and site != VICTIM
+        if site not in {"s6", VICTIM}
     }
     session.sites[VICTIM].share(full)
     shares = {site: one.shares[VICTIM] for site, one in sealed.items()}

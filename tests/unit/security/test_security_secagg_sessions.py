@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from secagg import NOW, STAGES, Party, Session, identity, key_of
 
 from archipel.security.secagg import WEIGHT, Assumptions, Field, History, Layout, Reason, ServerSession, SiteSession
 from archipel.security.secagg import reason_of as reason
 from archipel.security.secagg.messages import Advert, Consent, Masked, Released, Sealed, Survivors
 from archipel.security.secagg.trust import signed
 from archipel.spec import NonFiniteError, SecureAggregationError, SpecError, decode, digest_of, encode
+from secagg import NOW, STAGES, Party, Session, identity, key_of
 
 replace = msgspec.structs.replace
 
@@ -105,7 +105,7 @@ def test_a_vector_after_the_survivors_were_named_is_not_in_the_sum() -> None:
     late.receive(delivery)
     values, weight = session.party.values("s5")
     message, _ = late.mask(values, weight=weight)
-    with pytest.raises(SecureAggregationError, match="malformed|not-a-member"):
+    with pytest.raises(SecureAggregationError, match="malformed"):
         session.server.take("s5", message)
     session.play("consent")
     session.play("release")
@@ -121,7 +121,6 @@ def test_a_masked_vector_looks_like_nothing() -> None:
     """Ten bits of every word spread evenly, though all values are the same."""
     party = Party.of(3, layout=Layout(sites=3, fields=(Field(name="delta", count=2**15, low=-1.0, high=1.0),)))
     session = party.session()
-    session.party.__class__.values = Party.values
     for stage in STAGES[:2]:
         session.play(stage)
     site = session.sites["s0"]
@@ -161,7 +160,7 @@ def test_a_site_that_is_restored_before_and_after_every_step_says_the_same_bytes
 
 
 def test_a_server_that_replays_what_it_recorded_sends_the_same_bytes() -> None:
-    first = Party.of(5).session({"mask": {"s1"}, "release": {"s2"}})
+    first = Party.of(7).session({"mask": {"s1"}, "release": {"s2"}})
     first.run()
     server = ServerSession(first.party.terms, first.party.trust, NOW)
     sent = []
@@ -207,7 +206,7 @@ def test_values_that_do_not_fit_cost_nothing() -> None:
     site.receive(session.inbox["s0"])
     good, weight = session.party.values("s0")
     before = site.state()
-    for bad, error in ((np.full(6, 1.5), SpecError), (np.full(6, np.nan), NonFiniteError)):
+    for bad, error in ((np.full(6, 150.0), SpecError), (np.full(6, np.nan), NonFiniteError)):
         with pytest.raises(error):
             site.mask({**good, "delta": bad}, weight=1.0)
         assert site.state() == before
@@ -311,9 +310,7 @@ def test_the_server_refuses_by_name_and_the_session_goes_on(lie: Lie) -> None:
 def test_a_second_word_in_a_stage_is_refused() -> None:
     session = Party.of(3).session()
     session.server.take("s0", session.sites["s0"].advertise())
-    other = (
-        replace(session.party, seed=b"other") if False else Party(session.party.terms, session.party.trust, seed=b"x")
-    )
+    other = Party(session.party.terms, session.party.trust, seed=b"another start")
     with pytest.raises(SecureAggregationError, match="out-of-order: s0 has said otherwise"):
         session.server.take("s0", other.join("s0").advertise())
 
