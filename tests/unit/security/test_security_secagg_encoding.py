@@ -160,9 +160,7 @@ def test_a_weighted_value_outside_its_range_says_that_it_was_weighted() -> None:
         layout.encode({"d": np.array([3.0])}, weight=2.0, rounding=KEY)
 
 
-@pytest.mark.parametrize(
-    ("low", "high"), [(1.0, 1.0), (2.0, 1.0), (0.0, float("inf")), (float("nan"), 1.0), (0.0, 5e-324)]
-)
+@pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (2.0, 1.0), (0.0, float("inf")), (float("nan"), 1.0)])
 def test_a_range_that_is_none_is_refused(low: float, high: float) -> None:
     with pytest.raises(SpecError, match="'x'"):
         grid_of(Field(name="x", low=low, high=high), 10)
