@@ -99,6 +99,7 @@ class Federation:
         )
         base = np.random.default_rng(0).normal(0, 0.01, parameters).astype(np.float32)
         self._updates = {site: np.roll(base, 997 * index) for index, site in enumerate(self.sites)}
+        self._weights = {site: float(100 + index % 900) for index, site in enumerate(self.sites)}
         self._round = 0
 
     def verify_certificates(self) -> None:
@@ -111,8 +112,8 @@ class Federation:
     def add_in_the_open(self) -> npt.NDArray[np.float64]:
         """Return the weighted sum of all updates, as it is without masks."""
         total = np.zeros(self._layout.count - 1)
-        for index, update in enumerate(self._updates.values()):
-            total += update * np.float32(100 + index)
+        for site, update in self._updates.items():
+            total += update * np.float32(self._weights[site])
         return total
 
     def play(self, gone: Iterable[str]) -> Spent:
@@ -130,8 +131,7 @@ class Federation:
 
         def masked(site: str) -> bytes:
             sessions[site].receive(inbox[site])
-            weight = float(100 + self.sites.index(site))
-            message, vectors[site] = sessions[site].mask({"delta": self._updates[site]}, weight=weight)
+            message, vectors[site] = sessions[site].mask({"delta": self._updates[site]}, weight=self._weights[site])
             return message
 
         here = [site for site in self.sites if site not in spent.gone]
@@ -192,10 +192,13 @@ class Federation:
         return spent.of_control("decoded", lambda: self._layout.decode(total, sites=len(server.opening.vectors)))
 
     def _check(self, here: list[str], sums: dict[str, npt.NDArray[np.float64]]) -> None:
-        weights = {site: float(100 + self.sites.index(site)) for site in here}
+        weights = {site: self._weights[site] for site in here}
         exact = sum(self._updates[site][:1000].astype(np.float64) * weight for site, weight in weights.items())
         error = float(np.abs(sums["delta"][:1000] - exact).max())
-        if sums[WEIGHT][0] != sum(weights.values()) or error > len(here) * 1000.0 * 2.0**-20:
+        if (
+            sums[WEIGHT][0] != sum(weights.values())
+            or error > len(here) * 1000.0 * self._layout.grid(self._layout.fields[0]).step
+        ):
             raise SystemExit(f"the sum is wrong by {error}")
 
 

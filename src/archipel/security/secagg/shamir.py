@@ -89,16 +89,19 @@ def evaluate(coefficients: Elements, points: Sequence[int], prime: int = PRIME) 
 
 
 def weights_at(points: Sequence[int], target: int, prime: int = PRIME) -> list[int]:
-    """Return Lagrange's weights: the value at `target` is the sum of weight times value at each of `points`."""
-    weights = []
-    for mine in points:
-        above = below = 1
-        for other in points:
-            if other != mine:
-                above = above * (target - other) % prime
-                below = below * (mine - other) % prime
-        weights.append(above * pow(below, -1, prime) % prime)
-    return weights
+    """Return Lagrange's weights: the value at `target` is the sum of weight times value at each of `points`.
+
+    `target` is none of the points.
+    """
+    at = np.array(points, np.int64)
+    below = ((target - at) % prime).astype(np.uint64)
+    above = 1
+    for place, other in enumerate(points):
+        above = above * (target - other) % prime
+        apart = ((at - other) % prime).astype(np.uint64)
+        apart[place] = 1
+        below = below * apart % prime
+    return [above * pow(one, -1, prime) % prime for one in below.tolist()]
 
 
 def uniform_elements(key: bytes, count: int) -> Elements:
