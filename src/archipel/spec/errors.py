@@ -8,7 +8,8 @@
     │   ├── ShapeError                  4   tensors do not match the manifest
     │   └── NonFiniteError              4   NaN or infinity in an update
     ├── TrustError                      5   a token, certificate, digest or signature does not hold
-    │   └── DigestError                 5   bytes are not what their digest says
+    │   ├── DigestError                 5   bytes are not what their digest says
+    │   └── SecureAggregationError      5   a session of secure aggregation was aborted
     ├── StateError                      6   the state does not allow it (held by another, finished, stale)
     │   ├── StaleError                  6   a result for a round that is closed
     │   └── StorageFullError            6   the disk is full; nothing was lost
@@ -87,6 +88,10 @@ class TrustError(ArchipelError):
 
 class DigestError(TrustError):
     """Bytes are not what their digest says."""
+
+
+class SecureAggregationError(TrustError):
+    """A session of secure aggregation was aborted; the message begins with the reason's name."""
 
 
 class StateError(ArchipelError):

@@ -1,0 +1,207 @@
+"""A federation in one process that plays sessions of secure aggregation with a clock on every step."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from archipel.security import Authority, fingerprint, signing_request
+from archipel.security.secagg import (
+    WEIGHT,
+    Assumptions,
+    Field,
+    History,
+    Identity,
+    Layout,
+    Member,
+    Membership,
+    Policy,
+    ServerSession,
+    Shape,
+    SiteSession,
+    Terms,
+    Trust,
+    shape_for,
+)
+from archipel.spec import digest_of, encode
+
+NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
+T = TypeVar("T")
+
+
+@dataclass
+class Spent:
+    """CPU seconds of one session."""
+
+    gone: frozenset[str]
+    sites: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """By site."""
+    by_step: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    parts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Of control, by part of its work."""
+
+    @property
+    def control(self) -> float:
+        """All of control's seconds."""
+        return sum(self.parts.values())
+
+    @property
+    def steps(self) -> dict[str, float]:
+        """Mean seconds of a site in each step."""
+        return {step: seconds / len(self.sites) for step, seconds in self.by_step.items()}
+
+    def of_site(self, site: str, step: str, work: Callable[[], T]) -> T:
+        """Do a site's work."""
+        before = time.process_time()
+        result = work()
+        taken = time.process_time() - before
+        self.sites[site] += taken
+        self.by_step[step] += taken
+        return result
+
+    def of_control(self, part: str, work: Callable[[], T]) -> T:
+        """Do control's work."""
+        before = time.process_time()
+        result = work()
+        self.parts[part] += time.process_time() - before
+        return result
+
+
+class Federation:
+    """Sites with certificates and updates."""
+
+    def __init__(self, count: int, parameters: int, assumptions: Assumptions) -> None:
+        """Certify the sites and draw their updates."""
+        self.sites = [f"site-{index:03}" for index in range(count)]
+        self.shape: Shape = shape_for(count, assumptions)
+        self._policy = Policy(corrupt=assumptions.corrupt, adversary=assumptions.adversary)
+        with tempfile.TemporaryDirectory() as folder:
+            authority = Authority.open(Path(folder), NOW)
+        self._authority = authority.pem
+        self._identities = {site: _identity(site, authority) for site in self.sites}
+        self._trust = Trust(authority.pem)
+        self.verify_certificates()
+        self._layout = Layout(
+            sites=count,
+            fields=(Field(name="delta", count=parameters, low=-1.0, high=1.0, weighted=True),),
+            weight_bound=1000.0,
+        )
+        base = np.random.default_rng(0).normal(0, 0.01, parameters).astype(np.float32)
+        self._updates = {site: np.roll(base, 997 * index) for index, site in enumerate(self.sites)}
+        self._weights = {site: float(100 + index % 900) for index, site in enumerate(self.sites)}
+        self._round = 0
+
+    def verify_certificates(self) -> None:
+        """Verify every site's certificate, as a site does with its neighbours' when it first meets them."""
+        trust = Trust(self._authority)
+        for site, identity in self._identities.items():
+            trust.peer(site, identity.certificate, NOW)
+            self._trust.peer(site, identity.certificate, NOW)
+
+    def add_in_the_open(self) -> npt.NDArray[np.float64]:
+        """Return the weighted sum of all updates, as it is without masks."""
+        total = np.zeros(self._layout.count - 1)
+        for site, update in self._updates.items():
+            total += update * np.float32(self._weights[site])
+        return total
+
+    def play(self, gone: Iterable[str]) -> Spent:
+        """Play one session in which the sites `gone` share keys and are not heard of again; check its sum."""
+        self._round += 1
+        spent = Spent(frozenset(gone))
+        terms = self._terms()
+        server = ServerSession(terms, self._trust, NOW)
+        sessions = {site: spent.of_site(site, "join", lambda site=site: self._join(site, terms)) for site in self.sites}
+        vectors: dict[str, npt.NDArray[np.uint32]] = {}
+        inbox = self._stage(spent, server, "advertise", {site: sessions[site].advertise for site in self.sites})
+        inbox = self._stage(
+            spent, server, "share", {site: lambda site=site: sessions[site].share(inbox[site]) for site in self.sites}
+        )
+
+        def masked(site: str) -> bytes:
+            sessions[site].receive(inbox[site])
+            message, vectors[site] = sessions[site].mask({"delta": self._updates[site]}, weight=self._weights[site])
+            return message
+
+        here = [site for site in self.sites if site not in spent.gone]
+        survivors = self._stage(spent, server, "mask", {site: lambda site=site: masked(site) for site in here})
+        consents = self._stage(
+            spent, server, "consent", {site: lambda site=site: sessions[site].consent(survivors[site]) for site in here}
+        )
+        self._stage(
+            spent,
+            server,
+            "release",
+            {
+                site: lambda site=site: sessions[site].release(consents[site], history=History())
+                for site in here
+                if site in consents
+            },
+        )
+        self._check(here, self._open(spent, server, vectors))
+        return spent
+
+    def _terms(self) -> Terms:
+        return Terms(
+            run="bench-00000000",
+            round=self._round,
+            model=digest_of(b""),
+            shape=self.shape,
+            layout=self._layout,
+            members=tuple(
+                Member(site=site, fingerprint=fingerprint(identity.certificate))
+                for site, identity in self._identities.items()
+            ),
+        )
+
+    def _join(self, site: str, terms: Terms) -> SiteSession:
+        member = Membership(site, self._identities[site], self._trust, self._policy, NOW)
+        return SiteSession.join(encode(terms), member=member, history=History(), entropy=os.urandom(32))
+
+    def _stage(
+        self, spent: Spent, server: ServerSession, stage: str, work: dict[str, Callable[[], bytes]]
+    ) -> dict[str, bytes]:
+        answers = {site: spent.of_site(site, stage, say) for site, say in work.items()}
+        for site, answer in answers.items():
+            spent.of_control("statements", lambda site=site, answer=answer: server.take(site, answer))
+        part = "secrets put together" if stage == "release" else "statements"
+        return spent.of_control(part, server.close)
+
+    def _open(
+        self, spent: Spent, server: ServerSession, vectors: dict[str, npt.NDArray[np.uint32]]
+    ) -> dict[str, npt.NDArray[np.float64]]:
+        total = np.zeros(self._layout.count, np.uint32)
+
+        def add() -> None:
+            for site in server.opening.vectors:
+                np.add(total, vectors[site], out=total)
+
+        spent.of_control("vectors added", add)
+        spent.of_control("masks taken off", lambda: server.opening.unmask(total))
+        return spent.of_control("decoded", lambda: self._layout.decode(total, sites=len(server.opening.vectors)))
+
+    def _check(self, here: list[str], sums: dict[str, npt.NDArray[np.float64]]) -> None:
+        weights = {site: self._weights[site] for site in here}
+        exact = sum(self._updates[site][:1000].astype(np.float64) * weight for site, weight in weights.items())
+        error = float(np.abs(sums["delta"][:1000] - exact).max())
+        if (
+            sums[WEIGHT][0] != sum(weights.values())
+            or error > len(here) * 1000.0 * self._layout.grid(self._layout.fields[0]).step
+        ):
+            raise SystemExit(f"the sum is wrong by {error}")
+
+
+def _identity(site: str, authority: Authority) -> Identity:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return Identity(key, authority.certify_site(site, signing_request(key, site), NOW))
