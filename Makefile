@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --constraint constraints.txt
 SOURCES := src tests examples benchmarks
 
-.PHONY: setup setup-base setup-torch check test docs bench bench-rounds bench-aggregation bench-simulation demo demo-flights clean-demo clean format
+.PHONY: setup setup-base setup-torch check test docs bench bench-rounds bench-aggregation bench-simulation bench-secagg demo demo-flights clean-demo clean format
 
 setup: .venv/ready-dev
 setup-base: .venv/ready-base
@@ -48,7 +48,7 @@ test: check
 docs: setup
 	$(BIN)/python -m pytest -q tests/unit/docs
 
-bench: bench-rounds bench-aggregation bench-simulation
+bench: bench-rounds bench-aggregation bench-simulation bench-secagg
 
 bench-rounds: setup
 	cd benchmarks && ../$(BIN)/python -m rounds
@@ -58,6 +58,9 @@ bench-aggregation: setup
 
 bench-simulation: setup
 	cd benchmarks && ../$(BIN)/python -m simulation
+
+bench-secagg: setup
+	cd benchmarks && ../$(BIN)/python -m secagg
 
 demo: setup-base
 	@$(BIN)/archipel run examples/islands/job.toml
