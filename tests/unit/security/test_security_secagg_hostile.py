@@ -361,8 +361,9 @@ def test_a_server_that_certifies_itself_before_the_session_is_believed_unless_ke
         session = SiteSession.join(encode(terms), member=member, history=History(), entropy=SEVEN.entropy(site))
         adverts.append(decode(session.advertise(), Advert))
     roster = encode(Roster(adverts=tuple(adverts)))
-    pinned = Trust(SEVEN.trust_pem, pins={"s0": pin_of(key_of("s0").public_key())})
-    for trust, refused in ((SEVEN.trust, False), (pinned, True)):
+    pins = {site: pin_of(key_of(site).public_key()) for site in SEVEN.sites}
+    pinned, of_strangers = (Trust(SEVEN.trust_pem, pins=known) for known in (pins, {"s1": pins["s1"]}))
+    for trust, refused in ((SEVEN.trust, False), (pinned, True), (of_strangers, True)):
         member = SEVEN.member(VICTIM)._replace(trust=trust)
         victim = SiteSession.join(encode(terms), member=member, history=History(), entropy=SEVEN.entropy(VICTIM))
         if refused:
@@ -399,3 +400,31 @@ def test_a_revoked_site_and_an_expired_certificate_are_no_peers() -> None:
         victim = SiteSession.restore(session.sites[VICTIM].state(), member)
         with pytest.raises(SecureAggregationError, match="substituted-key"):
             victim.share(session.inbox[VICTIM])
+
+
+def test_what_a_site_remembers_keeps_it_out_of_the_session_and_of_the_round() -> None:
+    session = party().session().play_until("release")
+    site, before = session.sites[VICTIM], History(sessions=frozenset({"00"}))
+    joined = site.remembered(before)
+    assert joined == History(sessions=frozenset({"00", session.party.terms.session.hex()}))
+    with pytest.raises(SecureAggregationError, match="replayed-session"):
+        session.party.join(VICTIM, history=joined)
+    again = replace(session.party.terms, attempt=1)
+    assert session.party.join(VICTIM, history=joined, terms=again).awaits == "share"
+    site.release(session.inbox[VICTIM], history=joined)
+    released = site.remembered(before)
+    assert released.released == {("demo-00000000", 3)}
+    with pytest.raises(SecureAggregationError, match="round-released"):
+        session.party.join(VICTIM, history=released, terms=again)
+    assert site.release(session.inbox[VICTIM], history=released) == site.reply("release")
+
+
+def test_two_attempts_at_once_are_not_both_released() -> None:
+    first, second = party().session(), Party(replace(SEVEN.terms, attempt=1), SEVEN.trust).session({"mask": {"s0"}})
+    for session in (first, second):
+        session.play_until("release")
+    first.sites[VICTIM].release(first.inbox[VICTIM], history=History())
+    history = first.sites[VICTIM].remembered(History())
+    with pytest.raises(SecureAggregationError, match="round-released"):
+        second.sites[VICTIM].release(second.inbox[VICTIM], history=history)
+    assert second.sites[VICTIM].reply("release") is None

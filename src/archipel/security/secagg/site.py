@@ -9,8 +9,8 @@
     6  session.release(consents)    → Released     one share of each peer, only if enough holders saw the same set
 
 The rules it keeps:
-  1. The driver stores `state()` before it sends what a step returned. A restored session repeats its answers byte for
-     byte and gives no other ones.
+  1. The driver stores `state()`, and in the same transaction what `remembered` makes of its history, before it sends
+     what a step returned. A restored session repeats its answers byte for byte and gives no other ones.
   2. Bytes that cannot be read, or come out of order, are refused and change nothing. A breach of the protocol ends the
      session: its secrets are dropped and every later call raises the same error.
   3. Of each peer, either the share of its self seed or that of its mask key is released, never both: one survivor set
@@ -139,7 +139,7 @@ class SiteSession:
     def join(cls, terms: bytes, *, member: Membership, history: History, entropy: bytes) -> SiteSession:
         """Agree to the terms, or abort; `entropy` is 32 fresh random bytes.
 
-        That run, round and model are those of the site's task is for the caller to compare (`terms`).
+        That run, round, model and layout are those of the site's task is for the caller to compare (`terms`).
 
         Raises:
             SecureAggregationError: malformed, not-a-member, small-cohort, weak-terms, replayed-session or
@@ -183,6 +183,11 @@ class SiteSession:
     def ended(self) -> str:
         """Why the session was aborted; empty: it was not."""
         return self._state.ended
+
+    def remembered(self, history: History) -> History:
+        """Return `history` with this session in it, and with its round once shares are released."""
+        released = {(self.terms.run, self.terms.round)} if "release" in self._state.inputs else set()
+        return History(sessions=history.sessions | {self._sid.hex()}, released=history.released | released)
 
     def reply(self, step: Step) -> bytes | None:
         """Return what a step answered, to send it again."""

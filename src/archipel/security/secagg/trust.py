@@ -2,8 +2,8 @@
 
 A site believes a peer's keys because a certificate under the pinned authority names the peer, the terms name that
 certificate, and the peer's key signed the keys. Whoever holds the authority's key can certify a stranger in a peer's
-name; a site that keeps `pins`, fingerprints of its peers' public keys from another source, does not have to believe
-that.
+name, or sites that do not exist; a site that keeps `pins`, fingerprints of its peers' public keys from another source,
+believes those keys only.
 
 Signatures are deterministic (RFC 6979), so a session is a function of its inputs.
 """
@@ -53,10 +53,11 @@ class Trust:
     ) -> None:
         """Take the authority's certificate (PEM), public keys known beforehand, and revoked serial numbers.
 
-        `pins` has, for some sites, the SHA-256 in hex of the DER SubjectPublicKeyInfo; see `pin_of`.
+        `pins` has the fingerprint of each site's public key, as `pin_of` makes it: then no other site and no other key
+        is believed. None: every site that the authority certifies is.
         """
         self._store = Store([x509.load_pem_x509_certificate(authority.encode())])
-        self._pins = dict(pins or {})
+        self._pins = None if pins is None else dict(pins)
         self._revoked = revoked
         self._verified: dict[str, _Verified] = {}
 
@@ -75,8 +76,8 @@ class Trust:
             raise TrustError(f"a certificate of {verified.site} in the name of {site}", hint=hint)
         if not verified.begin <= now <= verified.end:
             raise TrustError(f"the certificate of {site} is not valid now", hint=hint)
-        if self._pins.get(site, verified.pin) != verified.pin:
-            raise TrustError(f"the key of {site} is not the pinned one", hint=hint)
+        if self._pins is not None and self._pins.get(site) != verified.pin:
+            raise TrustError(f"the key of {site} is not the pinned one, or none is pinned", hint=hint)
         return verified.peer
 
     def _verify(self, pem: str, now: dt.datetime) -> _Verified:
