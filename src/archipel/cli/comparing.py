@@ -18,6 +18,7 @@ from rich.table import Table
 
 from archipel import __version__
 from archipel.cli import wording
+from archipel.cli.answering import stdout_alone
 from archipel.cli.curves.exports import NOTHING, Exports
 from archipel.cli.curves.page import differs_in_words, render
 from archipel.cli.local import LocalRun
@@ -98,7 +99,8 @@ def compare_simulations(
     _require_same_data(dict(zip(names, entries, strict=True)))
     results: dict[str, Result] = {}
     for name, entry in zip(names, entries, strict=True):
-        results[name] = entry.finished or _computed(name, entry, console, executor, spread)
+        with stdout_alone(as_json=as_json):
+            results[name] = entry.finished or _computed(name, entry, console, executor, spread)
     _require_same_test_rows(results)
     beside = _beside(results)
     folder = HOME / "compared"

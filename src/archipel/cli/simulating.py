@@ -18,6 +18,7 @@ from rich.console import Console
 
 from archipel import __version__
 from archipel.cli import wording
+from archipel.cli.answering import stdout_alone
 from archipel.cli.curves.exports import NOTHING, Exports
 from archipel.cli.curves.panels import loss_panel, losses_of
 from archipel.cli.curves.picture import draw
@@ -83,7 +84,8 @@ def simulate_job(
     if (exports.tensorboard, exports.mlflow) != (None, None) and local.job.simulation is None:
         hint = "its curves are drawn by --curves; leave --tensorboard and --mlflow out"
         raise SpecError(f"job {local.job.name!r} has no [simulation], whose rounds could be exported", hint=hint)
-    answer = _computed(local, data, participation, console, exports, executor=executor, spread=spread)
+    with stdout_alone(as_json=as_json):
+        answer = _computed(local, data, participation, console, exports, executor=executor, spread=spread)
     if as_json:
         print(answer.decode())
 
