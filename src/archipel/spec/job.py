@@ -17,17 +17,16 @@ Unknown keys are refused with the nearest valid name. `read_job` is the one way 
 
 from __future__ import annotations
 
-import math
 import tomllib
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, field
 
 from archipel.spec.canonical import Name, Value, digest_value
 from archipel.spec.errors import SpecError, UnknownNameError
+from archipel.spec.keys import overlay, refuse_non_finite, refuse_unknown
 from archipel.spec.timing import TimeSpec
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -271,31 +270,19 @@ def read_job(path: Path, presets: tuple[str, ...] = ()) -> JobSpec:
 
 def job_from(document: dict[str, Any], presets: tuple[str, ...] = (), *, where: str = "job") -> JobSpec:
     """Check a parsed document; see `read_job`."""
-    _refuse_non_finite(document, where)
+    refuse_non_finite(document, where)
     known = document.pop("preset", {})
     _check_presets(known, where)
     for preset in presets:
         if preset not in known:
             raise UnknownNameError.of("preset", preset, known)
-        document = _overlay(document, known[preset])
+        document = overlay(document, known[preset])
     _refuse_unquoted(document, where)
-    _refuse_unknown(document, JobSpec, where)
+    refuse_unknown(document, JobSpec, where)
     try:
         return msgspec.convert({"type": "job/1", **document}, JobSpec)
     except msgspec.ValidationError as error:
         raise SpecError(f"{where}: {error}", hint="`archipel schema` prints what each key takes") from error
-
-
-def _refuse_non_finite(value: Any, where: str) -> None:
-    """Refuse TOML's inf and nan: neither bounds nor rates mean anything with them, and JSON cannot carry them."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise SpecError(f"{where} is {value}", hint="give a finite number, or leave the key out")
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _refuse_non_finite(inner, f"{where} [{key}]")
-    if isinstance(value, list):
-        for inner in value:
-            _refuse_non_finite(inner, where)
 
 
 def _check_presets(presets: Any, where: str) -> None:
@@ -305,7 +292,7 @@ def _check_presets(presets: Any, where: str) -> None:
         if not isinstance(preset, dict):
             hint = "put its keys below a line such as [preset.quick.federation]"
             raise SpecError(f"[preset.{name}] in {where} is no table", hint=hint)
-        _refuse_unknown(preset, JobSpec, f"{where} [preset.{name}]")
+        refuse_unknown(preset, JobSpec, f"{where} [preset.{name}]")
 
 
 def _refuse_unquoted(document: dict[str, Any], where: str) -> None:
@@ -316,50 +303,3 @@ def _refuse_unquoted(document: dict[str, Any], where: str) -> None:
         if isinstance(table, dict) and any(isinstance(value, dict) for value in table.values()):
             hint = f'put the whole key in quotes: "{name}.{next(iter(table))}…" = {{ low = …, high = … }}'
             raise SpecError(f"{where} [search.parameters]: {name} is a table of tables", hint=hint)
-
-
-def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in top.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _overlay(merged[key], value) if both else value
-    return merged
-
-
-def _refuse_unknown(document: dict[str, Any], struct: type[msgspec.Struct], where: str) -> None:
-    _refuse_others(document, {item.name: item.type for item in msgspec.structs.fields(struct)}, where)
-
-
-def _refuse_others(document: dict[str, Any], fields: dict[str, Any], where: str) -> None:
-    for key, value in document.items():
-        if key not in fields:
-            raise UnknownNameError.of(f"key in {where}:", key, fields)
-        _descend(value, fields[key], f"{where} [{key}]")
-
-
-def _descend(value: Any, kind: Any, where: str) -> None:
-    """Refuse unknown keys in a table that `kind` says is a struct, one of several, or a table of structs by name."""
-    if not isinstance(value, dict):
-        return
-    choices = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    structs = [one for one in choices if isinstance(one, type) and issubclass(one, msgspec.Struct)]
-    if len(structs) == 1:
-        _refuse_unknown(value, structs[0], where)
-    elif structs:
-        _descend_one_of(value, structs, where)
-    elif get_origin(kind) is dict:
-        for name, inner in value.items():
-            _descend(inner, get_args(kind)[1], f"{where} [{name}]")
-
-
-def _descend_one_of(value: dict[str, Any], structs: list[type[msgspec.Struct]], where: str) -> None:
-    """Refuse keys that the struct named by the table's tag does not have; without a tag (a preset), that none has."""
-    tag = str(structs[0].__struct_config__.tag_field)
-    known = {str(struct.__struct_config__.tag): struct for struct in structs}
-    named = str(value.get(tag, ""))
-    if tag in value and named not in known:
-        raise UnknownNameError.of(f"{tag} in {where}:", named, known)
-    possible = [known[named]] if tag in value else structs
-    fields = {item.name: item.type for struct in possible for item in msgspec.structs.fields(struct)}
-    told = f"{where} with {tag} {named!r}" if tag in value else where
-    _refuse_others(value, {**fields, tag: str}, told)

@@ -1,0 +1,176 @@
+"""Jobs onto unlike machines, each job whole on one: R||Cmax, with costs, a deadline and a budget.
+
+    found = assign(Instance(seconds=…), seconds=5)
+    found.value, found.bound, found.gap
+
+Small instances are solved exactly, as a mixed-integer program. Of large ones the linear relaxation is rounded (its
+vertex has at most one split job a machine: Lenstra, Shmoys, Tardos, Math. Prog. 46, 1990) and improved by local search;
+what time is left goes to the mixed-integer program, begun from there. Whatever comes out carries a bound that no
+assignment can beat: that of the relaxation, or of branch and bound.
+
+Results of a search that ends by time depend on the machine; the same instance solved to the end does not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from archipel.planner.search import improve
+from archipel.planner.solver import Floats, Program, Solved, solve
+
+Objective = Literal["time", "cost"]
+Clock = Callable[[], float]
+_EXACT = 600
+"""Pairs of job and machine up to which no heuristic is tried first."""
+_WHOLE = 20_000
+"""Pairs above which branch and bound finds nothing better in a minute."""
+_CLOSE = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """What each job takes on each machine."""
+
+    seconds: Floats
+    """Jobs x machines; infinity where a job may not run."""
+    cost: Floats | None = None
+    """Jobs x machines, in one currency or in J; None: nothing costs anything."""
+    deadline: float = np.inf
+    """Seconds in which the last machine must end."""
+    budget: float = np.inf
+    """What all jobs together may cost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """Each job's machine, and how far from the best it may be."""
+
+    status: Literal["feasible", "infeasible", "unknown"]
+    """"unknown": time ran out before an assignment was found or excluded."""
+    machines: npt.NDArray[np.int64]
+    """One a job; empty where there is none."""
+    value: float
+    """Of the objective: seconds of the last machine, or cost."""
+    bound: float
+    """No assignment is better."""
+
+    @property
+    def gap(self) -> float:
+        """How far `value` may be above the best, as a share of the bound."""
+        return self.value / self.bound - 1 if self.bound > 0 else 0.0 if self.value <= 0 else np.inf
+
+
+def assign(
+    instance: Instance, *, objective: Objective = "time", seconds: float = 5.0, clock: Clock = time.monotonic
+) -> Assignment:
+    """Assign each job to a machine within about `seconds` of searching."""
+    end = clock() + seconds
+    job, machine = np.nonzero(np.isfinite(instance.seconds))
+    if len(np.unique(job)) < len(instance.seconds):
+        return _nothing("infeasible")
+    pairs = _Pairs(instance, objective, job, machine)
+    if len(job) <= _EXACT:
+        return pairs.found(pairs.solve(end - clock(), whole=True))
+    relaxed = pairs.solve(end - clock(), whole=False)
+    if relaxed.status == "infeasible":
+        return _nothing("infeasible")
+    bound = max(relaxed.bound, pairs.least)
+    start = None
+    if objective == "time" and not np.isfinite(instance.budget) and len(relaxed.values):
+        start = _rounded(instance.seconds, pairs, relaxed.values, bound, end, clock)
+        best = float(_loads(instance.seconds, start).max())
+        if best <= bound * (1 + _CLOSE) or len(job) > _WHOLE:
+            return _held(instance, start, best, bound)
+    solved = pairs.solve(end - clock(), whole=True, start=start)
+    found = pairs.found(solved)
+    return Assignment(
+        status=found.status, machines=found.machines, value=found.value, bound=max(found.bound, bound)
+    )
+
+
+def _nothing(status: Literal["infeasible", "unknown"], bound: float = np.inf) -> Assignment:
+    return Assignment(status=status, machines=np.zeros(0, np.int64), value=np.inf, bound=bound)
+
+
+def _held(instance: Instance, machines: npt.NDArray[np.int64], value: float, bound: float) -> Assignment:
+    if value > instance.deadline:
+        return _nothing("infeasible" if bound > instance.deadline else "unknown", bound)
+    return Assignment(status="feasible", machines=machines, value=value, bound=bound)
+
+
+def _loads(seconds: Floats, machines: npt.NDArray[np.int64]) -> Floats:
+    taken = seconds[np.arange(len(machines)), machines]
+    return np.bincount(machines, weights=taken, minlength=seconds.shape[1])
+
+
+def _rounded(
+    seconds: Floats, pairs: _Pairs, values: Floats, bound: float, end: float, clock: Clock
+) -> npt.NDArray[np.int64]:
+    """Round the relaxation, and improve that for a while: all the time that is left where nothing follows."""
+    share = np.zeros_like(seconds)
+    share[pairs.job, pairs.machine] = values[: len(pairs.job)]
+    until = end if len(pairs.job) > _WHOLE else clock() + (end - clock()) * 0.6
+    return improve(seconds, share, bound=bound, more=lambda: clock() < until)
+
+
+class _Pairs:
+    """The program over pairs of job and machine: x of each pair, then the time T of the last machine."""
+
+    def __init__(
+        self, instance: Instance, objective: Objective, job: npt.NDArray[np.int64], machine: npt.NDArray[np.int64]
+    ) -> None:
+        self.job, self.machine = job, machine
+        self._instance = instance
+        self._objective = objective
+        self._seconds = instance.seconds[job, machine]
+        self._cost = np.zeros(len(job)) if instance.cost is None else instance.cost[job, machine]
+        jobs, machines = instance.seconds.shape
+        self.least = float(instance.seconds.min(axis=1).max()) if objective == "time" else 0.0
+        """The longest of the jobs' shortest times: a bound where one job dominates."""
+        count = len(job)
+        rows = [job, jobs + machine, jobs + np.arange(machines), np.full(count, jobs + machines)]
+        columns = [np.arange(count), np.arange(count), np.full(machines, count), np.arange(count)]
+        self._row = np.concatenate(rows).astype(np.int32)
+        self._column = np.concatenate(columns).astype(np.int32)
+        self._entry = np.concatenate([np.ones(count), self._seconds, -np.ones(machines), self._cost])
+        self._low = np.concatenate([np.ones(jobs), np.full(machines + 1, -np.inf)])
+        self._high = np.concatenate([np.ones(jobs), np.zeros(machines), [instance.budget]])
+
+    def solve(self, seconds: float, *, whole: bool, start: npt.NDArray[np.int64] | None = None) -> Solved:
+        count = len(self.job)
+        by_time = self._objective == "time"
+        program = Program(
+            cost=np.append(np.zeros(count) if by_time else self._cost, 1.0 if by_time else 0.0),
+            upper=np.append(np.ones(count), self._instance.deadline),
+            whole=np.append(np.full(count, whole), False),
+            row=self._row,
+            column=self._column,
+            entry=self._entry,
+            low=self._low,
+            high=self._high,
+        )
+        return solve(program, seconds=seconds, start=None if start is None else self._as_values(start))
+
+    def found(self, solved: Solved) -> Assignment:
+        """Read a whole solution; its value is computed from the assignment, not taken from the solver."""
+        if solved.status == "infeasible":
+            return _nothing("infeasible")
+        if not len(solved.values):
+            return _nothing("unknown", solved.bound)
+        taken = solved.values[:-1] > 0.5
+        machines = np.zeros(len(self._instance.seconds), np.int64)
+        machines[self.job[taken]] = self.machine[taken]
+        load = float(_loads(self._instance.seconds, machines).max())
+        value = load if self._objective == "time" else float(self._cost[taken].sum())
+        bound = value if solved.status == "optimal" else min(max(solved.bound, self.least), value)
+        return Assignment(status="feasible", machines=machines, value=value, bound=bound)
+
+    def _as_values(self, machines: npt.NDArray[np.int64]) -> Floats:
+        last = float(_loads(self._instance.seconds, machines).max())
+        return np.append((machines[self.job] == self.machine).astype(np.float64), last)
