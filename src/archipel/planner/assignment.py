@@ -24,7 +24,7 @@ import numpy.typing as npt
 from archipel.planner.search import improve
 from archipel.planner.solver import Floats, Program, Solved, solve
 
-Objective = Literal["time", "cost"]
+Objective = Literal["time", "cost", "energy"]
 Clock = Callable[[], float]
 _EXACT = 600
 """Pairs of job and machine up to which no heuristic is tried first."""
@@ -40,7 +40,9 @@ class Instance:
     seconds: Floats
     """Jobs x machines; infinity where a job may not run."""
     cost: Floats | None = None
-    """Jobs x machines, in one currency or in J; None: nothing costs anything."""
+    """Jobs x machines, in one currency; None: nothing costs anything."""
+    energy: Floats | None = None
+    """Jobs x machines, in J; None: not counted."""
     deadline: float = np.inf
     """Seconds in which the last machine must end."""
     budget: float = np.inf
@@ -56,7 +58,7 @@ class Assignment:
     machines: npt.NDArray[np.int64]
     """One a job; empty where there is none."""
     value: float
-    """Of the objective: seconds of the last machine, or cost."""
+    """Of the objective: seconds of the last machine, or cost or energy of all jobs."""
     bound: float
     """No assignment is better."""
 
@@ -83,15 +85,16 @@ def assign(
     bound = max(relaxed.bound, pairs.least)
     start = None
     if objective == "time" and not np.isfinite(instance.budget) and len(relaxed.values):
-        start = _rounded(instance.seconds, pairs, relaxed.values, bound, end, clock)
+        # Branch and bound gets the rest of the time, and none where there is too much to branch on.
+        until = end if len(job) > _WHOLE else clock() + (end - clock()) * 0.6
+        share = _shares(pairs, instance.seconds, relaxed.values)
+        start = improve(instance.seconds, share, bound=bound, more=lambda: clock() < until)
         best = float(_loads(instance.seconds, start).max())
         if best <= bound * (1 + _CLOSE) or len(job) > _WHOLE:
             return _held(instance, start, best, bound)
     solved = pairs.solve(end - clock(), whole=True, start=start)
     found = pairs.found(solved)
-    return Assignment(
-        status=found.status, machines=found.machines, value=found.value, bound=max(found.bound, bound)
-    )
+    return Assignment(status=found.status, machines=found.machines, value=found.value, bound=max(found.bound, bound))
 
 
 def _nothing(status: Literal["infeasible", "unknown"], bound: float = np.inf) -> Assignment:
@@ -104,19 +107,19 @@ def _held(instance: Instance, machines: npt.NDArray[np.int64], value: float, bou
     return Assignment(status="feasible", machines=machines, value=value, bound=bound)
 
 
+def _taken(values: Floats | None, job: npt.NDArray[np.int64], machine: npt.NDArray[np.int64]) -> Floats:
+    return np.zeros(len(job)) if values is None else values[job, machine]
+
+
 def _loads(seconds: Floats, machines: npt.NDArray[np.int64]) -> Floats:
     taken = seconds[np.arange(len(machines)), machines]
-    return np.bincount(machines, weights=taken, minlength=seconds.shape[1])
+    return np.bincount(machines, weights=taken, minlength=seconds.shape[1]).astype(np.float64)
 
 
-def _rounded(
-    seconds: Floats, pairs: _Pairs, values: Floats, bound: float, end: float, clock: Clock
-) -> npt.NDArray[np.int64]:
-    """Round the relaxation, and improve that for a while: all the time that is left where nothing follows."""
+def _shares(pairs: _Pairs, seconds: Floats, relaxed: Floats) -> Floats:
     share = np.zeros_like(seconds)
-    share[pairs.job, pairs.machine] = values[: len(pairs.job)]
-    until = end if len(pairs.job) > _WHOLE else clock() + (end - clock()) * 0.6
-    return improve(seconds, share, bound=bound, more=lambda: clock() < until)
+    share[pairs.job, pairs.machine] = relaxed[: len(pairs.job)]
+    return share
 
 
 class _Pairs:
@@ -129,7 +132,8 @@ class _Pairs:
         self._instance = instance
         self._objective = objective
         self._seconds = instance.seconds[job, machine]
-        self._cost = np.zeros(len(job)) if instance.cost is None else instance.cost[job, machine]
+        self._cost = _taken(instance.cost, job, machine)
+        self._goal = self._cost if objective == "cost" else _taken(instance.energy, job, machine)
         jobs, machines = instance.seconds.shape
         self.least = float(instance.seconds.min(axis=1).max()) if objective == "time" else 0.0
         """The longest of the jobs' shortest times: a bound where one job dominates."""
@@ -146,7 +150,7 @@ class _Pairs:
         count = len(self.job)
         by_time = self._objective == "time"
         program = Program(
-            cost=np.append(np.zeros(count) if by_time else self._cost, 1.0 if by_time else 0.0),
+            cost=np.append(np.zeros(count) if by_time else self._goal, 1.0 if by_time else 0.0),
             upper=np.append(np.ones(count), self._instance.deadline),
             whole=np.append(np.full(count, whole), False),
             row=self._row,
@@ -167,7 +171,7 @@ class _Pairs:
         machines = np.zeros(len(self._instance.seconds), np.int64)
         machines[self.job[taken]] = self.machine[taken]
         load = float(_loads(self._instance.seconds, machines).max())
-        value = load if self._objective == "time" else float(self._cost[taken].sum())
+        value = load if self._objective == "time" else float(self._goal[taken].sum())
         bound = value if solved.status == "optimal" else min(max(solved.bound, self.least), value)
         return Assignment(status="feasible", machines=machines, value=value, bound=bound)
 

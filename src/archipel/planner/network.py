@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from archipel.spec.fleet import Link
 from archipel.spec.quantities import Bandwidth
@@ -53,7 +54,7 @@ class Graph:
             room[other][one] += link.bandwidth.value
         flow = 0.0
         while not starts & ends and (path := _shortest(room, starts, ends)):
-            steps = list(zip(path, path[1:], strict=False))
+            steps = list(pairwise(path))
             added = min(room[a][b] for a, b in steps)
             for a, b in steps:
                 room[a][b] -= added

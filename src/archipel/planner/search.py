@@ -17,6 +17,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 _CLOSE = 1e-6
+_PATIENCE = 2000
+"""Kicks without a better assignment after which the search gives up."""
 
 
 def improve(seconds: Floats, share: Floats, *, bound: float, more: Callable[[], bool]) -> Ints:
@@ -31,12 +33,13 @@ def improve(seconds: Floats, share: Floats, *, bound: float, more: Callable[[], 
     state = _State(seconds, _begin(seconds, share))
     state.descend(more)
     best, best_time = state.machines.copy(), state.time
-    chance = np.random.default_rng(0)
-    while more() and best_time > bound * (1 + _CLOSE):
+    chance, kicks = np.random.default_rng(0), 0
+    while more() and kicks < _PATIENCE and best_time > bound * (1 + _CLOSE):
         state.kick(chance)
         state.descend(more)
+        kicks += 1
         if state.time < best_time:
-            best, best_time = state.machines.copy(), state.time
+            best, best_time, kicks = state.machines.copy(), state.time, 0
         elif state.time > best_time * 1.001:
             state = _State(seconds, best.copy())
     return best
@@ -44,11 +47,9 @@ def improve(seconds: Floats, share: Floats, *, bound: float, more: Callable[[], 
 
 def _begin(seconds: Floats, share: Floats) -> Ints:
     """Give whole jobs to their machine, and split ones, the longest first, to where they end first."""
-    machines = share.argmax(axis=1)
+    machines: Ints = share.argmax(axis=1)
     whole = share.max(axis=1) > 1 - _CLOSE
-    loads = np.bincount(
-        machines[whole], weights=seconds[whole, machines[whole]], minlength=seconds.shape[1]
-    )
+    loads = np.bincount(machines[whole], weights=seconds[whole, machines[whole]], minlength=seconds.shape[1])
     for job in sorted(np.flatnonzero(~whole), key=lambda job: -float(seconds[job].min())):
         machines[job] = int((loads + seconds[job]).argmin())
         loads[machines[job]] += seconds[job, machines[job]]

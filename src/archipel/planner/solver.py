@@ -12,11 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+import highspy
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
+_LARGE = 20_000
+"""Variables above which interior points (and a crossover to a vertex) end before the simplex method does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,24 +57,24 @@ class Solved:
 
 def solve(program: Program, *, seconds: float, start: Floats | None = None) -> Solved:
     """Solve `program` within `seconds`, beginning from the solution `start` where there is one."""
-    import highspy  # noqa: PLC0415 - 20 ms that only plans with work to place need
-
-    highs = highspy.Highs()
+    highs = highspy.Highs()  # type: ignore[no-untyped-call]
     for option, value in (("output_flag", False), ("time_limit", max(seconds, 0.01)), ("mip_rel_gap", 1e-9)):
         highs.setOptionValue(option, value)
-    highs.passModel(_model(program, highspy))
+    if not program.whole.any() and len(program.cost) > _LARGE:
+        highs.setOptionValue("solver", "ipm")
+    highs.passModel(_model(program))
     if start is not None:
         solution = highspy.HighsSolution()
         solution.col_value = start.tolist()
         highs.setSolution(solution)
     highs.run()
-    return _solved(highs, highspy, whole=bool(program.whole.any()))
+    return _solved(highs, whole=bool(program.whole.any()))
 
 
-def _model(program: Program, highspy: object) -> object:
+def _model(program: Program) -> highspy.HighsLp:
     order = np.lexsort((program.row, program.column))
     columns, rows = len(program.cost), len(program.low)
-    lp = highspy.HighsLp()  # type: ignore[attr-defined]
+    lp = highspy.HighsLp()
     lp.num_col_, lp.num_row_ = columns, rows
     lp.col_cost_, lp.col_lower_, lp.col_upper_ = program.cost, np.zeros(columns), program.upper
     lp.row_lower_, lp.row_upper_ = program.low, program.high
@@ -80,14 +83,14 @@ def _model(program: Program, highspy: object) -> object:
     lp.a_matrix_.index_ = program.row[order]
     lp.a_matrix_.value_ = program.entry[order]
     if program.whole.any():
-        kinds = highspy.HighsVarType  # type: ignore[attr-defined]
+        kinds = highspy.HighsVarType
         lp.integrality_ = [kinds.kInteger if whole else kinds.kContinuous for whole in program.whole]
     return lp
 
 
-def _solved(highs: object, highspy: object, *, whole: bool) -> Solved:
-    info, status = highs.getInfo(), highs.getModelStatus()  # type: ignore[attr-defined]
-    kinds = highspy.HighsModelStatus  # type: ignore[attr-defined]
+def _solved(highs: highspy.Highs, *, whole: bool) -> Solved:
+    info, status = highs.getInfo(), highs.getModelStatus()
+    kinds = highspy.HighsModelStatus
     if status in (kinds.kInfeasible, kinds.kUnboundedOrInfeasible):
         return Solved(status="infeasible")
     optimal = status == kinds.kOptimal
@@ -95,7 +98,7 @@ def _solved(highs: object, highspy: object, *, whole: bool) -> Solved:
     bound = info.mip_dual_bound if whole else info.objective_function_value if optimal else -np.inf
     if not found:
         return Solved(status="time", bound=bound)
-    values = np.array(highs.getSolution().col_value)  # type: ignore[attr-defined]
+    values = np.array(highs.getSolution().col_value)
     return Solved(
         status="optimal" if optimal else "time", values=values, value=info.objective_function_value, bound=bound
     )

@@ -9,8 +9,8 @@
     [[links]]                     between two sites
     [work.NAME]                   things to compute, to be placed on devices
 
-Quantities are text with a unit, such as "25 Gb/s". Unknown keys are refused with the nearest valid name. `read_fleet` is
-the one way in.
+Quantities are text with a unit, such as "25 Gb/s". Unknown keys are refused with the nearest valid name. `read_fleet`
+is the one way in.
 """
 
 from __future__ import annotations
@@ -161,6 +161,8 @@ def fleet_from(document: dict[str, Any], presets: tuple[str, ...] = (), *, where
     """Check a parsed document; see `read_fleet`."""
     refuse_non_finite(document, where)
     known = document.pop("preset", {})
+    for name, preset in known.items():
+        refuse_unknown(preset, FleetSpec, f"{where} [preset.{name}]")
     for preset in presets:
         if preset not in known:
             raise UnknownNameError.of("preset", preset, known)

@@ -127,7 +127,8 @@ class Quantity:
         return self.value < other.value
 
     def __le__(self, other: Self) -> bool:
-        return not other < self
+        self._require_same(other)
+        return self.value <= other.value
 
     def __str__(self) -> str:
         unit = self.unit or self._suiting()

@@ -11,7 +11,7 @@ from rich.console import Console
 from archipel.cli.client import Client
 from archipel.cli.planes import CURRENT, HOME, Control, Json, OperatorFile, State, connect, find_state, operator_of
 from archipel.cli.watching import ENDED, watch
-from archipel.spec import JobSpec, StateError, encode, read_job
+from archipel.spec import JobSpec, SpecError, StateError, encode, read_job
 from archipel.spec.views import RunView
 
 JobFile = Annotated[Path, Parameter(help="Path of a job.toml.")]
@@ -40,22 +40,40 @@ Spread = Annotated[
         "ray://HOST:PORT (a Ray cluster)."
     ),
 ]
+WhatIf = Annotated[
+    str | None,
+    Parameter(name="--what-if", help="A fleet file, of sites that need not exist: FLEET.toml or FLEET.toml:PRESET."),
+]
 Detach = Annotated[bool, Parameter(negative="", show_default=False, help="Return once the run has started.")]
 
 
 def plan(
-    job: JobFile,
+    job: Annotated[Path | None, Parameter(help="Path of a job.toml; may be left out with --what-if.")] = None,
     /,
     *,
     preset: Presets = (),
+    what_if: WhatIf = None,
+    objective: Annotated[str, Parameter(help="With --what-if, what to make small: time, cost or energy.")] = "time",
+    deadline: Annotated[str | None, Parameter(help='With --what-if, such as "2 h".')] = None,
+    budget: Annotated[str | None, Parameter(help='With --what-if, such as "10 EUR".')] = None,
     state: State = None,
     control: Control = None,
     operator: OperatorFile = None,
     as_json: Json = False,
 ) -> None:
-    """Show who would take part in JOB, and what it would move and take; nothing is started."""
+    """Show who would take part in JOB, and what it would move and take; nothing is started.
+
+    With --what-if, over the sites of a fleet file instead of those of a control plane, with what that fleet could do.
+    """
     from archipel.cli.planning import show_plan
 
+    if what_if is not None:
+        from archipel.cli.foreseeing import foresee, wishes_from
+
+        foresee(what_if, wishes_from(objective, deadline, budget), Console(), as_json=as_json)
+        return
+    if job is None:
+        raise SpecError("no job to plan", hint="archipel plan JOB, or archipel plan --what-if FLEET")
     wanted = read_job(job, preset)
     with connect(state, address_for(wanted, state, control), operator) as client:
         found = client.plan(wanted)

@@ -1,0 +1,133 @@
+"""Showing what a fleet that need not exist could do: capacity beside demand, and what decides each.
+
+show_capacity(capacity_of(fleet), fleet, console)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from archipel.planner.assignment import Objective
+from archipel.planner.capacity import Capacity, ComputeCapacity, LinkCapacity, StorageCapacity, capacity_of
+from archipel.planner.placement import Point, front, place_work
+from archipel.spec.errors import UnknownNameError
+from archipel.spec.fleet import Demand, FleetSpec, read_fleet
+from archipel.spec.quantities import Duration, Money, Quantity
+
+
+def open_fleet(words: str) -> FleetSpec:
+    """Read FLEET.toml, or FLEET.toml:PRESET,PRESET."""
+    path, _, presets = words.partition(".toml:")
+    if not presets:
+        return read_fleet(Path(words))
+    return read_fleet(Path(path + ".toml"), tuple(presets.split(",")))
+
+
+class Wishes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a placement must keep, and what it is to make small."""
+
+    objective: Objective = "time"
+    deadline: Duration | None = None
+    budget: Money | None = None
+
+
+def wishes_from(objective: str, deadline: str | None, budget: str | None) -> Wishes:
+    """Check the words of the command line."""
+    known: tuple[Objective, ...] = get_args(Objective)
+    chosen = next((name for name in known if name == objective), None)
+    if chosen is None:
+        raise UnknownNameError.of("objective", objective, known)
+    return Wishes(
+        objective=chosen,
+        deadline=None if deadline is None else Duration.parse(deadline),
+        budget=None if budget is None else Money.parse(budget),
+    )
+
+
+def foresee(words: str, wishes: Wishes, console: Console, *, as_json: bool) -> None:
+    """Plan over the fleet of `words`, and print that."""
+    fleet = open_fleet(words)
+    capacity = capacity_of(fleet)
+    placed, points = None, tuple[Point, ...]()
+    if fleet.work:
+        placed = place_work(fleet, objective=wishes.objective, deadline=wishes.deadline, budget=wishes.budget)
+        points = front(fleet)
+    if as_json:
+        print(json.dumps({"fleet": fleet.name, **plain({"capacity": capacity, "placement": placed, "front": points})}))
+        return
+    show_capacity(capacity, fleet, console)
+    if placed is not None:
+        from archipel.cli.placing import show_front, show_placement
+
+        show_placement(placed, console)
+        show_front(points, console)
+
+
+def show_capacity(capacity: Capacity, fleet: FleetSpec, console: Console) -> None:
+    """Print what the fleet has, what is asked of it, and what does not fit."""
+    table = Table(title=f"Capacity of {fleet.name}", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for heading in ("", "there is", "asked for", "what decides"):
+        table.add_column(heading)
+    if capacity.compute is not None:
+        _compute_rows(table, capacity.compute)
+    if capacity.storage is not None:
+        _storage_rows(table, capacity.storage)
+    if capacity.links is not None:
+        _link_rows(table, capacity.links, fleet.demand)
+    console.print(table)
+    if capacity.compute is not None and capacity.compute.undecided:
+        console.print(f"[yellow]undecided[/]: {escape(capacity.compute.undecided)}", highlight=False, soft_wrap=True)
+    for one in capacity.shortfalls:
+        console.print(
+            f"[red]infeasible[/]: {one.what} {one.needed} of {one.available}, {one.missing} missing; "
+            f"it would take {one.relaxation}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _compute_rows(table: Table, found: ComputeCapacity) -> None:
+    asked = "—" if found.needed is None else str(found.needed)
+    asked = "undecided" if found.undecided else asked
+    table.add_row("compute", str(found.total), asked, f"{found.devices} devices, work dealt by speed")
+    table.add_row("  in lock-step", str(found.lock_step), "", f"equal parts wait for {found.slowest}")
+
+
+def _storage_rows(table: Table, found: StorageCapacity) -> None:
+    table.add_row("storage", str(found.total), "—" if found.needed is None else str(found.needed), "")
+    if found.placed:
+        where = ", ".join(f"{part.size} on {part.tier}" for part in found.placed)
+        table.add_row("  read from", str(found.effective), "", f"{found.bottleneck} is read for {found.read_time}")
+        table.add_row("", "", "", where)
+    table.add_row("  raw bandwidth", str(found.bandwidth), "", "sum over tiers: no reader sees it")
+
+
+def _link_rows(table: Table, found: LinkCapacity, demand: Demand) -> None:
+    moved = f"{demand.transfer} in " if demand.transfer is not None else ""
+    series = "—".join(found.route) if found.route else "the narrowest, in series"
+    table.add_row("link, one path", str(found.path), f"{moved}{found.path_time}" if moved else "—", series)
+    beside = "all paths at once (max-flow)" if found.route else "all links beside each other"
+    table.add_row("link, striped", str(found.striped), f"{moved}{found.striped_time}" if moved else "—", beside)
+    table.add_row("  mean of links", str(found.mean), "", "not usable: the speed of nothing")
+
+
+def plain(value: Any) -> Any:
+    """Return JSON data of planner values: a quantity is {"value": in base units, "unit": what it counts}."""
+    if isinstance(value, Quantity):
+        return {"value": value.value, "unit": value.counts.replace("money", value.currency)}
+    if is_dataclass(value):
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return [plain(inner) for inner in value] if isinstance(value, tuple | list) else value

@@ -1,0 +1,96 @@
+"""Showing where work would run: a Gantt chart of the devices, what it takes, and the choices between time and cost.
+
+show_placement(place_work(fleet), console)
+show_front(front(fleet), console)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from archipel.cli import wording
+from archipel.planner.placement import Lane, Placement, Point
+from archipel.spec.quantities import Duration
+
+_LANES = 12
+_COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
+_MARKS = "█▓▒░▞▚"
+
+
+def show_placement(found: Placement, console: Console) -> None:
+    """Print each device's work on one scale of time, or what stands in the way."""
+    if found.takes is None:
+        _show_obstacles(found, console)
+        return
+    names = sorted({name for lane in found.lanes for name, _ in lane.items})
+    label = max(len(lane.device) for lane in found.lanes[:_LANES])
+    width = max(10, min(console.width, 120) - label - 14)
+    console.print("[bold]Placement[/] (modelled from stated speeds)")
+    for lane in found.lanes[:_LANES]:
+        bar = _bar(lane, found.takes.time, width, names)
+        console.print(f"{lane.device:{label}} {bar} {wording.duration(lane.time.value)}", highlight=False)
+    if len(found.lanes) > _LANES:
+        console.print(f"… and {len(found.lanes) - _LANES} devices that are done sooner")
+    marks = "  ".join(f"[{_colour(index)}]{_mark(index)}[/] {escape(name)}" for index, name in enumerate(names))
+    console.print(marks, highlight=False)
+    console.print(
+        f"all done after {wording.duration(found.takes.time.value)}, {_price(found.takes)}; "
+        f"by {found.objective}, {_certainty(found)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def show_front(points: Sequence[Point], console: Console) -> None:
+    """Print what can be had for what: no line is better than another in everything."""
+    if len(points) < 2:
+        return
+    table = Table(title="Choices", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for heading in ("all done after", "cost", "energy (modelled)"):
+        table.add_column(heading, justify="right")
+    for point in points:
+        cost = f"{point.cost.value:.2f} {point.cost.currency}" if point.cost.currency else "—"
+        table.add_row(wording.duration(point.time.value), cost, str(point.energy))
+    console.print(table)
+
+
+def _show_obstacles(found: Placement, console: Console) -> None:
+    if found.status == "unknown":
+        console.print("[yellow]unknown[/]: time ran out before a placement was found or excluded", soft_wrap=True)
+        return
+    console.print(f"[red]infeasible[/]: {escape(', '.join(found.binding))} in the way", highlight=False, soft_wrap=True)
+    for change in found.relaxations:
+        console.print(f"  it would take {escape(change)}", highlight=False, soft_wrap=True)
+
+
+def _bar(lane: Lane, whole: Duration, width: int, names: Sequence[str]) -> str:
+    parts, begun = [], 0.0
+    for name, time in lane.items:
+        first, last = round(begun / whole.value * width), round((begun + time.value) / whole.value * width)
+        index = names.index(name)
+        parts.append(f"[{_colour(index)}]{_mark(index) * (last - first)}[/]" if last > first else "")
+        begun += time.value
+    return "".join(parts) + " " * (width - round(begun / whole.value * width))
+
+
+def _colour(index: int) -> str:
+    return _COLOURS[index % len(_COLOURS)]
+
+
+def _mark(index: int) -> str:
+    return _MARKS[index % len(_MARKS)]
+
+
+def _price(takes: Point) -> str:
+    cost = f"{takes.cost.value:.2f} {takes.cost.currency}, " if takes.cost.currency else ""
+    return f"{cost}{takes.energy} (modelled)"
+
+
+def _certainty(found: Placement) -> str:
+    if found.gap < 1e-6:
+        return "proved to be the best"
+    return f"at most {found.gap:.1%} above the best (bound {found.bound:,.4g})"
