@@ -16,9 +16,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from archipel.cli.placing import show_front, show_placement
+from archipel.cli.planning import show_plan
 from archipel.planner.assignment import Objective
 from archipel.planner.capacity import Capacity, ComputeCapacity, LinkCapacity, StorageCapacity, capacity_of
+from archipel.planner.forecast import Forecast, forecast, rounds_within
 from archipel.planner.placement import Point, front, place_work
+from archipel.spec import JobSpec, encode
 from archipel.spec.errors import UnknownNameError
 from archipel.spec.fleet import Demand, FleetSpec, read_fleet
 from archipel.spec.quantities import Duration, Money, Quantity
@@ -53,9 +57,16 @@ def wishes_from(objective: str, deadline: str | None, budget: str | None) -> Wis
     )
 
 
-def foresee(words: str, wishes: Wishes, console: Console, *, as_json: bool) -> None:
-    """Plan over the fleet of `words`, and print that."""
+def foresee(words: str, job: JobSpec | None, wishes: Wishes, console: Console, *, as_json: bool) -> None:
+    """Plan over the fleet of `words`: the job, if there is one, else what the fleet file asks for."""
     fleet = open_fleet(words)
+    if job is not None:
+        found = forecast(fleet, job)
+        if as_json:
+            print(encode(found.plan).decode())
+            return
+        show_forecast(found, job.name, wishes.deadline, console)
+        return
     capacity = capacity_of(fleet)
     placed, points = None, tuple[Point, ...]()
     if fleet.work:
@@ -66,10 +77,31 @@ def foresee(words: str, wishes: Wishes, console: Console, *, as_json: bool) -> N
         return
     show_capacity(capacity, fleet, console)
     if placed is not None:
-        from archipel.cli.placing import show_front, show_placement
-
         show_placement(placed, console)
         show_front(points, console)
+
+
+def show_forecast(found: Forecast, name: str, deadline: Duration | None, console: Console) -> None:
+    """Print the plan of the job `name` over a fleet, the site that decides, and whether it is done in time."""
+    show_plan(found.plan, name, console)
+    if found.slowest is not None:
+        console.print(f"slowest: {found.slowest}", highlight=False)
+    if found.unprobed:
+        console.print(f"unprobed, so an interval: {', '.join(found.unprobed)}", highlight=False, soft_wrap=True)
+    if found.egress is not None:
+        console.print(f"bytes that leave sites cost {found.egress}", highlight=False)
+    if deadline is None:
+        return
+    if found.plan.seconds is None:
+        console.print(f"[yellow]undecided[/]: no time can be told, so nor whether {deadline} is enough")
+        return
+    low, high = found.plan.seconds
+    verdict = "feasible" if high <= deadline.value else "infeasible" if low > deadline.value else "undecided"
+    console.print(f"{verdict} within {deadline}", highlight=False)
+    if verdict != "feasible":
+        rounds = rounds_within(found.plan, deadline)
+        least = Duration(math.ceil(high), unit="s")
+        console.print(f"  it would take a deadline of {least}, or {rounds} rounds instead of {found.plan.rounds}")
 
 
 def show_capacity(capacity: Capacity, fleet: FleetSpec, console: Console) -> None:

@@ -52,6 +52,8 @@ def _interval(seconds: tuple[float, float] | None) -> str:
     low, high = seconds
     if high < _LEAST_SECONDS:
         return f"under {_LEAST_SECONDS}"
+    if low == high:  # predicted from timed batches
+        return f"{low:.1f}"
     return f"{low:.1f} to {high:.1f}" if high < 10 else f"{low:.0f} to {high:.0f}"
 
 
@@ -59,4 +61,6 @@ def _time(seconds: tuple[float, float] | None) -> str:
     if seconds is None:
         return "not known before the first run"
     low, high = map(wording.duration, seconds)
+    if low == high:
+        return low
     return f"up to {high}" if seconds[0] < 1 else f"{low} to {high}"

@@ -3,10 +3,9 @@
     found = assign(Instance(seconds=…), seconds=5)
     found.value, found.bound, found.gap
 
-Small instances are solved exactly, as a mixed-integer program. Of large ones the linear relaxation is rounded (its
-vertex has at most one split job a machine: Lenstra, Shmoys, Tardos, Math. Prog. 46, 1990) and improved by local search;
-what time is left goes to the mixed-integer program, begun from there. Whatever comes out carries a bound that no
-assignment can beat: that of the relaxation, or of branch and bound.
+Small instances are solved exactly, as a mixed-integer program. Of others the relaxation is rounded and improved by
+local search, and what time is left goes to the mixed-integer program, begun from there. Whatever comes out carries a
+bound that no assignment can beat: that of the relaxation, of the job that takes longest, or of branch and bound.
 
 Results of a search that ends by time depend on the machine; the same instance solved to the end does not.
 """
@@ -15,21 +14,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from archipel.planner.relaxation import price_out
 from archipel.planner.search import improve
 from archipel.planner.solver import Floats, Program, Solved, solve
 
 Objective = Literal["time", "cost", "energy"]
 Clock = Callable[[], float]
-_EXACT = 600
+_EXACT = 100
 """Pairs of job and machine up to which no heuristic is tried first."""
-_WHOLE = 20_000
-"""Pairs above which branch and bound finds nothing better in a minute."""
+_MOST = 5_000
+"""Pairs above which branch and bound finds nothing better in the time of a plan."""
 _CLOSE = 1e-6
 
 
@@ -78,33 +78,32 @@ def assign(
         return _nothing("infeasible")
     pairs = _Pairs(instance, objective, job, machine)
     if len(job) <= _EXACT:
-        return pairs.found(pairs.solve(end - clock(), whole=True))
-    relaxed = pairs.solve(end - clock(), whole=False)
-    if relaxed.status == "infeasible":
+        solved = pairs.solve(end - clock())
+        if solved.status != "time":
+            return pairs.found(solved)
+    bound, share = price_out(instance.seconds, more=lambda: clock() < end)
+    if max(bound, pairs.least) > instance.deadline * (1 + _CLOSE):
         return _nothing("infeasible")
-    bound = max(relaxed.bound, pairs.least)
-    start = None
-    if objective == "time" and not np.isfinite(instance.budget) and len(relaxed.values):
-        # Branch and bound gets the rest of the time, and none where there is too much to branch on.
-        until = end if len(job) > _WHOLE else clock() + (end - clock()) * 0.6
-        share = _shares(pairs, instance.seconds, relaxed.values)
-        start = improve(instance.seconds, share, bound=bound, more=lambda: clock() < until)
-        best = float(_loads(instance.seconds, start).max())
-        if best <= bound * (1 + _CLOSE) or len(job) > _WHOLE:
-            return _held(instance, start, best, bound)
-    solved = pairs.solve(end - clock(), whole=True, start=start)
-    found = pairs.found(solved)
-    return Assignment(status=found.status, machines=found.machines, value=found.value, bound=max(found.bound, bound))
+    # Branch and bound gets half of the time, and none where there is too much to branch on.
+    plain = objective == "time" and not np.isfinite(instance.budget)
+    until = end if plain and len(job) > _MOST else clock() + (end - clock()) / 2
+    bound = max(bound, pairs.least) if objective == "time" else 0.0
+    start = pairs.held(improve(instance.seconds, share, bound=bound, more=lambda: clock() < until), bound)
+    if plain and (len(job) > _MOST or start.gap < _CLOSE):
+        return start
+    return _better(start, pairs.found(pairs.solve(end - clock(), start=start)))
+
+
+def _better(one: Assignment, other: Assignment) -> Assignment:
+    """Return the better of two answers to one question, with the better of their bounds."""
+    if other.status == "infeasible":
+        return other
+    best = other if other.value <= one.value else one
+    return replace(best, bound=min(max(one.bound, other.bound), best.value))
 
 
 def _nothing(status: Literal["infeasible", "unknown"], bound: float = np.inf) -> Assignment:
     return Assignment(status=status, machines=np.zeros(0, np.int64), value=np.inf, bound=bound)
-
-
-def _held(instance: Instance, machines: npt.NDArray[np.int64], value: float, bound: float) -> Assignment:
-    if value > instance.deadline:
-        return _nothing("infeasible" if bound > instance.deadline else "unknown", bound)
-    return Assignment(status="feasible", machines=machines, value=value, bound=bound)
 
 
 def _taken(values: Floats | None, job: npt.NDArray[np.int64], machine: npt.NDArray[np.int64]) -> Floats:
@@ -114,12 +113,6 @@ def _taken(values: Floats | None, job: npt.NDArray[np.int64], machine: npt.NDArr
 def _loads(seconds: Floats, machines: npt.NDArray[np.int64]) -> Floats:
     taken = seconds[np.arange(len(machines)), machines]
     return np.bincount(machines, weights=taken, minlength=seconds.shape[1]).astype(np.float64)
-
-
-def _shares(pairs: _Pairs, seconds: Floats, relaxed: Floats) -> Floats:
-    share = np.zeros_like(seconds)
-    share[pairs.job, pairs.machine] = relaxed[: len(pairs.job)]
-    return share
 
 
 class _Pairs:
@@ -146,20 +139,21 @@ class _Pairs:
         self._low = np.concatenate([np.ones(jobs), np.full(machines + 1, -np.inf)])
         self._high = np.concatenate([np.ones(jobs), np.zeros(machines), [instance.budget]])
 
-    def solve(self, seconds: float, *, whole: bool, start: npt.NDArray[np.int64] | None = None) -> Solved:
+    def solve(self, seconds: float, *, start: Assignment | None = None) -> Solved:
         count = len(self.job)
         by_time = self._objective == "time"
         program = Program(
             cost=np.append(np.zeros(count) if by_time else self._goal, 1.0 if by_time else 0.0),
             upper=np.append(np.ones(count), self._instance.deadline),
-            whole=np.append(np.full(count, whole), False),
+            whole=np.append(np.full(count, fill_value=True), False),
             row=self._row,
             column=self._column,
             entry=self._entry,
             low=self._low,
             high=self._high,
         )
-        return solve(program, seconds=seconds, start=None if start is None else self._as_values(start))
+        begun = None if start is None or start.status != "feasible" else self._as_values(start.machines)
+        return solve(program, seconds=seconds, start=begun)
 
     def found(self, solved: Solved) -> Assignment:
         """Read a whole solution; its value is computed from the assignment, not taken from the solver."""
@@ -170,10 +164,18 @@ class _Pairs:
         taken = solved.values[:-1] > 0.5
         machines = np.zeros(len(self._instance.seconds), np.int64)
         machines[self.job[taken]] = self.machine[taken]
+        found = self.held(machines, max(solved.bound, self.least))
+        return replace(found, bound=found.value) if solved.status == "optimal" else found
+
+    def held(self, machines: npt.NDArray[np.int64], bound: float) -> Assignment:
+        """Hold an assignment against deadline and budget, with the slack a solver allows itself."""
+        taken = machines[self.job] == self.machine
         load = float(_loads(self._instance.seconds, machines).max())
         value = load if self._objective == "time" else float(self._goal[taken].sum())
-        bound = value if solved.status == "optimal" else min(max(solved.bound, self.least), value)
-        return Assignment(status="feasible", machines=machines, value=value, bound=bound)
+        kept = load <= self._instance.deadline * (1 + _CLOSE)
+        if not kept or float(self._cost[taken].sum()) > self._instance.budget * (1 + _CLOSE):
+            return _nothing("unknown", bound)
+        return Assignment(status="feasible", machines=machines, value=value, bound=min(bound, value))
 
     def _as_values(self, machines: npt.NDArray[np.int64]) -> Floats:
         last = float(_loads(self._instance.seconds, machines).max())

@@ -1,4 +1,4 @@
-"""Seconds of a site's round, from two timed batches and what each round then took; pure values, history in, estimate out.
+"""Seconds of a site's round, from two timed batches and what each round then took: history in, estimate out.
 
     t = t_down + E ceil(n/b) (alpha + beta b) + t_up
 
@@ -104,8 +104,8 @@ def batch_rate(probes: Iterable[Probe]) -> BatchRate | None:
 def round_time(each: Sequence[float], cohort: int) -> float:
     """Return the expected seconds of a round whose cohort is drawn without replacement from all sites.
 
-    With the times in order, the i-th of N is the slowest of K with probability C(i-1, K-1) / C(N, K) (David and Nagaraja,
-    Order Statistics, 3rd ed., section 2.1 and 3.7, for a finite population).
+    With the times in order, the i-th of N is the slowest of K with probability C(i-1, K-1) / C(N, K): so many cohorts
+    have their other members among the i-1 faster sites.
     """
     return sum(time * share for time, share in zip(sorted(each), _slowest(len(each), cohort), strict=True))
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from archipel.planner.estimate import round_time
 from archipel.spec import JobSpec
 
 Interval = tuple[float, float]
@@ -51,18 +52,17 @@ def seen_seconds(past: Sequence[float]) -> Interval:
 def run_seconds(job: JobSpec, cohort: int, each: Sequence[Interval]) -> Interval:
     """Return the likely wall time of the whole run: a round takes as long as the slowest of its cohort.
 
-    The lower bound supposes that every cohort is made of the fastest sites. Scoring is taken as a third of an epoch,
+    Of a cohort drawn from more sites that is the mean over all cohorts. Scoring is taken as a third of an epoch,
     training alone as all rounds, fine-tuning as its epochs.
     """
     federation, evaluation = job.federation, job.evaluation
-    low = sorted(interval[0] for interval in each)[cohort - 1]
-    high = max(interval[1] for interval in each)
+    low, high = (round_time([interval[end] for interval in each], cohort) for end in (0, 1))
     epochs = federation.local.epochs
     scored = 1 + (federation.rounds // evaluation.every if evaluation.every else 0)
     once = scored / (3 * epochs) + evaluation.personalise_epochs / epochs
     everybody = once + (federation.rounds if evaluation.alone else 0)
-    low_all = max(interval[0] for interval in each)
-    return federation.rounds * low + everybody * low_all, (federation.rounds + everybody) * high
+    low_all, high_all = (max(interval[end] for interval in each) for end in (0, 1))
+    return federation.rounds * low + everybody * low_all, federation.rounds * high + everybody * high_all
 
 
 def _seconds(job: JobSpec, rows: int, model_bytes: int, pace: Pace) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from archipel.planner.estimate import RoundWork, SitePace
 from archipel.planner.pace import ASSUMPTIONS, Interval, round_seconds, run_seconds, seen_seconds
 from archipel.planner.traffic import Sizes, cohort_size, traffic_of
 from archipel.spec import DatasetManifest, JobSpec, Plan, SiteShare, SpecError
@@ -21,6 +22,7 @@ def draw_plan(
     *,
     refused: Mapping[str, str] | None = None,
     past: Mapping[str, Sequence[float]] | None = None,
+    paces: Mapping[str, SitePace] | None = None,
 ) -> Plan:
     """Plan a run of `job` over the sites in `manifests`.
 
@@ -30,6 +32,7 @@ def draw_plan(
         sizes: Sizes of the blobs that will move.
         refused: Site → why it will not take part.
         past: Site → wall seconds of training rounds of this job that were measured there, if any.
+        paces: Site → how fast it is, where batches were timed there.
 
     Raises:
         SpecError: fewer sites than the job asks for.
@@ -43,7 +46,11 @@ def draw_plan(
             + (f" ({reasons})" if reasons else ""),
             hint="let more sites join, or mend the reasons given",
         )
-    times = {site: _interval(job, manifests[site], sizes, (past or {}).get(site, ())) for site in sites}
+    known = {site: seen_seconds(seen) for site, seen in (past or {}).items() if seen}
+    for site in set(paces or {}) - set(known):
+        predicted = (paces or {})[site].seconds(_work(job, manifests[site], sizes))
+        known[site] = (predicted, predicted)
+    times = {site: known.get(site) or _guess(job, manifests[site], sizes) for site in sites}
     cohort = cohort_size(job, len(sites))
     phases = traffic_of(job, len(sites), sizes)
     return Plan(
@@ -57,16 +64,19 @@ def draw_plan(
         up_bytes=sum(phase.up_bytes for phase in phases),
         seconds=_run_seconds(job, cohort, list(times.values())),
         phases=phases,
-        assumptions=_assumed(sizes, times, past or {}),
+        assumptions=_assumed(sizes, times, known),
     )
 
 
-def _interval(job: JobSpec, manifest: DatasetManifest, sizes: Sizes, past: Sequence[float]) -> Interval | None:
-    if past:
-        return seen_seconds(past)
+def _guess(job: JobSpec, manifest: DatasetManifest, sizes: Sizes) -> Interval | None:
     if not sizes.model_bytes or not manifest.rows:
         return None
     return round_seconds(job, manifest.rows, sizes.model_bytes)
+
+
+def _work(job: JobSpec, manifest: DatasetManifest, sizes: Sizes) -> RoundWork:
+    local, model = job.federation.local, sizes.model_bytes
+    return RoundWork(rows=manifest.rows, epochs=local.epochs, batch=local.batch_size, down_bytes=model, up_bytes=model)
 
 
 def _run_seconds(job: JobSpec, cohort: int, each: Sequence[Interval | None]) -> Interval | None:
@@ -78,14 +88,12 @@ def _share(site: str, manifest: DatasetManifest, seconds: Interval | None) -> Si
     return SiteShare(site=site, rows=manifest.rows, labels=manifest.labels, seconds_per_round=seconds)
 
 
-def _assumed(
-    sizes: Sizes, times: Mapping[str, Interval | None], past: Mapping[str, Sequence[float]]
-) -> tuple[str, ...]:
+def _assumed(sizes: Sizes, times: Mapping[str, Interval | None], known: Mapping[str, Interval]) -> tuple[str, ...]:
     said = ["a site fetches each blob once"]
     if not sizes.model_bytes:
         said.append("the model's size is not known before a first run: bytes leave it out")
     unknown = [site for site, interval in times.items() if interval is None]
     if unknown:
         said.append(f"no time can be told for {', '.join(unknown)} before a first run")
-    guessed = any(interval is not None and not past.get(site) for site, interval in times.items())
+    guessed = any(interval is not None and site not in known for site, interval in times.items())
     return (*said, *(ASSUMPTIONS if guessed else ()))

@@ -17,6 +17,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 _CLOSE = 1e-6
+_WHOLE, _PART = 0.95, 0.02
+"""Shares above which a job counts as whole, and above which a machine as a part of one that is split."""
 _PATIENCE = 2000
 """Kicks without a better assignment after which the search gives up."""
 
@@ -46,12 +48,13 @@ def improve(seconds: Floats, share: Floats, *, bound: float, more: Callable[[], 
 
 
 def _begin(seconds: Floats, share: Floats) -> Ints:
-    """Give whole jobs to their machine, and split ones, the longest first, to where they end first."""
+    """Give whole jobs to their machine, and split ones, the longest first, to where of their parts they end first."""
     machines: Ints = share.argmax(axis=1)
-    whole = share.max(axis=1) > 1 - _CLOSE
+    whole = share.max(axis=1) > _WHOLE
     loads = np.bincount(machines[whole], weights=seconds[whole, machines[whole]], minlength=seconds.shape[1])
+    parts = np.where(share > _PART, seconds, np.inf)
     for job in sorted(np.flatnonzero(~whole), key=lambda job: -float(seconds[job].min())):
-        machines[job] = int((loads + seconds[job]).argmin())
+        machines[job] = int((loads + parts[job]).argmin())
         loads[machines[job]] += seconds[job, machines[job]]
     return machines
 

@@ -18,8 +18,6 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
-_LARGE = 20_000
-"""Variables above which interior points (and a crossover to a vertex) end before the simplex method does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +58,6 @@ def solve(program: Program, *, seconds: float, start: Floats | None = None) -> S
     highs = highspy.Highs()  # type: ignore[no-untyped-call]
     for option, value in (("output_flag", False), ("time_limit", max(seconds, 0.01)), ("mip_rel_gap", 1e-9)):
         highs.setOptionValue(option, value)
-    if not program.whole.any() and len(program.cost) > _LARGE:
-        highs.setOptionValue("solver", "ipm")
     highs.passModel(_model(program))
     if start is not None:
         solution = highspy.HighsSolution()

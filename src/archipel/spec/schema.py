@@ -1,4 +1,4 @@
-"""JSON Schema of the job file, so that editors complete it."""
+"""JSON Schema of the job file and of the fleet file, so that editors complete them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,33 @@ from typing import Any
 
 import msgspec
 
+from archipel.spec.fleet import FleetSpec
 from archipel.spec.job import JobSpec
+from archipel.spec.quantities import Quantity
 
 
 def job_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of a job file; `type` is filled in by the reader and left out here."""
-    schema = msgspec.json.schema(JobSpec)
+    return _file_schema(JobSpec, "Tables laid over the rest by --preset NAME.")
+
+
+def fleet_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a fleet file; a quantity is text with a unit."""
+    return _file_schema(FleetSpec, "Tables laid over the rest by --what-if FLEET.toml:NAME.")
+
+
+def _file_schema(kind: type[msgspec.Struct], presets: str) -> dict[str, Any]:
+    schema = msgspec.json.schema(kind, schema_hook=_quantity)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    job = schema["$defs"]["JobSpec"]
-    job["properties"].pop("type", None)
-    job["required"] = [name for name in job["required"] if name != "type"]
-    job["properties"]["preset"] = {"type": "object", "description": "Tables laid over the rest by --preset NAME."}
+    document = schema["$defs"][kind.__name__]
+    document["properties"].pop("type", None)
+    document["required"] = [name for name in document["required"] if name != "type"]
+    document["properties"]["preset"] = {"type": "object", "description": presets}
     return schema
+
+
+def _quantity(kind: type) -> dict[str, Any]:
+    if not issubclass(kind, Quantity):
+        raise NotImplementedError(kind)
+    example = f"1 {kind.shown_in[-1].replace('money', 'EUR')}"
+    return {"type": "string", "description": f"{kind.__doc__} Text with a unit.", "examples": [example]}

@@ -7,7 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
+from archipel.planner import assignment, search
 from archipel.planner.assignment import Assignment, Instance, assign
+from archipel.planner.relaxation import price_out
+from archipel.planner.solver import Program, solve
 
 
 def draw(seed, *, jobs=None, machines=None):
@@ -47,6 +50,40 @@ def test_500_small_instances_come_out_as_by_brute_force(objective):
         assert found.status == ("feasible" if np.isfinite(best) else "infeasible")
         assert found.bound == pytest.approx(best)
     assert 25 < infeasible < 200  # both kinds are met
+
+
+def test_local_search_and_branch_and_bound_together_agree_with_brute_force(monkeypatch):
+    monkeypatch.setattr(assignment, "_EXACT", 0)
+    monkeypatch.setattr(search, "_PATIENCE", 10)
+    for seed in range(40):
+        instance = draw(seed)
+        for objective in ("time", "cost"):
+            best = brute_force(instance, objective)
+            found = assign(instance, objective=objective, seconds=20)
+            assert found.value == pytest.approx(best), (seed, objective)
+
+
+def test_the_bound_of_the_relaxation_is_nearly_that_of_its_linear_program():
+    seconds = draw(4, jobs=60, machines=8).seconds
+    job, machine = np.nonzero(np.isfinite(seconds))
+    count, jobs, machines = len(job), *seconds.shape
+    rows = [job, jobs + machine, jobs + np.arange(machines)]
+    columns = [np.arange(count), np.arange(count), np.full(machines, count)]
+    program = Program(
+        cost=np.append(np.zeros(count), 1.0),
+        upper=np.append(np.ones(count), np.inf),
+        whole=np.zeros(count + 1, bool),
+        row=np.concatenate(rows).astype(np.int32),
+        column=np.concatenate(columns).astype(np.int32),
+        entry=np.concatenate([np.ones(count), seconds[job, machine], -np.ones(machines)]),
+        low=np.append(np.ones(jobs), np.full(machines, -np.inf)),
+        high=np.append(np.ones(jobs), np.zeros(machines)),
+    )
+    exact = solve(program, seconds=20).value
+    bound, share = price_out(seconds, more=lambda: True)
+    assert 0.97 * exact < bound <= exact * (1 + 1e-9)
+    assert share.sum(axis=1) == pytest.approx(np.ones(jobs))
+    assert (share[~np.isfinite(seconds)] == 0).all()
 
 
 def check(instance: Instance, found: Assignment) -> None:

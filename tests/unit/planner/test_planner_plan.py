@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archipel.planner import Sizes, draw_plan
+from archipel.planner.estimate import BatchRate, SitePace
 from archipel.planner.pace import FAST, SLOW
 from archipel.spec import DatasetManifest, JobSpec, SpecError, decode, encode
 from archipel.spec.job import DataSpec, DeploymentSpec, EvaluationSpec, FederationSpec, LocalTraining, TaskSpec
@@ -141,10 +142,23 @@ def test_without_a_first_run_no_time_is_made_up(rows, model_bytes):
     assert any("size" in sentence for sentence in plan.assumptions) == (model_bytes == 0)
 
 
-def test_with_cohorts_the_lower_bound_takes_the_fastest_sites():
+def test_with_cohorts_a_round_is_the_mean_over_all_cohorts_of_their_slowest():
     past = {"ann": [1.0], "bob": [2.0], "cid": [4.0], "dot": [8.0]}
     plan = draw_plan(job({"cohort": 0.5, "rounds": 3}), FOUR, SIZES, past=past)
-    assert plan.seconds == pytest.approx((3 * 2.0 + 8 / 3, 3 * 8.0 + 8 / 3))
+    each = (2 + 4 + 4 + 8 + 8 + 8) / 6  # of the six pairs
+    assert plan.seconds == pytest.approx((3 * each + 8 / 3, 3 * each + 8 / 3))
+
+
+def test_timed_batches_make_a_prediction_and_measured_rounds_stand_over_it():
+    pace = SitePace(rate=BatchRate(alpha=0.1, beta=0.01), down=1000.0, up=500.0)
+    plan = draw_plan(
+        job(batch_size=50), FOUR, SIZES, past={"ann": [7.0]}, paces={"ann": pace, "bob": pace, "cid": pace}
+    )
+    times = {share.site: share.seconds_per_round for share in plan.participants}
+    assert times["ann"] == (7.0, 7.0)
+    assert times["bob"] == pytest.approx((1 + 4 * 0.6 + 2,) * 2)
+    assert times["dot"][0] < times["dot"][1]
+    assert any("unprobed" in sentence for sentence in plan.assumptions)
 
 
 def test_refused_sites_are_named_and_left_out():

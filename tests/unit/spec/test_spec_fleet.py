@@ -7,6 +7,7 @@ import pytest
 from archipel.spec.errors import SpecError, UnknownNameError
 from archipel.spec.fleet import fleet_from, read_fleet
 from archipel.spec.quantities import Bandwidth, Compute
+from archipel.spec.schema import fleet_schema
 
 
 def document(**more):
@@ -61,3 +62,11 @@ def test_a_preset_nobody_knows_and_a_file_that_is_absent_are_refused(tmp_path):
     (tmp_path / "bad.toml").write_text("name =")
     with pytest.raises(SpecError, match="not valid TOML"):
         read_fleet(tmp_path / "bad.toml")
+
+
+def test_the_schema_knows_every_table_and_takes_quantities_as_text():
+    schema = fleet_schema()
+    tables = schema["$defs"]
+    assert set(tables["FleetSpec"]["properties"]) >= {"name", "sites", "links", "demand", "work", "preset"}
+    assert tables["Tier"]["properties"]["bandwidth"]["type"] == "string"
+    assert tables["Tier"]["properties"]["bandwidth"]["examples"] == ["1 TB/s"]

@@ -13,14 +13,16 @@ from archipel import __version__
 Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False, help="Print JSON instead.")]
 
 
-def schema() -> None:
+def schema(
+    *, fleet: Annotated[bool, Parameter(negative="", show_default=False, help="Of fleet files instead.")] = False
+) -> None:
     """Print the JSON Schema of job files.
 
     Save it beside a job file and name it there, and editors complete the file.
     """
-    from archipel.spec import job_schema
+    from archipel.spec.schema import fleet_schema, job_schema
 
-    print(json.dumps(job_schema(), indent=2))
+    print(json.dumps(fleet_schema() if fleet else job_schema(), indent=2))
 
 
 def version(*, as_json: Json = False) -> None:

@@ -70,17 +70,18 @@ def plan(
     if what_if is not None:
         from archipel.cli.foreseeing import foresee, wishes_from
 
-        foresee(what_if, wishes_from(objective, deadline, budget), Console(), as_json=as_json)
+        wanted = None if job is None else read_job(job, preset)
+        foresee(what_if, wanted, wishes_from(objective, deadline, budget), Console(), as_json=as_json)
         return
     if job is None:
         raise SpecError("no job to plan", hint="archipel plan JOB, or archipel plan --what-if FLEET")
-    wanted = read_job(job, preset)
-    with connect(state, address_for(wanted, state, control), operator) as client:
-        found = client.plan(wanted)
+    planned = read_job(job, preset)
+    with connect(state, address_for(planned, state, control), operator) as client:
+        found = client.plan(planned)
     if as_json:
         print(encode(found).decode())
         return
-    show_plan(found, wanted.name, Console())
+    show_plan(found, planned.name, Console())
 
 
 def run(
