@@ -54,8 +54,8 @@ def test_500_small_instances_come_out_as_by_brute_force(objective):
 
 def test_local_search_and_branch_and_bound_together_agree_with_brute_force(monkeypatch):
     monkeypatch.setattr(assignment, "_EXACT", 0)
-    monkeypatch.setattr(search, "_PATIENCE", 10)
-    for seed in range(40):
+    monkeypatch.setattr(search, "_PATIENCE", 5)
+    for seed in range(12):
         instance = draw(seed)
         for objective in ("time", "cost"):
             best = brute_force(instance, objective)
