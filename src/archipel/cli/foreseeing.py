@@ -23,7 +23,7 @@ from archipel.planner.capacity import Capacity, ComputeCapacity, LinkCapacity, S
 from archipel.planner.forecast import Forecast, forecast, rounds_within
 from archipel.planner.placement import Point, front, place_work
 from archipel.spec import JobSpec, encode
-from archipel.spec.errors import UnknownNameError
+from archipel.spec.errors import SpecError, UnknownNameError
 from archipel.spec.fleet import Demand, FleetSpec, read_fleet
 from archipel.spec.quantities import Duration, Money, Quantity
 
@@ -61,6 +61,8 @@ def foresee(words: str, job: JobSpec | None, wishes: Wishes, console: Console, *
     """Plan over the fleet of `words`: the job, if there is one, else what the fleet file asks for."""
     fleet = open_fleet(words)
     if job is not None:
+        if wishes.budget is not None or wishes.objective != "time":
+            raise SpecError("a job over a fleet is planned by time alone", hint="omit --budget and --objective")
         found = forecast(fleet, job)
         if as_json:
             print(encode(found.plan).decode())

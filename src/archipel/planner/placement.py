@@ -64,7 +64,7 @@ class Placement:
     binding: tuple[str, ...]
     """What stands in the way; empty unless infeasible."""
     relaxations: tuple[str, ...]
-    """Each of them alone makes it feasible, and no smaller change of its kind does."""
+    """Each of them alone makes it feasible; the smallest of its kind that was found in time."""
 
 
 @dataclass(frozen=True)

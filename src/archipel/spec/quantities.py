@@ -23,7 +23,8 @@ from archipel.spec.errors import SpecError, UnknownNameError
 
 _PREFIXES = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
-_TEXT = re.compile(r"\s*([0-9][0-9,_]*\.?[0-9]*(?:e[+-]?[0-9]+)?)\s*([A-Za-z].*?)\s*", re.ASCII)
+_NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9_]+)(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?"  # "1,5" is no number: is it 1.5 or 15?
+_TEXT = re.compile(rf"\s*({_NUMBER})\s*([A-Za-z].*?)\s*", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _FAMILIES = {  # symbol that takes prefixes → what it counts, in base units
     "FLOP": ("FLOP", 1.0),
@@ -98,8 +99,8 @@ class Quantity:
         """
         found = _TEXT.fullmatch(text) if isinstance(text, str) else None
         if found is None:
-            example = {"": "5 GB/s"}.get(cls.counts, f"5 {cls.counts.replace('money', 'EUR')}")
-            raise SpecError(f"{text!r} is no number with a unit", hint=f'write it as text, such as "{example}"')
+            example = cls.shown_in[-1].replace("money", "EUR")
+            raise SpecError(f"{text!r} is no number with a unit", hint=f'write it as text, such as "1.5 {example}"')
         number, unit = found.groups()
         counted, factor, currency = _meaning(unit)
         if counted != cls.counts:
@@ -294,6 +295,4 @@ def _advice(counted: str, wanted: type[Quantity]) -> str:
         return 'say how much a transaction takes: `transactions` = this, `work_per_transaction` such as "2 GFLOP"'
     if {counted, wanted.counts} == {"FLOP", "FLOP/s"}:
         return "FLOP is work, FLOPS is work for a second"
-    return f"give {wanted.counts.replace('money', 'a currency, such as EUR,')}" + (
-        f', such as "1 {wanted.shown_in[-1].replace("money", "EUR")}"' if wanted.shown_in else ""
-    )
+    return f'give it in {wanted.counts}, such as "1 {wanted.shown_in[-1]}"'.replace("money", "EUR")

@@ -65,7 +65,12 @@ def test_work_is_drawn_over_its_devices(capsys, tmp_path):
     ("words", "message"),
     [
         ((), "no job to plan"),
+        (("--deadline", "1 h"), "go with --what-if"),
         (("--what-if", "none.toml"), "no fleet file"),
+        (
+            (f"{ROOT}/islands/job.toml", "--what-if", f"{ROOT}/capacity/islands.toml", "--budget", "1 EUR"),
+            "by time alone",
+        ),
         (("--what-if", f"{ROOT}/capacity/fleet.toml", "--objective", "tiem"), "unknown objective 'tiem'"),
         (("--what-if", f"{ROOT}/capacity/fleet.toml", "--budget", "3 s"), "counts s where money are needed"),
         ((f"{ROOT}/islands/job.toml", "--what-if", f"{ROOT}/capacity/fleet.toml"), "no site of hall has rows"),

@@ -73,6 +73,10 @@ def plan(
         wanted = None if job is None else read_job(job, preset)
         foresee(what_if, wanted, wishes_from(objective, deadline, budget), Console(), as_json=as_json)
         return
+    if deadline is not None or budget is not None or objective != "time":
+        raise SpecError(
+            "--deadline, --budget and --objective go with --what-if", hint="name a fleet file, or omit them"
+        )
     if job is None:
         raise SpecError("no job to plan", hint="archipel plan JOB, or archipel plan --what-if FLEET")
     planned = read_job(job, preset)
