@@ -1,6 +1,16 @@
 """The nouns every room speaks: frozen, versioned values, their validation, canonical bytes and the error tree."""
 
-from archipel.spec.canonical import Digest, Name, Value, decode, digest_bytes, digest_of, digest_text, digest_value, encode
+from archipel.spec.canonical import (
+    Digest,
+    Name,
+    Value,
+    decode,
+    digest_bytes,
+    digest_of,
+    digest_text,
+    digest_value,
+    encode,
+)
 from archipel.spec.dataset import DatasetManifest
 from archipel.spec.errors import (
     ArchipelError,

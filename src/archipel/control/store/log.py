@@ -48,7 +48,9 @@ def hashes(connection: Connection, places: Iterable[Place]) -> dict[Place, bytes
     """
     wanted = list(dict.fromkeys(places))
     key = tuple_(audit_places.c.level, audit_places.c.place)
-    found = {(row.level, row.place): row.hash for row in connection.execute(select(audit_places).where(key.in_(wanted)))}
+    found = {
+        (row.level, row.place): row.hash for row in connection.execute(select(audit_places).where(key.in_(wanted)))
+    }
     if len(found) < len(wanted):
         hint = "restore the database from a backup; `archipel audit verify` names what does not fit"
         raise AuditError("hashes of the audit log are missing", hint=hint)

@@ -57,7 +57,7 @@ def is_included(data: bytes, index: int, size: int, path: Sequence[bytes], root:
 
 def is_consistent(old: int, old_root: bytes, new: int, new_root: bytes, path: Sequence[bytes]) -> bool:
     """Does the log of `new` entries begin with all of the log of `old` entries, by this proof?"""
-    if old == 0 or old == new:
+    if old in {0, new}:
         same = old_root == (EMPTY_ROOT if old == 0 else new_root)
         return same and not path and 0 <= old <= new
     if not 0 < old < new or not path:

@@ -3,11 +3,9 @@
 A `Place` (level, index) is the complete subtree over leaves index * 2^level to (index + 1) * 2^level - 1. A tree of n
 leaves is the few complete subtrees of its binary digits, its peaks; seven leaves have three:
 
-    level 2        (2,0)
-                  /     \
-    level 1   (1,0)     (1,1)     (1,2)
-              /  \      /  \      /  \
-    level 0  0    1    2    3    4    5    (0,6)
+    level 2          (2,0)
+    level 1     (1,0)     (1,1)     (1,2)
+    level 0   0     1   2     3   4     5   6      peaks: (2,0) (1,2) (0,6)
 
 Appending needs the peaks alone (log2 n hashes of 32 bytes) and completes one place a leaf on average beside the leaf's
 own. Places are stored when they are complete and never again.
@@ -23,7 +21,7 @@ Example:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -98,11 +96,16 @@ def grow(size: int, standing: Sequence[bytes], leaves: Iterable[bytes]) -> Growt
     return Growth(size, tuple(hashes), places)
 
 
+def is_whole(leaves: Iterable[bytes], places: Mapping[Place, bytes]) -> bool:
+    """Are the stored places exactly those of a log with these entries? What was changed or left over shows."""
+    return grow(0, (), leaves).places == dict(places)
+
+
 def root_of(leaves: Iterable[bytes]) -> bytes:
     """Return the root of a log with these entries; memory is that of its peaks."""
-    size, standing = 0, ()
-    hashes: Sequence[bytes] = standing
+    size: int = 0
+    standing: tuple[bytes, ...] = ()
     for data in leaves:
-        growth = grow(size, hashes, (data,))
-        size, hashes = growth.size, growth.peaks
-    return fold(hashes)
+        growth = grow(size, standing, (data,))
+        size, standing = growth.size, growth.peaks
+    return fold(standing)
