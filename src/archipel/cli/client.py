@@ -28,6 +28,7 @@ from archipel.spec import (
     decode,
     encode,
 )
+from archipel.spec.audit import EntryProof, LogGrowth, SignedHead
 from archipel.spec.views import (
     EventsPage,
     InvitationRequest,
@@ -148,6 +149,18 @@ class Client:
             for item in page:
                 after = item.id
                 yield item.id, item.event
+
+    def head(self) -> SignedHead:
+        """Return the signed head of the audit log, not verified."""
+        return self._get("/v1/audit/head", SignedHead)
+
+    def growth(self, since: int) -> LogGrowth:
+        """Return the head and the proof that it goes on from one of `since` entries, not verified."""
+        return self._get("/v1/audit/growth", LogGrowth, {"since": since})
+
+    def proof(self, entry: int) -> EntryProof:
+        """Return an entry and the proof that it is in the log, not verified."""
+        return self._get(f"/v1/audit/entries/{entry}", EntryProof)
 
     def refusals(self, run: str) -> dict[str, str]:
         """Return site → why its work was last refused in the run."""

@@ -28,6 +28,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("search", "jobs:search", "Look for the best values of a job's keys, by many simulations."),
     ("status", "reading:status", "Show the control plane's sites and runs."),
     ("logs", "reading:logs", "Show what happened, as control and sites said it."),
+    ("audit", "auditing:audit", "Verify, prove and export the audit log."),
     ("models", "models:models", "Show registered models and where they came from."),
     ("predict", "models:predict", "Ask the model that a site serves."),
     ("resume", "jobs:resume", "Go on with an interrupted, stopped or failed run."),

@@ -19,8 +19,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from archipel.security.audit import sign_head
 from archipel.security.keys import PrivateKey, load_or_make_key, write_secret
 from archipel.spec import TrustError
+from archipel.spec.audit import SignedHead
 
 SITE_LIFETIME = dt.timedelta(hours=24)
 AUTHORITY_LIFETIME = dt.timedelta(days=3650)
@@ -85,6 +87,10 @@ class Authority:
         return self._issue(
             "archipel control", key.public_key(), alternatives, ExtendedKeyUsageOID.SERVER_AUTH, (now, lifetime)
         )
+
+    def vouch(self, size: int, root: bytes, now: dt.datetime) -> SignedHead:
+        """Sign the head of this control plane's audit log: `size` entries, `root` 32 bytes."""
+        return sign_head(self._key, size, root, now.timestamp())
 
     def _issue(
         self,

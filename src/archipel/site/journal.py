@@ -7,6 +7,8 @@
     kept       blobs of a run that never leave this site                 (until forgotten)
     recent     blobs of a run's last answered task: the next one uses them again
     served     which model to answer with, and which copy of it that is here
+    heads      signed heads of control's audit log, as they were accepted    (newest 1000)
+    log        the site's own audit log, with the places of its tree         (never changed)
 
 Rules: every change is one transaction with synchronous=FULL; an answer and the state it leads to are one
 transaction; blobs are on disk before the row that names them. A newer schema is refused, not guessed.
@@ -29,11 +31,26 @@ from typing import Any, Literal
 
 import msgspec
 
-from archipel.spec import Blob, Refusal, RoundTask, StateError, StorageFullError, Update, decode, encode, failpoint
+from archipel.security.audit import grow, is_whole, peaks
+from archipel.spec import (
+    AuditError,
+    Blob,
+    Event,
+    Refusal,
+    RoundTask,
+    StateError,
+    StorageFullError,
+    Update,
+    decode,
+    encode,
+    failpoint,
+)
+from archipel.spec.audit import SignedHead
 from archipel.spec.wire import Serve
 
-VERSION = 1
+VERSION = 2
 _STATES_KEPT = 2
+_HEADS_KEPT = 1000
 _SCHEMA = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE datasets (name TEXT PRIMARY KEY, path TEXT NOT NULL) STRICT;
@@ -43,6 +60,12 @@ CREATE TABLE kept (run TEXT, digest TEXT, PRIMARY KEY (run, digest)) STRICT;
 CREATE TABLE recent (run TEXT, digest TEXT, PRIMARY KEY (run, digest)) STRICT;
 CREATE TABLE served (name TEXT PRIMARY KEY, serve BLOB NOT NULL, answering BLOB NOT NULL) STRICT;
 """
+_SECOND = """
+CREATE TABLE heads (size INTEGER PRIMARY KEY, head BLOB NOT NULL) STRICT;
+CREATE TABLE log (number INTEGER PRIMARY KEY, event BLOB NOT NULL) STRICT;
+CREATE TABLE log_places (level INTEGER, place INTEGER, hash BLOB NOT NULL, PRIMARY KEY (level, place)) STRICT;
+"""
+"""What schema version 2 adds to version 1."""
 
 Answer = Update | Refusal
 _read_answer = msgspec.json.Decoder(Answer)
@@ -212,12 +235,50 @@ class Journal:
         """Return what is to be served, by name."""
         return tuple(_serving(*row) for row in self._read("SELECT serve, answering FROM served ORDER BY name"))
 
+    # ---- audit ----------------------------------------------------------------------------------------------
+
+    def keep_head(self, signed: SignedHead) -> None:
+        """Keep a head of control's audit log that was accepted; the newest thousand stay."""
+        query = "DELETE FROM heads WHERE size NOT IN (SELECT size FROM heads ORDER BY size DESC LIMIT ?)"
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO heads VALUES (?, ?)", (signed.head.size, encode(signed)))
+            db.execute(query, (_HEADS_KEPT,))
+
+    def heads(self) -> tuple[SignedHead, ...]:
+        """Return the heads that are kept, the newest last."""
+        return tuple(decode(row[0], SignedHead) for row in self._read("SELECT head FROM heads ORDER BY size"))
+
+    def log(self, event: Event) -> None:
+        """Write an entry at the end of the site's own audit log."""
+        with self._transaction() as db:
+            (size,) = db.execute("SELECT COUNT(*) FROM log").fetchone()
+            query = "SELECT hash FROM log_places WHERE level = ? AND place = ?"
+            standing = [row[0] for place in peaks(0, size) for row in db.execute(query, place)]
+            growth = grow(size, standing, (encode(event),))
+            db.execute("INSERT INTO log VALUES (?, ?)", (growth.size, encode(event)))
+            rows = [(*place, value) for place, value in growth.places.items()]
+            db.executemany("INSERT INTO log_places VALUES (?, ?, ?)", rows)
+
+    def logged(self) -> tuple[Event, ...]:
+        """Return the site's own audit log, the oldest entry first.
+
+        Raises:
+            AuditError: its entries are not those its tree was made of.
+        """
+        entries = [row[0] for row in self._read("SELECT event FROM log ORDER BY number")]
+        places = {(row[0], row[1]): row[2] for row in self._read("SELECT level, place, hash FROM log_places")}
+        if not is_whole(entries, places):
+            hint = "restore the folder from a backup, and ask who could write to it"
+            raise AuditError(f"the site's own audit log in {self._path} was changed", hint=hint)
+        return tuple(decode(entry, Event) for entry in entries)
+
     # ---- the file -------------------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
-        if found == 0:
-            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+        if found < VERSION:
+            added = _SECOND if found else _SCHEMA + _SECOND
+            self._db.executescript(f"BEGIN; {added} PRAGMA user_version = {VERSION}; COMMIT;")
         elif found != VERSION:
             hint = "start the archipel version that wrote it, or a newer one"
             raise StateError(f"{self._path} has schema version {found}, this archipel knows {VERSION}", hint=hint)

@@ -1,9 +1,20 @@
 """The nouns every room speaks: frozen, versioned values, their validation, canonical bytes and the error tree."""
 
-from archipel.spec.canonical import Digest, Name, Value, decode, digest_of, digest_value, encode
+from archipel.spec.canonical import (
+    Digest,
+    Name,
+    Value,
+    decode,
+    digest_bytes,
+    digest_of,
+    digest_text,
+    digest_value,
+    encode,
+)
 from archipel.spec.dataset import DatasetManifest
 from archipel.spec.errors import (
     ArchipelError,
+    AuditError,
     DataError,
     DigestError,
     LinkError,
@@ -39,6 +50,7 @@ from archipel.spec.tensors import (
 
 __all__ = [
     "ArchipelError",
+    "AuditError",
     "Blob",
     "Column",
     "Contract",
@@ -78,7 +90,9 @@ __all__ = [
     "Update",
     "Value",
     "decode",
+    "digest_bytes",
     "digest_of",
+    "digest_text",
     "digest_value",
     "encode",
     "failpoint",

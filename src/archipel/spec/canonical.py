@@ -59,3 +59,16 @@ def digest_of(data: bytes | memoryview) -> str:
 def digest_value(value: Any) -> str:
     """Return the digest of the canonical bytes of `value`."""
     return digest_of(encode(value))
+
+
+def digest_text(value: bytes) -> str:
+    """Return 32 bytes of SHA-256 as they are written: 'sha256:<hex>'."""
+    return "sha256:" + value.hex()
+
+
+def digest_bytes(text: str) -> bytes:
+    """Return the 32 bytes of a written digest; a SpecError where it is none."""
+    kind, _, words = text.partition(":")
+    if kind != "sha256" or len(words) != 64:
+        raise SpecError(f"{text!r} is no digest", hint="hashes are written as sha256: and 64 hexadecimal digits")
+    return bytes.fromhex(words)

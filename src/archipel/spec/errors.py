@@ -9,7 +9,8 @@
     │   └── NonFiniteError              4   NaN or infinity in an update
     ├── TrustError                      5   a token, certificate, digest or signature does not hold
     │   ├── DigestError                 5   bytes are not what their digest says
-    │   └── SecureAggregationError      5   a session of secure aggregation was aborted
+    │   ├── SecureAggregationError      5   a session of secure aggregation was aborted
+    │   └── AuditError                  5   an audit log is not what it was
     ├── StateError                      6   the state does not allow it (held by another, finished, stale)
     │   ├── StaleError                  6   a result for a round that is closed
     │   └── StorageFullError            6   the disk is full; nothing was lost
@@ -92,6 +93,10 @@ class DigestError(TrustError):
 
 class SecureAggregationError(TrustError):
     """A session of secure aggregation was aborted; the message begins with the reason's name."""
+
+
+class AuditError(TrustError):
+    """An audit log is not what it was, or cannot prove that it is."""
 
 
 class StateError(ArchipelError):

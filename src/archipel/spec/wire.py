@@ -6,6 +6,7 @@ ControlMessages. Updates go through Submit (answered by a Receipt) after their b
     site                                   control
      │ Hello ─────────────────────────────▶ │
      │ ◀───────────────────────── Welcome   │   lease lengths
+     │ ◀───────────────────────── LogGrowth │   the audit log's head; again as it grows
      │ ◀───────────────────────── Assign    │   a RoundTask
      │ Beat (progress) ───────────────────▶ │   as often as the lease asks
      │ Put(blob) …  Submit(Update) ───────▶ │   Receipt
@@ -20,6 +21,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from archipel.spec import errors
+from archipel.spec.audit import LogGrowth
 from archipel.spec.canonical import Digest, Name, Value
 from archipel.spec.errors import ArchipelError
 from archipel.spec.model import ModelVersion, ServedModel
@@ -55,6 +57,8 @@ class Hello(Value, frozen=True, kw_only=True, tag_field="type", tag="hello/1"):
     serving: tuple[ServedModel, ...] = ()
     remembers: tuple[Name, ...] = ()
     """Runs it keeps more of than the copy it may serve; control answers Forget for those that are over."""
+    witnessed: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    """Entries of the audit log in the newest head it keeps; control answers with a LogGrowth from there on."""
 
 
 class Beat(Value, frozen=True, kw_only=True, tag_field="type", tag="beat/1"):
@@ -109,7 +113,7 @@ class Serve(Value, frozen=True, kw_only=True, tag_field="type", tag="serve/1"):
 
 
 SiteMessage = Hello | Beat | Note
-ControlMessage = Welcome | Assign | Cancel | Forget | Serve
+ControlMessage = Welcome | Assign | Cancel | Forget | Serve | LogGrowth
 
 
 class Offer(Value, frozen=True, kw_only=True, tag_field="type", tag="offer/1"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import sys
 import time
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -16,7 +17,7 @@ from rich.text import Text
 from archipel.cli import wording
 from archipel.cli.interrupts import check
 from archipel.cli.planes import Control, Json, OperatorFile, State, connect
-from archipel.spec import Event, encode
+from archipel.spec import Event, StateError, encode
 from archipel.spec.views import RunView, SiteView
 
 _PRESENCE = {"here": "green", "lost": "red", "away": "yellow", "revoked": "red"}
@@ -26,9 +27,21 @@ _POLL_SECONDS = 0.5
 
 
 def status(
-    *, state: State = None, control: Control = None, operator: OperatorFile = None, as_json: Json = False
+    *,
+    folder: Annotated[Path | None, Parameter(help="Folder of a site here: show what its agent says instead.")] = None,
+    state: State = None,
+    control: Control = None,
+    operator: OperatorFile = None,
+    as_json: Json = False,
 ) -> None:
-    """Show the control plane's sites and runs."""
+    """Show the control plane's sites and runs; with --folder, what one site's agent is doing.
+
+    A site's own word comes from its folder and not from the control plane: it also says whether the control plane's
+    audit log still fits what the site saw of it.
+    """
+    if folder is not None:
+        _show_agent(folder, as_json=as_json)
+        return
     with connect(state, control, operator) as client:
         sites, runs = client.sites(), client.runs()
         address = client.operator.url
@@ -39,6 +52,25 @@ def status(
     console.print(f"control plane at {address}", highlight=False, markup=False)
     console.print(_sites(sites) if sites else "no sites: `archipel invite SITE` makes a token for one", highlight=False)
     console.print(_runs(runs) if runs else "no runs: `archipel run JOB` starts one", highlight=False)
+
+
+def _show_agent(folder: Path, *, as_json: bool) -> None:
+    from archipel.site.agent.folder import read_status
+
+    agent = read_status(folder)
+    if agent is None:
+        raise StateError(f"no agent has run in {folder}", hint="name the folder that `archipel join` made")
+    if as_json:
+        print(encode(agent).decode())
+        return
+    console = Console()
+    lines = [f"site {agent.site}: {agent.state} ({agent.control})"]
+    lines += [f"working on {item.run} {wording.share(item.done)}" for item in agent.working]
+    lines += [f"error: {agent.error}", f"next:  {agent.hint}"] if agent.error else []
+    seen = f"audit log: {agent.witnessed} entries witnessed"
+    lines.append(f"{seen}; the newest head is REFUSED: {agent.audit}" if agent.audit else seen)
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def logs(

@@ -11,6 +11,7 @@ from archipel.control.api.office import Office
 from archipel.control.api.sites import Back, SitesDoor
 from archipel.control.services.accounts import Accounts
 from archipel.control.services.audit import EventLog
+from archipel.control.services.heads import Heads
 from archipel.control.services.jobs.board import Board
 from archipel.control.services.jobs.bundles import Bundles
 from archipel.control.services.jobs.planning import Planning
@@ -50,6 +51,7 @@ class House:
         self.artefacts = Artefacts.open(settings.artefacts_url, **settings.artefact_options)
         self.holdings = Holdings(self.spool, self.artefacts)
         self.log = EventLog(database, clock)
+        self.heads = Heads(database, authority, clock)
         self.notices = Notices()
         self.attendances = Attendances()
         self.accounts = Accounts(database, clock)
@@ -113,6 +115,7 @@ class House:
             notices=self.notices,
             artefacts=self.artefacts,
             log=self.log,
+            heads=self.heads,
             ca_pem=self.authority.pem,
             url=self.url,
             sites_address=self.sites_address,
@@ -139,6 +142,7 @@ class House:
             fleet=self.fleet,
             runs=self.runs,
             notes=Notes(self.log, self.monotonic),
+            heads=self.heads,
             spool=self.spool,
             artefacts=self.artefacts,
             intake=Intake(self.spool),

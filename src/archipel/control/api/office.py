@@ -14,6 +14,7 @@ from litestar.handlers import BaseRouteHandler
 from archipel.control.api.refusals import UnauthorizedError
 from archipel.control.services.accounts import Accounts
 from archipel.control.services.audit import EventLog
+from archipel.control.services.heads import Heads
 from archipel.control.services.jobs.board import Board
 from archipel.control.services.jobs.bundles import Bundles
 from archipel.control.services.jobs.planning import Planning
@@ -50,6 +51,7 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
     notices: Notices
     artefacts: Artefacts
     log: EventLog
+    heads: Heads
     ca_pem: str
     url: Callable[[], str]
     """Address of the people's door, as sites are told in tokens."""

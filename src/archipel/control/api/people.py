@@ -14,6 +14,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
+from archipel.control.api.auditing import AUDIT
 from archipel.control.api.handbook import assets, handbook
 from archipel.control.api.metrics import figures
 from archipel.control.api.office import PUBLIC, AnyRequest, Office, guard, office_of, operator_of
@@ -101,7 +102,9 @@ def events(
 def build(office: Office, max_bundle_bytes: int) -> Litestar:
     """Return the ASGI app."""
     handlers: list[Any] = [healthz, metrics, certificate_authority, enrol, invite, sites, site, revoke, events]
-    router = Router(path="/", route_handlers=[*handlers, *RESULTS, *work_handlers(max_bundle_bytes)], guards=[guard])
+    router = Router(
+        path="/", route_handlers=[*handlers, *AUDIT, *RESULTS, *work_handlers(max_bundle_bytes)], guards=[guard]
+    )
     return Litestar(
         route_handlers=[router, assets()],
         state=State({"office": office}),

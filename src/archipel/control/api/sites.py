@@ -15,6 +15,7 @@ import msgspec
 
 from archipel import __version__
 from archipel.control.api.intake import Intake
+from archipel.control.services.heads import Heads
 from archipel.control.services.rounds.driver import Driver
 from archipel.control.services.rounds.runs import Readable, Runs
 from archipel.control.services.sites.enrolment import Enrolments
@@ -40,6 +41,8 @@ from archipel.spec.wire import (
     Welcome,
 )
 
+HEAD_SECONDS = 10.0
+"""A site with an open stream is shown a newer head of the audit log so often, at the most."""
 PIECES_A_HOP = 4
 """Pieces of a blob read from the disk in one visit to a thread."""
 
@@ -52,6 +55,7 @@ class Back(msgspec.Struct, frozen=True, kw_only=True):
     fleet: Fleet
     runs: Runs
     notes: Notes
+    heads: Heads
     spool: Spool
     artefacts: Artefacts
     intake: Intake
@@ -86,6 +90,7 @@ class SitesDoor:
                 busy_lease_seconds=self._back.attendances.busy_seconds,
                 idle_lease_seconds=self._back.attendances.idle_seconds,
             )
+            await asyncio.to_thread(self._show_head, attendance)
             await asyncio.to_thread(self._greet, hello)
             while (message := await outbox.get()) is not None:
                 yield message
@@ -113,9 +118,18 @@ class SitesDoor:
             datasets=hello.datasets,
             working=hello.working,
             serving=hello.serving,
+            witnessed=hello.witnessed,
         )
         self._back.attendances.enter(attendance)
         return attendance
+
+    def _show_head(self, attendance: Attendance) -> None:
+        """Show the site the audit log's head, with the proof that it goes on from the one shown before."""
+        attendance.shown = self._back.monotonic()
+        growth = self._back.heads.growth(attendance.witnessed)
+        if growth.head.head.size != attendance.witnessed or not attendance.greeted:
+            attendance.greeted, attendance.witnessed = True, growth.head.head.size
+            attendance.send(growth)
 
     def _greet(self, hello: Hello) -> None:
         self._back.fleet.greet(hello)
@@ -149,6 +163,8 @@ class SitesDoor:
             await asyncio.to_thread(self._back.fleet.note_seen, attendance.site, beat.serving)
         if moved:
             self._back.runs.moved(beat.working)
+        if self._back.monotonic() - attendance.shown >= HEAD_SECONDS:
+            await asyncio.to_thread(self._show_head, attendance)
         if attendance.assigned:
             await asyncio.to_thread(self._back.runs.remind, attendance.site, beat.working)
 

@@ -1,4 +1,4 @@
-"""The event log: what happened, said once, in order, kept.
+"""The event log: what happened, said once, in order, kept, and provable (see `heads`).
 
 Example:
     >>> log = EventLog(database, time.time)
@@ -74,5 +74,4 @@ class EventLog:
 
 def keep_within(connection: Connection, *events: Event) -> None:
     """Keep events in the transaction of what they tell about."""
-    for event in events:
-        log.append(connection, event)
+    log.append(connection, events)

@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -167,7 +168,7 @@ deployments = Table(
 events = Table(
     "events",
     metadata,
-    Column("id", SERIAL, primary_key=True, autoincrement=True),
+    Column("id", SERIAL, primary_key=True, autoincrement=False),  # 1, 2, 3…: entry `id` is leaf `id` - 1 of the tree
     Column("at", Float, nullable=False),
     Column("what", Text, nullable=False),
     Column("actor", Text, nullable=False),
@@ -176,6 +177,15 @@ events = Table(
     Column("site", Text),
     Column("detail", Text, nullable=False),  # JSON: dict
     Index("events_run", "run", "id"),
+)
+
+audit_places = Table(
+    "audit_places",
+    metadata,
+    # The complete subtrees of the tree over `events` (security.audit.tree): written once, with the entry they end in.
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("place", SERIAL, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
 )
 
 tokens = Table(

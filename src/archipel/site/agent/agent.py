@@ -29,10 +29,12 @@ from archipel.site.agent.desk import Desk
 from archipel.site.agent.folder import AgentStatus, Identity, SiteFolder, require_key, require_valid
 from archipel.site.agent.line import Line
 from archipel.site.agent.shelf import Shelf
+from archipel.site.agent.witness import Witness
 from archipel.site.journal import Journal
 from archipel.site.link.backoff import Backoff
 from archipel.site.link.dial import Attendance, Link, dial
 from archipel.spec import ArchipelError, StateError
+from archipel.spec.audit import LogGrowth
 from archipel.spec.wire import (
     BUSY_LEASE_SECONDS,
     IDLE_LEASE_SECONDS,
@@ -84,6 +86,7 @@ class Agent:
             "changed": self._changed,
             "note": self._take_note,
         }
+        self._witness = Witness(self._identity.site, self._journal, clock)
         self._shelf = Shelf(**shared)  # type: ignore[arg-type]
         self._desk = Desk(
             self._identity.site,
@@ -167,6 +170,11 @@ class Agent:
                 self._desk.forget(run)
             case Serve():
                 self._shelf.take(message)
+            case LogGrowth():
+                note = await asyncio.to_thread(self._witness.take, message, self._identity.certificate.ca_pem)
+                if note is not None:
+                    self._take_note(note)
+                self._changed()
 
     async def _speak(self, attendance: Attendance, identity: Identity) -> None:
         """Say notes and what is served at once, and beat three times a lease.
@@ -203,6 +211,7 @@ class Agent:
             working=self._desk.working(),
             serving=self._shelf.serving(),
             remembers=self._desk.remembered(),
+            witnessed=self._witness.witnessed,
         )
 
     # ---- the certificate ------------------------------------------------------------------------------------
@@ -287,6 +296,8 @@ class Agent:
                 certificate_until=self._identity.validity()[1].timestamp(),
                 working=self._desk.working(),
                 serving=self._shelf.serving(),
+                witnessed=self._witness.witnessed,
+                audit=self._witness.trouble,
                 error=trouble.message if trouble else "",
                 hint=trouble.hint if trouble else "",
             )

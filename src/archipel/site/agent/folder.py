@@ -56,6 +56,10 @@ class AgentStatus(Value, frozen=True, kw_only=True, tag_field="type", tag="agent
     certificate_until: float
     working: tuple[Working, ...] = ()
     serving: tuple[ServedModel, ...] = ()
+    witnessed: int = 0
+    """Entries of control's audit log in the newest head that was accepted."""
+    audit: str = ""
+    """Why the newest head was refused, if it was."""
     error: str = ""
     """What keeps it from going on, if anything does."""
     hint: str = ""
@@ -148,6 +152,8 @@ def read_status(path: Path) -> AgentStatus | None:
         since=status.since,
         control=status.control,
         certificate_until=status.certificate_until,
+        witnessed=status.witnessed,
+        audit=status.audit,
         error=status.error or "the agent ended without a word (killed?)",
         hint=status.hint or "start it again: it goes on where it stopped",
     )

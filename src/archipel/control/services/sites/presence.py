@@ -35,6 +35,12 @@ class Attendance(msgspec.Struct, kw_only=True):
     assigned: set[str] = msgspec.field(default_factory=set)
     """Runs that wait for this site."""
     lost: bool = False
+    witnessed: int = 0
+    """Entries of the audit log the site was shown last, or said that it knows."""
+    shown: float = 0.0
+    """Monotonic seconds of that."""
+    greeted: bool = False
+    """Was it shown a head on this stream?"""
 
 
 class Attendances:

@@ -1,0 +1,67 @@
+"""Witness: keeps the heads of control's audit log that the site was shown, and refuses one that does not fit them.
+
+A refused head is not kept; the site goes on working, and says so in its own log, in its status and to control. The
+refused head goes into the site's log as a whole: with the kept one it is proof, signed by control itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from archipel.security.audit import accept
+from archipel.site.journal import Journal
+from archipel.spec import AuditError, Event, encode
+from archipel.spec.audit import LogGrowth
+from archipel.spec.wire import Note
+
+
+class Witness:
+    """What one site has seen of the audit log."""
+
+    def __init__(self, site: str, journal: Journal, clock: Callable[[], float]) -> None:
+        self._site = site
+        self._journal = journal
+        self._clock = clock
+        heads = journal.heads()
+        self._kept = heads[-1] if heads else None
+        self._refused = ""
+        self.trouble = ""
+        """Why the newest head was refused; empty where it was accepted."""
+
+    @property
+    def witnessed(self) -> int:
+        """Entries of the log in the newest head that was accepted."""
+        return 0 if self._kept is None else self._kept.head.size
+
+    def take(self, growth: LogGrowth, ca_pem: str) -> Note | None:
+        """Accept or refuse what control shows; return what is to be said about it, if it was refused.
+
+        Args:
+            growth: the newer head and its proof.
+            ca_pem: certificate (PEM) of the CA the site was joined to.
+        """
+        try:
+            accepted = accept(self._kept, growth, ca_pem)
+        except AuditError as error:
+            return self._refuse(growth, error)
+        if accepted is not self._kept:
+            self._journal.keep_head(accepted)
+            self._kept = accepted
+        self.trouble = self._refused = ""
+        return None
+
+    def _refuse(self, growth: LogGrowth, error: AuditError) -> Note | None:
+        self.trouble = error.message
+        if self._refused == growth.head.head.root:
+            return None  # said already; control shows its head again at every greeting
+        self._refused = growth.head.head.root
+        detail: dict[str, bool | int | float | str | None] = {
+            "error": type(error).__name__,
+            "message": error.message,
+            "witnessed": self.witnessed,
+        }
+        evidence = {**detail, "offered": encode(growth).decode()}
+        what, actor = "site.audit.refused", f"site/{self._site}"
+        said = Event(at=self._clock(), what=what, actor=actor, level="error", site=self._site, detail=evidence)
+        self._journal.log(said)
+        return Note(what=what, level="error", detail=detail)
