@@ -22,8 +22,8 @@ import msgspec
 import numpy as np
 
 from archipel.federated.algorithms import algorithm_of
+from archipel.federated.contribution import normalised
 from archipel.federated.fit import require_fit
-from archipel.federated.fold import normalised
 from archipel.federated.local_variant import LocalVariant
 from archipel.federated.port import Block, RoundFacts
 from archipel.federated.running_mean import RunningMean

@@ -12,18 +12,13 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from archipel.data.stores.spool import Spool
-from archipel.federated import fold as folds
+from archipel.federated import means
 from archipel.federated.algorithms import BUILT_IN, algorithm_of
 from archipel.federated.blocks import ArrayBlocks
-from archipel.federated.fold import (
-    BLOCK,
-    Contribution,
-    NonFiniteUpdateError,
-    ShapeUpdateError,
-    fold_arrays,
-    normalised,
-)
+from archipel.federated.contribution import Contribution, NonFiniteUpdateError, ShapeUpdateError, normalised
+from archipel.federated.fold import fold, fold_arrays
 from archipel.federated.folding import carry_out, rejection
+from archipel.federated.means import BLOCK
 from archipel.federated.port import Fold, RoundFacts
 from archipel.federated.running_mean import GROUP
 from archipel.federated.sums import add_sums
@@ -83,7 +78,7 @@ def test_the_block_size_does_not_change_a_bit(block, seed):
     model = np.random.default_rng(seed).standard_normal(300).astype(np.float32)
     whole = {name: fold_arrays(algorithm(name), FACTS, _full(updates), model) for name in BUILT_IN}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folds, "BLOCK", block)
+        patch.setattr(means, "BLOCK", block)
         for name, (expected, state) in whole.items():
             again, after = fold_arrays(algorithm(name), FACTS, _full(updates), model)
             assert again.tobytes() == expected.tobytes(), name
@@ -477,7 +472,7 @@ def test_contributions_may_be_any_reader():
             return scratch[: stop - start]
 
     target = {"model": np.zeros(5, np.float32)}
-    folds.fold(
+    fold(
         algorithm(),
         FACTS,
         [Contribution(site="b", weight=1.0, parts=Constant()), Contribution(site="a", weight=1.0, parts=Constant())],

@@ -40,6 +40,7 @@ from archipel.federated.port import (
     SiteRefused,
     UpdateAccepted,
 )
+from archipel.federated.robust.cohorts import least_sites
 from archipel.spec import (
     ArchipelError,
     Blob,
@@ -157,8 +158,9 @@ class Runs:
         here = self._tools.fleet.present_holders(job.data.dataset)
         named = job.federation.sites
         coming = tuple(site for site in named if site in here) if named else here
-        if len(coming) < job.federation.min_sites:
-            reason = f"{len(coming)} of at least {job.federation.min_sites} sites with {job.data.dataset!r} are here"
+        least = least_sites(job.federation)
+        if len(coming) < least:
+            reason = f"{len(coming)} of at least {least} sites with {job.data.dataset!r} are here"
             hint = "start the agents of the sites; the run starts by itself"
             self._tools.database.write(lambda connection: rows.keep_waiting(connection, run, reason, hint))
             self._tools.notices.changed(run)
