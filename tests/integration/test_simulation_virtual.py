@@ -134,6 +134,8 @@ FEDERATIONS = [
     {"algorithm": "fedadam", "local": {"optimizer": "adamw", "weight_decay": 0.01, "learning_rate": 0.01}},
     {"algorithm": "fedyogi", "local": {"weight_decay": 0.01}},
     {"algorithm": "fedavgm", "local": {"optimizer": "adam", "learning_rate": 0.01}},
+    {"algorithm": "fedadam", "robust": {"tolerate": 1}},
+    {"algorithm": "scaffold", "robust": {"rule": "centred-clipping", "tolerate": 1, "mixing": "none"}},
 ]
 
 

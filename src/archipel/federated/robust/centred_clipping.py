@@ -1,6 +1,7 @@
 """Centred clipping: the mean of what the updates say beyond a centre, none of it by more than a radius.
 
-Karimireddy et al., "Learning from History for Byzantine Robust Optimization", arXiv:2012.10333, section 5, Algorithm 2:
+Karimireddy et al., "Learning from History for Byzantine Robust Optimization", arXiv:2012.10333, centered
+clipping:
 
     v ← v + (1 / n) sum_i (x_i - v) min(1, tau / |x_i - v|)
 
