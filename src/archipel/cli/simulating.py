@@ -243,7 +243,7 @@ class _Lines:
         if len(progress.losses) > self._rounds:
             self._rounds = len(progress.losses)
             for outlier in progress.outliers:
-                self._console.print(described(outlier), highlight=False, markup=False)
+                self._console.print(f"round {self._rounds}: {described(outlier)}", highlight=False, markup=False)
         for site in sorted(progress.excluded.keys() - self._excluded):
             self._excluded.add(site)
             self._console.print(f"{site} takes no part: {progress.excluded[site]}", highlight=False, markup=False)

@@ -10,6 +10,7 @@ full, a blob missing, no weight at all) are raised, and the driver reports them 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -155,7 +156,10 @@ def _state_writer(path: Path, algorithm: Algorithm, model: TensorFile) -> Iterat
 
 
 def _initialise(order: Fold, spool: Spool) -> RoundFolded:
-    first = order.updates[0]
+    # The bytes that most sites made (a tie: the first by name), so that none can choose the first weights by itself.
+    made = Counter(update.parts["model"].blob.digest for update in order.updates)
+    [(usual, _)] = made.most_common(1)
+    first = next(update for update in order.updates if update.parts["model"].blob.digest == usual)
     part = first.parts["model"]
     with _opened(first.site, "model", spool.require(part.blob.digest), keep=True) as file:
         _check_model(first.site, part, file)

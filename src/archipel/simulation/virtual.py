@@ -7,8 +7,8 @@
 
 Clients' plans, the order of additions and the server's step are those of a live run over sites with these names and
 rows; with the executor `loop` the model is the same, bit for bit. An update is added as soon as it is there, or lies in
-a file until a robust rule has all, so memory grows neither with the cohort nor with the population. Who is folded when is the timeline's business (`clock`);
-models that clients still train from are kept.
+a file until a robust rule has all, so memory grows neither with the cohort nor with the population. Who is folded when
+is the timeline's business (`clock`); models that clients still train from are kept.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class VirtualRun:
         the job.
 
         Raises:
-            SpecError: the job has no [simulation], its mode cannot go with its algorithm, or its cohort is too small for
-                its robust rule.
+            SpecError: the job has no [simulation], its mode cannot go with its algorithm, or its cohort is too small
+                for its robust rule.
             TaskError: the job's algorithm cannot work with this model.
         """
         check_time(job)
