@@ -220,7 +220,8 @@ class Runs:
         worth = driver.receipt(answer)
         if worth != "accepted":
             return Receipt(status=worth, reason=_REASONS[worth])
-        event, reason = self._judged(answer)
+        folds_any = driver.job.federation.robust is not None and isinstance(answer, Update) and answer.kind == "train"
+        event, reason = self._judged(answer, finite=not folds_any)
         failpoint("control.update.before_journal")
         status = driver.take(event)
         failpoint("control.update.after_journal")
@@ -367,12 +368,12 @@ class Runs:
         self._tools.database.write(change)
         self._tools.notices.changed(run)
 
-    def _judged(self, answer: Update | Refusal) -> tuple[UpdateAccepted | SiteRefused, str]:
+    def _judged(self, answer: Update | Refusal, *, finite: bool) -> tuple[UpdateAccepted | SiteRefused, str]:
         """Look at what an answer brings; an update that cannot be used counts as the site's refusal."""
         if isinstance(answer, Refusal):
             return SiteRefused(answer), ""
         try:
-            verify(answer, self._tools.spool)
+            verify(answer, self._tools.spool, finite=finite)
         except (TaskError, SpecError) as error:
             return SiteRefused(Refusal.of(answer, error)), f"refused: {error.message}"
         return UpdateAccepted(answer), ""
