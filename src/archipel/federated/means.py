@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from archipel.federated.contribution import Contribution, NonFiniteUpdateError, normalised
-from archipel.federated.outliers import outliers_of
+from archipel.federated.outliers import outliers_of, square_of
 from archipel.federated.port import Algorithm, Block, Outlier
 from archipel.federated.running_mean import RunningMean
 from archipel.spec import NonFiniteError
@@ -71,7 +71,7 @@ class WeightedMeans:
         with np.errstate(over="ignore", invalid="ignore"):
             for place, (one, share) in enumerate(zip(self._ordered, self._shares[part], strict=True)):
                 values = one.parts.read(part, start, stop, self._mean.scratch)
-                squares[place] += np.dot(values, values)
+                squares[place] += square_of(values)
                 self._mean.add(values, share)
             total = self._mean.take()
         if not np.isfinite(total).all():

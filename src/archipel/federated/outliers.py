@@ -9,17 +9,28 @@ of the cohort's median; what a few sites claim cannot move the median.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from archipel.federated.port import Outlier
+from archipel.federated.port import Block, Outlier
 
 FAR = 10.0
 """Times the median norm of its round: a longer update is an outlier."""
 Norms = npt.NDArray[np.floating[Any]]
+
+
+def square_of(values: Block) -> float:
+    """Return the square of the norm; infinite only where float64 cannot hold it, NaN where there is one."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        square = float(np.dot(values, values))
+        if math.isfinite(square) or values.dtype == np.float64:
+            return square
+        wide = values.astype(np.float64)
+        return float(np.dot(wide, wide))
 
 
 def limit_of(norms: Norms) -> float:

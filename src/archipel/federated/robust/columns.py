@@ -18,7 +18,7 @@ import numpy as np
 from archipel.federated.port import Block
 from archipel.federated.robust.port import Rows
 
-FEW = 32
+FEW = 48
 """Rows up to which the network is the faster of the two."""
 Network = tuple[tuple[int, int], ...]
 

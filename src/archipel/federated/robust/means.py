@@ -22,13 +22,13 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from archipel.federated.contribution import Contribution, NonFiniteUpdateError, normalised
 from archipel.federated.means import BLOCK
-from archipel.federated.outliers import limit_of, outliers_of
+from archipel.federated.outliers import limit_of, outliers_of, square_of
 from archipel.federated.port import Block, Outlier
 from archipel.federated.robust.port import ColumnRule, Matrix
 from archipel.federated.robust.robust import Robust
 from archipel.federated.running_mean import RunningMean
 
-STACK_BYTES = 4 * 1024 * 1024
+STACK_BYTES = 2 * 1024 * 1024
 """Memory for some columns of all updates: they stay in the caches, whatever the number of updates."""
 _BUCKETS = 1
 """Draws of mixings, apart from those of cohorts."""
@@ -97,7 +97,9 @@ class RobustMeans:
     # ---- look, filter, decide ----------------------------------------------------------------------------------
 
     def _look(self, ordered: Sequence[Contribution], part: str, *, pairs: bool) -> Seen:
-        seen = np.zeros((len(ordered),) * (2 if pairs else 1))
+        if not pairs:
+            return self._norms(ordered, part)
+        seen = np.zeros((len(ordered), len(ordered)))
         width = self._width(len(ordered), 8)
         rows, scratch = np.empty((len(ordered), width)), np.empty(width, self._dtype)
         for start in range(0, self._count, width):
@@ -106,7 +108,15 @@ class RobustMeans:
             for row, one in zip(some, ordered, strict=True):
                 row[:] = one.parts.read(part, start, stop, scratch)
             with np.errstate(over="ignore", invalid="ignore"):
-                seen += some @ some.T if pairs else np.einsum("ij,ij->i", some, some)
+                seen += some @ some.T
+        return seen
+
+    def _norms(self, ordered: Sequence[Contribution], part: str) -> Seen:
+        seen, scratch = np.zeros(len(ordered)), np.empty(min(BLOCK, self._count), self._dtype)
+        for place, one in enumerate(ordered):
+            for start in range(0, self._count, BLOCK):
+                stop = min(start + BLOCK, self._count)
+                seen[place] += square_of(one.parts.read(part, start, stop, scratch))
         return seen
 
     def _voices(self, ordered: Sequence[Contribution], seen: Mapping[str, Seen]) -> list[int]:
