@@ -312,7 +312,7 @@ def test_memory_of_a_robust_rule_grows_neither_with_the_model_nor_with_the_sites
         tracemalloc.stop()
         return result
 
-    small, large = peak(70, 16_000), peak(140, 32_000)
+    small, large = peak(100, 11_000), peak(200, 22_000)
     assert large < small + 1_000_000, f"{small} bytes, then {large}"
     assert large < 4 * STACK_BYTES
 

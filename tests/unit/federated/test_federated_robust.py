@@ -20,9 +20,9 @@ from archipel.federated.robust import means
 from archipel.federated.robust.buckets import Buckets
 from archipel.federated.robust.cohorts import least_sites, require_sites
 from archipel.federated.robust.columns import FEW, middle_mean, network
-from archipel.federated.robust.conformance import LAWS, combined, least_updates
 from archipel.federated.robust.port import Mixing
 from archipel.federated.robust.robust import MIXINGS, RULES, Robust, robust_of
+from archipel.federated.rule_conformance import LAWS, combined, least_updates
 from archipel.spec import SpecError, TaskError
 from archipel.spec.job import FederationSpec, RobustSpec
 

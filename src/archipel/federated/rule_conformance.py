@@ -1,6 +1,6 @@
 """Laws every robust rule keeps, whatever was mixed before it; run them over your own with `check_robust`.
 
-    from archipel.federated.robust.conformance import LAWS
+    from archipel.federated.rule_conformance import LAWS
 
     @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
     def test_my_rule_keeps(law):
