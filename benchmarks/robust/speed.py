@@ -54,9 +54,12 @@ def measure(updates: int, repetitions: int) -> Seconds:
 def _in_blocks(rows: np.ndarray, trim: int) -> np.ndarray:
     """Combine as a fold does: a few columns of all updates at a time, in memory of its own."""
     width = STACK_BYTES // (len(rows) * rows.itemsize)
-    found = np.empty(rows.shape[1], rows.dtype)
+    found, memory = np.empty(rows.shape[1], rows.dtype), np.empty(len(rows) * width, rows.dtype)
     for start in range(0, rows.shape[1], width):
-        found[start : start + width] = middle_mean(np.ascontiguousarray(rows[:, start : start + width]), trim)
+        some = rows[:, start : start + width]
+        stack = memory[: some.size].reshape(some.shape)
+        stack[:] = some
+        found[start : start + width] = middle_mean(stack, trim)
     return found
 
 
