@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --constraint constraints.txt
 SOURCES := src tests examples benchmarks
 
-.PHONY: setup setup-base setup-torch check test docs bench bench-rounds bench-aggregation bench-simulation bench-secagg bench-planner demo demo-flights clean-demo clean format
+.PHONY: setup setup-base setup-torch check test docs bench bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner demo demo-flights clean-demo clean format
 
 setup: .venv/ready-dev
 setup-base: .venv/ready-base
@@ -48,7 +48,7 @@ test: check
 docs: setup
 	$(BIN)/python -m pytest -q tests/unit/docs
 
-bench: bench-rounds bench-aggregation bench-simulation bench-secagg bench-planner
+bench: bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner
 
 bench-rounds: setup
 	cd benchmarks && ../$(BIN)/python -m rounds
@@ -61,6 +61,9 @@ bench-simulation: setup
 
 bench-secagg: setup
 	cd benchmarks && ../$(BIN)/python -m secagg
+
+bench-robust: setup
+	cd benchmarks && ../$(BIN)/python -m robust
 
 bench-planner: setup
 	cd benchmarks && ../$(BIN)/python -m planner

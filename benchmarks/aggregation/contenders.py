@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from archipel.federated.algorithms import algorithm_of
 from archipel.federated.blocks import ArrayBlocks, FileBlocks, TensorFile
-from archipel.federated.fold import MODEL, Contribution, fold
+from archipel.federated.contribution import Contribution
+from archipel.federated.fold import MODEL, fold
 from archipel.federated.port import RoundFacts
 from archipel.spec import header_bytes, manifest_of
 from archipel.spec.job import FederationSpec

@@ -15,7 +15,7 @@ from archipel.simulation import Simulation
 from archipel.simulation.clock.opening import open_devices
 from archipel.simulation.population.partitions import open_population
 from archipel.simulation.virtual import VirtualRun
-from archipel.spec import JobSpec, NonFiniteError, digest_of
+from archipel.spec import JobSpec, NonFiniteError, SpecError, digest_of
 from archipel.spec.job import job_from
 from archipel.tasks.executors import offered, open_executor
 from archipel.tasks.load import load_task, open_adapter
@@ -134,6 +134,8 @@ FEDERATIONS = [
     {"algorithm": "fedadam", "local": {"optimizer": "adamw", "weight_decay": 0.01, "learning_rate": 0.01}},
     {"algorithm": "fedyogi", "local": {"weight_decay": 0.01}},
     {"algorithm": "fedavgm", "local": {"optimizer": "adam", "learning_rate": 0.01}},
+    {"algorithm": "fedadam", "robust": {"tolerate": 1}},
+    {"algorithm": "scaffold", "robust": {"rule": "centred-clipping", "tolerate": 1, "mixing": "none"}},
 ]
 
 
@@ -153,6 +155,11 @@ def test_virtual_clients_give_the_model_that_sites_give(
         other = _virtual(job, places, executor, tmp_path)
         assert np.abs(other.weights.vector - loop.weights.vector).max() < 1e-4
         assert other.figures("test")["accuracy"] == pytest.approx(loop.figures("test")["accuracy"], abs=1e-3)
+
+
+def test_a_cohort_too_small_for_its_robust_rule_is_refused(tmp_path: Path, places: dict[str, Path]) -> None:
+    with pytest.raises(SpecError, match="tolerates 2 lying sites among 5 or more, and a round may have 4"):
+        _virtual(_job(robust={"tolerate": 2}), places, "loop", tmp_path)
 
 
 def test_virtual_clients_of_a_jax_task_give_the_model_that_sites_give(tmp_path: Path, places: dict[str, Path]) -> None:

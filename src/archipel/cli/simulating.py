@@ -29,6 +29,7 @@ from archipel.cli.local import LocalRun
 from archipel.cli.populating import simulate_population
 from archipel.cli.watching import Lines, describe_phase
 from archipel.data.bundle import pack_bundle
+from archipel.federated.outliers import described
 from archipel.federated.progress import Progress
 from archipel.simulation.driver import Outcome, Simulation
 from archipel.spec import Blob, DataError, SpecError, StateError, digest_value, encode, unpack
@@ -232,6 +233,7 @@ class _Lines:
         self._sites = sites
         self._lines = Lines()
         self._excluded: set[str] = set()
+        self._rounds = 0
 
     def __call__(self, progress: Progress) -> None:
         check()
@@ -240,6 +242,10 @@ class _Lines:
         losses = [item.loss for item in progress.losses]
         for line in self._lines.news(standing, losses, progress.steps_total):
             self._console.print(line, highlight=False, markup=False)
+        if len(progress.losses) > self._rounds:
+            self._rounds = len(progress.losses)
+            for outlier in progress.outliers:
+                self._console.print(f"round {self._rounds}: {described(outlier)}", highlight=False, markup=False)
         for site in sorted(progress.excluded.keys() - self._excluded):
             self._excluded.add(site)
             self._console.print(f"{site} takes no part: {progress.excluded[site]}", highlight=False, markup=False)

@@ -38,6 +38,7 @@ from archipel.federated.port import (
     Fold,
     GiveUp,
     Instruction,
+    Outlier,
     RoundFacts,
     RoundFolded,
     RunEvent,
@@ -51,6 +52,7 @@ from archipel.federated.port import (
     UpdateRejected,
 )
 from archipel.federated.progress import Progress, RoundLoss, loss_of
+from archipel.federated.robust.cohorts import least_sites, require_sites
 from archipel.federated.stages import (
     FOLDED,
     PRELUDE,
@@ -67,7 +69,6 @@ from archipel.spec import (
     Kind,
     Refusal,
     RoundTask,
-    SpecError,
     StaleError,
     StateError,
     UnknownNameError,
@@ -93,7 +94,8 @@ class Coordinator:
         """Prepare a run over `sites`; with `participation`, its training rounds have exactly these cohorts.
 
         Raises:
-            SpecError: fewer sites than `min_sites`, bad algorithm options, or a participation that does not fit.
+            SpecError: fewer sites than `min_sites` or the robust rule needs, bad options, or a participation that does
+                not fit.
         """
         names = tuple(sorted(set(sites)))
         self._algorithm = algorithm_of(job.federation)
@@ -103,20 +105,19 @@ class Coordinator:
         self._stages = stages_of(job, statistics=False)
         self._participation = None if participation is None else checked_participation(participation, job, names)
         self._waits = job.federation.absent == "wait" or participation is not None
+        self._quorum = None if self._waits else job.federation.quorum
         self._folded: list[tuple[str, ...]] = []
         self._closed: list[tuple[str, ...]] = []
         self._members = frozenset(names)
         self._excluded: dict[str, str] = {}
         self._losses: list[RoundLoss] = []
+        self._outliers: tuple[Outlier, ...] = ()
         self._lost: set[str] = set()
         self._pause: GiveUp | None = None
         self._stopped = False
         self._unusable: list[Refusal] = []
-        if len(names) < job.federation.min_sites:
-            raise SpecError(
-                f"{len(names)} sites, and the job asks for {job.federation.min_sites}",
-                hint="let more sites join, or lower [federation] min_sites",
-            )
+        self._least = least_sites(job.federation)
+        require_sites(job.federation, len(names))
         self._round: OpenRound | None = self._opened(self._stages[0])
 
     # ---- what a driver calls ----------------------------------------------------------------------------------
@@ -216,6 +217,7 @@ class Coordinator:
             waiting=() if current is None else tuple(islice(current.unanswered, SHOWN)),
             lost=tuple(sorted(self._lost & self._members)),
             losses=tuple(self._losses),
+            outliers=self._outliers,
             excluded=dict(self._excluded),
             paused=self._pause.message if self._pause else ("stopped" if self._stopped else ""),
         )
@@ -310,7 +312,7 @@ class Coordinator:
             return ()
         instead = self._substitute(current)
         prelude = current.stage.kind in PRELUDE
-        needed = current.needed(self._job.federation, waits=self._waits)
+        needed = current.needed(self._least, self._quorum)
         possible = len(current.cohort) - len(current.refused)
         if current.refused and possible < needed:
             return self._refused(current)
@@ -346,7 +348,7 @@ class Coordinator:
                 self._unusable.append(refusal)
                 current.refused[refusal.site] = refusal
                 del current.answered[refusal.site]
-            if len(current.answered) < current.needed(self._job.federation, waits=self._waits):
+            if len(current.answered) < current.needed(self._least, self._quorum):
                 return False
         # Who is away during initialise stays: its rows are in the statistics, and its deltas' shapes are checked.
         staying = set(current.answered)
@@ -403,6 +405,7 @@ class Coordinator:
                 found.model, found.state = _required(folded.model, folded), state
                 self._folded.append(self._names(current))
                 self._losses.append(loss_of(current.stage.step, current.answered))
+                self._outliers = folded.outliers
             case "evaluate" if current.stage.step:
                 found.evaluations.append((current.stage.step, _required(folded.sums, folded)))
             case "evaluate":

@@ -10,6 +10,7 @@ full, a blob missing, no weight at all) are raised, and the driver reports them 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,16 +22,16 @@ import numpy.typing as npt
 from archipel.data.stores.spool import Spool, full_disk_named
 from archipel.federated.algorithms import algorithm_of
 from archipel.federated.blocks import FileBlocks, StateBlocks, TensorFile, TensorFileWriter
-from archipel.federated.fold import (
-    BLOCK,
-    MODEL,
+from archipel.federated.contribution import (
     Contribution,
     NonFiniteUpdateError,
     ShapeUpdateError,
     UnusableUpdateError,
-    fold,
 )
+from archipel.federated.fold import MODEL, fold
+from archipel.federated.means import BLOCK
 from archipel.federated.port import Algorithm, Fold, RoundFolded, UpdateRejected
+from archipel.federated.robust.robust import Robust, robust_of
 from archipel.federated.sums import add_sums
 from archipel.spec import (
     Manifest,
@@ -61,6 +62,7 @@ def carry_out(order: Fold, federation: FederationSpec, spool: Spool, label: str 
 
     Raises:
         UnusableUpdateError: one site's update holds NaN or infinity, or is laid out otherwise; see `rejection`.
+        SpecError: too few updates for the job's robust rule.
         StateError: a blob is not in the spool.
         StorageFullError: the disk is full; what was there stays as it was.
         TaskError: the updates have no weight, or the new model is not finite.
@@ -68,7 +70,7 @@ def carry_out(order: Fold, federation: FederationSpec, spool: Spool, label: str 
     with full_disk_named(spool.folder):
         match order.kind:
             case "train":
-                return _train(order, algorithm_of(federation), spool, label)
+                return _train(order, algorithm_of(federation), robust_of(federation), spool, label)
             case "initialise":
                 return _initialise(order, spool)
             case "statistics" | "evaluate":
@@ -89,7 +91,7 @@ def rejection(order: Fold, error: UnusableUpdateError) -> UpdateRejected:
     return UpdateRejected(refusal=refusal)
 
 
-def _train(order: Fold, algorithm: Algorithm, spool: Spool, label: str) -> RoundFolded:
+def _train(order: Fold, algorithm: Algorithm, robust: Robust | None, spool: Spool, label: str) -> RoundFolded:
     assert order.model is not None
     model_path, state_path = spool.new_file(f"{label}-model"), spool.new_file(f"{label}-state")
     with ExitStack() as stack:
@@ -100,10 +102,11 @@ def _train(order: Fold, algorithm: Algorithm, spool: Spool, label: str) -> Round
             state = StateBlocks(stack.enter_context(TensorFile(spool.require(order.state.digest))))
         model_out = stack.enter_context(TensorFileWriter(model_path, model.manifest, {MODEL: 0}))
         state_out = stack.enter_context(_state_writer(state_path, algorithm, model))
-        fold(
+        outliers = fold(
             algorithm,
             order.facts,
             contributions,
+            robust=robust,
             model_in=FileBlocks({MODEL: model}),
             state_in=state,
             model_out=model_out,
@@ -111,7 +114,8 @@ def _train(order: Fold, algorithm: Algorithm, spool: Spool, label: str) -> Round
         )
     failpoint("federated.fold.before_adopt")
     after = None if state_out is None else spool.adopt(state_path, state_out.digest())
-    return RoundFolded(round=order.round, model=spool.adopt(model_path, model_out.digest()), state=after)
+    model_blob = spool.adopt(model_path, model_out.digest())
+    return RoundFolded(round=order.round, model=model_blob, state=after, outliers=outliers)
 
 
 def _contributions(
@@ -152,7 +156,10 @@ def _state_writer(path: Path, algorithm: Algorithm, model: TensorFile) -> Iterat
 
 
 def _initialise(order: Fold, spool: Spool) -> RoundFolded:
-    first = order.updates[0]
+    # The bytes that most sites made (a tie: the first by name), so that none can choose the first weights by itself.
+    made = Counter(update.parts["model"].blob.digest for update in order.updates)
+    [(usual, _)] = made.most_common(1)
+    first = next(update for update in order.updates if update.parts["model"].blob.digest == usual)
     part = first.parts["model"]
     with _opened(first.site, "model", spool.require(part.blob.digest), keep=True) as file:
         _check_model(first.site, part, file)

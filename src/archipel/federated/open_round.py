@@ -9,7 +9,6 @@ import msgspec
 
 from archipel.federated.stages import PRELUDE, Stage, share_of
 from archipel.spec import Refusal, Update
-from archipel.spec.job import FederationSpec
 
 Answer = Literal["accepted", "duplicate", "stale"]
 
@@ -56,15 +55,15 @@ class OpenRound(msgspec.Struct, kw_only=True):
         if away:
             self.away.add(site)
 
-    def needed(self, federation: FederationSpec, *, waits: bool) -> int:
-        """Return how many answers the round cannot close without."""
+    def needed(self, least: int, quorum: float | None) -> int:
+        """Return how many answers the round cannot close without; `least` sites make a run, and None waits for all."""
         if self.stage.sole:
             return 1
         if self.stage.kind not in PRELUDE:
             count = len(self.cohort)
-            return count if waits else share_of(federation.quorum, count)
+            return count if quorum is None else share_of(quorum, count)
         remaining = len(self.cohort) - len(self.refused)
-        return federation.min_sites if waits else max(federation.min_sites, share_of(federation.quorum, remaining))
+        return least if quorum is None else max(least, share_of(quorum, remaining))
 
     @property
     def awaited(self) -> bool:

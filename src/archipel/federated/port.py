@@ -7,7 +7,7 @@ size is aggregated in constant memory and in an order that does not depend on wh
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -86,6 +86,19 @@ class SiteBack(msgspec.Struct, frozen=True, tag="site-back"):
     site: str
 
 
+class Outlier(msgspec.Struct, frozen=True, kw_only=True):
+    """An update unlike the others of its round, and what was done about it."""
+
+    site: str
+    part: str
+    """Which part of the update."""
+    norm: float | None
+    """Its L2 norm; None: it holds NaN or infinity."""
+    median: float | None
+    """Median norm of the round's updates; None: not asked."""
+    handled: Literal["counted", "shortened", "left out"]
+
+
 class RoundFolded(msgspec.Struct, frozen=True, tag="round-folded"):
     """The driver has carried out a Fold; the results are stored."""
 
@@ -96,6 +109,8 @@ class RoundFolded(msgspec.Struct, frozen=True, tag="round-folded"):
     """New server state: the algorithm's `state` vectors as tensors; None where there are none."""
     sums: Blob | None = None
     """Added sums (statistics, evaluate)."""
+    outliers: tuple[Outlier, ...] = ()
+    """Updates unlike the others (train)."""
 
 
 class RunFailed(msgspec.Struct, frozen=True, tag="run-failed"):

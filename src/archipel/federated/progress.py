@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from archipel.federated.port import Outlier
 from archipel.spec import Kind, Update
 
 HUGE = 1e290
@@ -43,6 +44,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     lost: tuple[str, ...]
     """Sites of the run whose lease ended."""
     losses: tuple[RoundLoss, ...]
+    outliers: tuple[Outlier, ...]
+    """Updates of the last closed training round that were unlike the others."""
     excluded: dict[str, str]
     """Site → why it left the run."""
     paused: str

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from archipel.federated.fold import NonFiniteUpdateError, ShapeUpdateError
+from archipel.federated.contribution import NonFiniteUpdateError, ShapeUpdateError
 
 Array = npt.NDArray[Any]
 

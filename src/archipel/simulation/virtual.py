@@ -6,9 +6,9 @@
     run.figures("test")
 
 Clients' plans, the order of additions and the server's step are those of a live run over sites with these names and
-rows; with the executor `loop` the model is the same, bit for bit. An update is added as soon as it is there, so memory
-grows neither with the cohort nor with the population. Who is folded when is the timeline's business (`clock`);
-models that clients still train from are kept.
+rows; with the executor `loop` the model is the same, bit for bit. An update is added as soon as it is there, or lies in
+a file until a robust rule has all, so memory grows neither with the cohort nor with the population. Who is folded when
+is the timeline's business (`clock`); models that clients still train from are kept.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ import msgspec
 import numpy as np
 
 from archipel.federated.algorithms import algorithm_of
+from archipel.federated.contribution import normalised
 from archipel.federated.fit import require_fit
-from archipel.federated.fold import normalised
+from archipel.federated.fold import fold_arrays
 from archipel.federated.local_variant import LocalVariant
 from archipel.federated.port import Block, RoundFacts
+from archipel.federated.robust.robust import robust_of
 from archipel.federated.running_mean import RunningMean
 from archipel.simulation.checkpoint import Checkpoints, Standing
 from archipel.simulation.clock.devices import Devices, Load
@@ -34,6 +36,7 @@ from archipel.simulation.clock.opening import check_buffers, check_time, open_ti
 from archipel.simulation.clock.port import Closed, Moment
 from archipel.simulation.clock.report import RoundTime
 from archipel.simulation.controls import Controls
+from archipel.simulation.gathering import Gathering
 from archipel.simulation.population.port import Population, draw_cohort
 from archipel.site.worker.schedule import learning_rate, stream
 from archipel.spec import JobSpec, NonFiniteError, pack
@@ -81,7 +84,8 @@ class VirtualRun:
         the job.
 
         Raises:
-            SpecError: the job has no [simulation], or its mode cannot go with its algorithm.
+            SpecError: the job has no [simulation], its mode cannot go with its algorithm, or its cohort is too small
+                for its robust rule.
             TaskError: the job's algorithm cannot work with this model.
         """
         check_time(job)
@@ -90,6 +94,9 @@ class VirtualRun:
         self._adapter = adapter
         self._population = population
         self._algorithm = algorithm_of(job.federation)
+        self._robust = robust_of(job.federation)
+        if self._robust is not None:
+            self._robust.require(min(self._spec.cohort, population.count))
         first = adapter.initial(job.federation.seed)
         require_fit(job.federation, buffers=first.buffers, multipliers=first.multipliers)
         check_buffers(job, first.buffers)
@@ -97,6 +104,8 @@ class VirtualRun:
         self._state: dict[str, Block] = {name: np.zeros_like(first.vector) for name in self._algorithm.state}
         parts = (*self._algorithm.weighted, *self._algorithm.uniform)
         self._means = {name: RunningMean(first.vector.size, first.vector.dtype) for name in parts}
+        self._folder = controls.parent
+        self._gathering: Gathering | None = None
         self._models: dict[int, Block] = {}
         self._checkpoints = checkpoints
         standing = None if checkpoints is None else checkpoints.read()
@@ -188,18 +197,21 @@ class VirtualRun:
         """Add up the updates of a round, those from one model after those from another."""
         plans = [self._plan(one.client, one.step, one.again) for one in closed.folded]
         shares = self._shares(closed, plans)
+        if self._robust is not None:
+            like = self.weights.vector
+            self._gathering = Gathering(self._folder, clients=len(plans), parts=tuple(self._means), like=like)
         sums = _Sums()
         work = zip(closed.folded, plans, shares, strict=True)
         for step, group in itertools.groupby(work, key=lambda item: item[0].step):
             _, some, parts = zip(*group, strict=True)
             weights = Weights(manifest=self.weights.manifest, vector=self._models[step])
-            if isinstance(executor, MeanExecutor) and tuple(self._means) == ("delta",):
+            if isinstance(executor, MeanExecutor) and tuple(self._means) == ("delta",) and self._gathering is None:
                 mean = executor.train_mean(weights, some, parts)
                 self._means["delta"].add(mean.delta, 1.0)
                 sums.add(mean)
                 continue
             for plan, share, one in zip(some, parts, executor.train(weights, some), strict=True):
-                self._add(self._after(plan, one, step), share, 1.0 / len(plans))
+                self._add(plan, self._after(plan, one, step), share, 1.0 / len(plans))
                 sums.add(one)
         sums.rows = sum(map(_size, plans))
         return sums
@@ -240,7 +252,10 @@ class VirtualRun:
             self._controls.put(plan.client, outcome.own, step)
         return {"delta": trained.delta, **outcome.parts}
 
-    def _add(self, parts: Mapping[str, Block], weighted: float, uniform: float) -> None:
+    def _add(self, plan: LocalPlan, parts: Mapping[str, Block], weighted: float, uniform: float) -> None:
+        if self._gathering is not None:
+            self._gathering.add(plan.client, weighted, parts)
+            return
         with np.errstate(over="ignore", invalid="ignore"):
             for name in self._algorithm.weighted:
                 self._means[name].add(parts[name], weighted)
@@ -250,15 +265,27 @@ class VirtualRun:
     def _apply(self, closed: Closed) -> None:
         # Algorithms begin their state at step 1, which is the first model and not a round that nobody made.
         facts = RoundFacts(step=closed.made, cohort=len(closed.folded), population=self._population.count)
-        with np.errstate(over="ignore", invalid="ignore"):
-            means = {name: mean.take() for name, mean in self._means.items()}
-            vector, self._state = self._algorithm.apply(facts, self.weights.vector, means, self._state)
+        vector = self._robustly(facts) if self._gathering is not None else self._by_mean(facts)
         if not np.isfinite(vector).all():
             raise NonFiniteError(
                 f"{self._algorithm.name} made a model with NaN or infinity in round {closed.step}",
                 hint="lower the learning rates, the clients' or the server's",
             )
         self.weights = Weights(manifest=self.weights.manifest, vector=vector)
+
+    def _by_mean(self, facts: RoundFacts) -> Block:
+        with np.errstate(over="ignore", invalid="ignore"):
+            means = {name: mean.take() for name, mean in self._means.items()}
+            vector, self._state = self._algorithm.apply(facts, self.weights.vector, means, self._state)
+        return vector
+
+    def _robustly(self, facts: RoundFacts) -> Block:
+        assert self._gathering is not None
+        updates, self._gathering = self._gathering.updates, None
+        vector, self._state = fold_arrays(
+            self._algorithm, facts, updates, self.weights.vector, self._state, robust=self._robust
+        )
+        return vector
 
 
 class _Sums:

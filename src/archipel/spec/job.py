@@ -100,6 +100,22 @@ class LocalTraining(Value, frozen=True, kw_only=True):
     warmup_rounds: Annotated[int, Meta(ge=0)] = 0
 
 
+class RobustSpec(Value, frozen=True, kw_only=True):
+    """[federation.robust]: a rule in the place of the mean, against sites that lie. Each update then counts once."""
+
+    rule: Literal["trimmed-mean", "centred-clipping", "median", "geometric-median", "krum", "multi-krum"] = (
+        "trimmed-mean"
+    )
+    tolerate: Positive
+    """Sites of a round that may lie, and the model still be good: f in the papers."""
+    mixing: Literal["nearest-neighbours", "buckets", "none"] = "nearest-neighbours"
+    """What the rule is given: each update averaged with those nearest to it; averages of a few drawn ones; or each."""
+    bucket: Annotated[int, Meta(ge=2)] = 2
+    """For "buckets": updates averaged in each."""
+    radius: Rate | None = None
+    """For "centred-clipping": how far an update may pull at the most; None: the median distance from the centre."""
+
+
 class FederationSpec(Value, frozen=True, kw_only=True):
     """[federation]: how many updates become one model."""
 
@@ -118,6 +134,8 @@ class FederationSpec(Value, frozen=True, kw_only=True):
     quorum: Fraction = 0.8
     seed: Annotated[int, Meta(ge=0, lt=2**53)] = 0
     weighting: Literal["examples", "uniform"] = "examples"
+    robust: RobustSpec | None = None
+    """None: updates are averaged, and one site that lies can spoil the model."""
     local: LocalTraining = field(default_factory=LocalTraining)
 
 

@@ -21,6 +21,7 @@ TABLES = {
     "`[data.contract]`": jobs.Contract,
     "`[data.contract.columns.NAME]`": jobs.Column,
     "`[federation]`": jobs.FederationSpec,
+    "`[federation.robust]`": jobs.RobustSpec,
     "`[federation.local]`": jobs.LocalTraining,
     "`[evaluation]`": jobs.EvaluationSpec,
     "`[privacy]`": jobs.PrivacySpec,

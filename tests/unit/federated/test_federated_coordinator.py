@@ -40,7 +40,7 @@ from archipel.federated.port import (
 from archipel.federated.progress import loss_of
 from archipel.federated.stages import draw_cohort, share_of
 from archipel.spec import SpecError, StaleError, StateError, UnknownNameError, Update
-from archipel.spec.job import FederationSpec
+from archipel.spec.job import FederationSpec, RobustSpec
 
 QUORUM = {"absent": "quorum", "quorum": 0.6}
 
@@ -230,6 +230,17 @@ def test_a_site_that_fails_the_check_leaves_the_run_by_name():
     assert [task.site for task in asks(machine.outstanding())] == ["ann", "bob", "dot", "eve"]
     [finish] = drive(machine)
     assert finish.participation == (("ann", "bob", "dot", "eve"),) * 2
+
+
+def test_a_robust_rule_counts_the_sites_it_needs_before_and_after_the_check():
+    robust = RobustSpec(tolerate=2, mixing="none")
+    with pytest.raises(SpecError, match="among 7 or more, and a round may have 5") as caught:
+        coordinator(job({"robust": RobustSpec(tolerate=3)}))
+    assert caught.value.hint == "set tolerate = 2, or let 2 more sites take part in a round"
+    machine = coordinator(job({"robust": robust}))
+    tasks = {task.site: task for task in asks(machine.start())}
+    [given_up] = machine.handle(refused(tasks["ann"]))
+    assert isinstance(given_up, GiveUp), "four sites of the five it needs are left"
 
 
 def test_too_few_sites_after_the_check_give_up_and_can_be_resumed():

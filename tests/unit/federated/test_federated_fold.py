@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,19 +13,16 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from archipel.data.stores.spool import Spool
-from archipel.federated import fold as folds
+from archipel.federated import means
 from archipel.federated.algorithms import BUILT_IN, algorithm_of
 from archipel.federated.blocks import ArrayBlocks
-from archipel.federated.fold import (
-    BLOCK,
-    Contribution,
-    NonFiniteUpdateError,
-    ShapeUpdateError,
-    fold_arrays,
-    normalised,
-)
+from archipel.federated.contribution import Contribution, NonFiniteUpdateError, ShapeUpdateError, normalised
+from archipel.federated.fold import fold, fold_arrays
 from archipel.federated.folding import carry_out, rejection
+from archipel.federated.means import BLOCK
 from archipel.federated.port import Fold, RoundFacts
+from archipel.federated.robust.means import STACK_BYTES
+from archipel.federated.robust.robust import robust_of
 from archipel.federated.running_mean import GROUP
 from archipel.federated.sums import add_sums
 from archipel.spec import (
@@ -40,7 +38,7 @@ from archipel.spec import (
     parse_header,
     unpack,
 )
-from archipel.spec.job import FederationSpec
+from archipel.spec.job import FederationSpec, RobustSpec
 
 FACTS = RoundFacts(step=1, cohort=2, population=2)
 
@@ -83,7 +81,7 @@ def test_the_block_size_does_not_change_a_bit(block, seed):
     model = np.random.default_rng(seed).standard_normal(300).astype(np.float32)
     whole = {name: fold_arrays(algorithm(name), FACTS, _full(updates), model) for name in BUILT_IN}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folds, "BLOCK", block)
+        patch.setattr(means, "BLOCK", block)
         for name, (expected, state) in whole.items():
             again, after = fold_arrays(algorithm(name), FACTS, _full(updates), model)
             assert again.tobytes() == expected.tobytes(), name
@@ -208,9 +206,11 @@ def test_adding_does_not_change_what_was_given():
 class Files:
     """A spool with a model and updates in it."""
 
-    def __init__(self, folder: Path, name: str, *, sites=3, shapes=(("w", (3, 5)), ("b", (5,))), dtype=np.float32):
+    def __init__(
+        self, folder: Path, name: str, *, sites=3, shapes=(("w", (3, 5)), ("b", (5,))), dtype=np.float32, robust=None
+    ):
         self.spool = Spool(folder)
-        self.federation = FederationSpec(algorithm=name)
+        self.federation = FederationSpec(algorithm=name, robust=robust)
         self.algorithm = algorithm_of(self.federation)
         self.chance = np.random.default_rng(1)
         self.shapes, self.dtype = shapes, dtype
@@ -254,7 +254,8 @@ class Files:
             update.site: (update.weight, {name: self.vector(part.blob) for name, part in update.parts.items()})
             for update in order.updates
         }
-        return fold_arrays(self.algorithm, order.facts, updates, self.flat, self.flat_state)
+        robust = robust_of(self.federation)
+        return fold_arrays(self.algorithm, order.facts, updates, self.flat, self.flat_state, robust=robust)
 
 
 def open_files():
@@ -280,6 +281,40 @@ def test_files_give_the_bits_that_memory_gives_over_several_rounds(tmp_path, nam
             assert folded.state is None
         assert carry_out(order, files.federation, files.spool) == folded, "a fold may be repeated"
         files.model, files.state, files.flat, files.flat_state = folded.model, folded.state, expected, state
+
+
+ROBUST = [
+    RobustSpec(tolerate=1),
+    RobustSpec(tolerate=1, rule="centred-clipping", mixing="none"),
+    RobustSpec(tolerate=1, rule="median", mixing="buckets"),
+]
+
+
+@pytest.mark.parametrize("robust", ROBUST, ids=lambda spec: f"{spec.rule}-{spec.mixing}")
+def test_files_give_the_bits_that_memory_gives_by_a_robust_rule_too(tmp_path, robust):
+    files = Files(tmp_path, "scaffold", sites=9, robust=robust, shapes=(("w", (300, 50)),))
+    order = files.order()
+    expected, state = files.in_memory(order)
+    folded = carry_out(order, files.federation, files.spool)
+    assert files.vector(folded.model).tobytes() == expected.tobytes()
+    assert files.vector(folded.state).tobytes() == state["control"].tobytes()
+    assert carry_out(order, files.federation, files.spool) == folded, "a fold may be repeated"
+
+
+@pytest.mark.parametrize("robust", ROBUST, ids=lambda spec: f"{spec.rule}-{spec.mixing}")
+def test_memory_of_a_robust_rule_grows_neither_with_the_model_nor_with_the_sites(tmp_path, robust):
+    def peak(sites, size):
+        files = Files(tmp_path / f"{sites}-{size}", "fedavg", sites=sites, shapes=(("w", (size,)),), robust=robust)
+        order = files.order()
+        tracemalloc.start()
+        carry_out(order, files.federation, files.spool)
+        result = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return result
+
+    small, large = peak(100, 11_000), peak(200, 22_000)
+    assert large < small + 1_000_000, f"{small} bytes, then {large}"
+    assert large < 4 * STACK_BYTES
 
 
 def test_the_model_is_a_tensor_file_others_can_read(tmp_path):
@@ -448,6 +483,14 @@ def test_the_first_model_is_the_first_sites(tmp_path):
     assert carry_out(order, files.federation, files.spool).model == order.updates[0].parts["model"].blob
 
 
+def test_the_first_model_is_the_one_that_most_sites_made(tmp_path):
+    files = Files(tmp_path, "fedavg")
+    odd, usual = (_initial_order(files, {"w": np.full(2, value, np.float32)}).updates[0] for value in (9, 1))
+    updates = (odd, *(msgspec.structs.replace(usual, site=site) for site in ("y", "z")))
+    order = msgspec.structs.replace(_initial_order(files, {"w": np.ones(2, np.float32)}), updates=updates)
+    assert carry_out(order, files.federation, files.spool).model == usual.parts["model"].blob
+
+
 def test_a_first_model_that_cannot_be_trained_is_refused(tmp_path):
     files = Files(tmp_path, "fedavg")
     with pytest.raises(NonFiniteUpdateError):
@@ -477,7 +520,7 @@ def test_contributions_may_be_any_reader():
             return scratch[: stop - start]
 
     target = {"model": np.zeros(5, np.float32)}
-    folds.fold(
+    fold(
         algorithm(),
         FACTS,
         [Contribution(site="b", weight=1.0, parts=Constant()), Contribution(site="a", weight=1.0, parts=Constant())],

@@ -244,6 +244,7 @@ def test_a_million_clients_take_no_more_memory_than_a_thousand() -> None:
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"mode": "fedbuff"}, {"algorithm": "scaffold"}, 'scaffold cannot go with mode = "fedbuff"'),
+    ({"mode": "fedbuff"}, {"robust": {"tolerate": 1}}, r'\[federation.robust\] cannot go with mode = "fedbuff"'),
     (
         {"mode": "fedbuff", "server_learning_rate": 0.5},
         {"algorithm": "fedadam"},

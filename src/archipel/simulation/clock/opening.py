@@ -49,6 +49,12 @@ def check_time(job: JobSpec) -> None:
 
 def _check_fedbuff(job: JobSpec, time: FedBuff) -> None:
     algorithm = algorithm_of(job.federation)
+    if job.federation.robust is not None:
+        raise SpecError(
+            '[federation.robust] cannot go with mode = "fedbuff": its rules compare updates of one model, and FedBuff '
+            "folds updates of several",
+            hint='leave the table [federation.robust] out, or take mode = "deadline" in [simulation.time]',
+        )
     if algorithm.sent:
         raise SpecError(
             f'{algorithm.name} cannot go with mode = "fedbuff": its clients and server correct each other round by '

@@ -14,6 +14,8 @@ from archipel.control.store import models as model_rows
 from archipel.control.store import runs as rows
 from archipel.control.store.database import Database
 from archipel.federated.algorithms import algorithm_of
+from archipel.federated.robust.cohorts import require_sites
+from archipel.federated.robust.robust import robust_of
 from archipel.spec import JobSpec, SpecError, StateError, UnknownNameError, failpoint
 from archipel.spec.views import RunsPage, RunView
 
@@ -55,14 +57,12 @@ class Board:
     def check(self, job: JobSpec, bundle: str) -> None:
         """Find every fault that can be found before a site is asked."""
         algorithm_of(job.federation)
+        robust_of(job.federation)
         names = job.federation.sites
         if len(set(names)) != len(names):
             raise SpecError("[federation] sites names a site twice", hint="name each site once")
-        if names and len(names) < job.federation.min_sites:
-            raise SpecError(
-                f"[federation] names {len(names)} sites and asks for at least {job.federation.min_sites}",
-                hint="name more sites, or lower min_sites",
-            )
+        if names:
+            require_sites(job.federation, len(names))
         joined = {site.name for site in self._fleet.list().sites}
         for name in names:
             if name not in joined:

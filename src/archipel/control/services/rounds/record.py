@@ -15,6 +15,7 @@ from archipel.control.store import runs as rows
 from archipel.control.store import sites as site_rows
 from archipel.federated.port import (
     GiveUp,
+    Outlier,
     RoundFolded,
     RunEvent,
     RunResumed,
@@ -111,6 +112,8 @@ def _said(log: EventLog, run: str, step: Step) -> list[Event]:
     match step.event:
         case SiteRefused(refusal=refusal) | UpdateRejected(refusal=refusal):
             said.append(_refused(log, run, step, refusal))
+        case RoundFolded(outliers=outliers):
+            said.extend(_outlying(log, run, step, outlier) for outlier in outliers)
         case RunStopped():
             said.append(log.event("run.stopped", run=run))
         case RunResumed():
@@ -126,6 +129,20 @@ def _said(log: EventLog, run: str, step: Step) -> list[Event]:
 def _refused(log: EventLog, run: str, step: Step, refusal: Refusal) -> Event:
     reason = f"{refusal.error}: {refusal.message}"
     return log.event("update.refused", run=run, site=refusal.site, level="warning", reason=reason, **_which(step))
+
+
+def _outlying(log: EventLog, run: str, step: Step, outlier: Outlier) -> Event:
+    return log.event(
+        "update.outlying",
+        run=run,
+        site=outlier.site,
+        level="warning",
+        part=outlier.part,
+        norm=outlier.norm,
+        median=outlier.median,
+        handled=outlier.handled,
+        **_which(step),
+    )
 
 
 def _which(step: Step) -> dict[str, Any]:

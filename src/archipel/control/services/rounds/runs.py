@@ -40,6 +40,7 @@ from archipel.federated.port import (
     SiteRefused,
     UpdateAccepted,
 )
+from archipel.federated.robust.cohorts import least_sites
 from archipel.spec import (
     ArchipelError,
     Blob,
@@ -157,8 +158,9 @@ class Runs:
         here = self._tools.fleet.present_holders(job.data.dataset)
         named = job.federation.sites
         coming = tuple(site for site in named if site in here) if named else here
-        if len(coming) < job.federation.min_sites:
-            reason = f"{len(coming)} of at least {job.federation.min_sites} sites with {job.data.dataset!r} are here"
+        least = least_sites(job.federation)
+        if len(coming) < least:
+            reason = f"{len(coming)} of at least {least} sites with {job.data.dataset!r} are here"
             hint = "start the agents of the sites; the run starts by itself"
             self._tools.database.write(lambda connection: rows.keep_waiting(connection, run, reason, hint))
             self._tools.notices.changed(run)
@@ -218,7 +220,8 @@ class Runs:
         worth = driver.receipt(answer)
         if worth != "accepted":
             return Receipt(status=worth, reason=_REASONS[worth])
-        event, reason = self._judged(answer)
+        folds_any = driver.job.federation.robust is not None and isinstance(answer, Update) and answer.kind == "train"
+        event, reason = self._judged(answer, finite=not folds_any)
         failpoint("control.update.before_journal")
         status = driver.take(event)
         failpoint("control.update.after_journal")
@@ -365,12 +368,12 @@ class Runs:
         self._tools.database.write(change)
         self._tools.notices.changed(run)
 
-    def _judged(self, answer: Update | Refusal) -> tuple[UpdateAccepted | SiteRefused, str]:
+    def _judged(self, answer: Update | Refusal, *, finite: bool) -> tuple[UpdateAccepted | SiteRefused, str]:
         """Look at what an answer brings; an update that cannot be used counts as the site's refusal."""
         if isinstance(answer, Refusal):
             return SiteRefused(answer), ""
         try:
-            verify(answer, self._tools.spool)
+            verify(answer, self._tools.spool, finite=finite)
         except (TaskError, SpecError) as error:
             return SiteRefused(Refusal.of(answer, error)), f"refused: {error.message}"
         return UpdateAccepted(answer), ""

@@ -21,7 +21,7 @@ from archipel.control.services.rounds.finishing import Finisher
 from archipel.control.store.holdings import Holdings
 from archipel.data.stores.artefacts import Artefacts
 from archipel.data.stores.spool import Spool
-from archipel.federated.fold import UnusableUpdateError
+from archipel.federated.contribution import UnusableUpdateError
 from archipel.federated.folding import carry_out, rejection
 from archipel.federated.port import Finish, Fold, RunFailed
 from archipel.spec import ArchipelError, Blob, LinkError, StorageFullError, failpoint
