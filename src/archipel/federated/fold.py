@@ -22,6 +22,7 @@ import numpy as np
 
 from archipel.federated.blocks import ArrayBlocks, BlockReader, BlockWriter
 from archipel.federated.port import Algorithm, Block, RoundFacts
+from archipel.federated.private_mean import SUM, PrivateMean
 from archipel.federated.running_mean import RunningMean
 from archipel.spec import NonFiniteError, ShapeError, TaskError
 
@@ -70,8 +71,11 @@ def fold(
     state_in: BlockReader | None,
     model_out: BlockWriter,
     state_out: BlockWriter | None,
+    private: PrivateMean | None = None,
 ) -> None:
     """Write the next model (vector "model") and state; `state_in` None means zeros (before the first round).
+
+    `private` gives the means with [privacy.central]: sums in float64 over a fixed number, with noise.
 
     Raises:
         TaskError: the weights add up to nothing.
@@ -81,14 +85,14 @@ def fold(
     """
     ordered = sorted(contributions, key=lambda one: one.site)
     _require_lengths(ordered, model_in)
-    weights = {True: normalised([one.weight for one in ordered]), False: [1.0 / len(ordered)] * len(ordered)}
-    parts = [(name, weights[True]) for name in algorithm.weighted] + [
-        (name, weights[False]) for name in algorithm.uniform
-    ]
-    scratch = _Scratch(model_in.dtype, min(BLOCK, model_in.count))
+    parts = _shares(algorithm, ordered, private)
+    summed = model_in.dtype if private is None else SUM
+    scratch = _Scratch(model_in.dtype, summed, min(BLOCK, model_in.count))
     for start in range(0, model_in.count, BLOCK):
         stop = min(start + BLOCK, model_in.count)
         means = {name: scratch.mean(name, ordered, shares, start, stop) for name, shares in parts}
+        if private is not None:
+            means = {name: private.noisy(mean, start).astype(model_in.dtype) for name, mean in means.items()}
         model = model_in.read(MODEL, start, stop, scratch.empty(stop - start))
         state = {name: _state(state_in, name, start, stop, scratch) for name in algorithm.state}
         with np.errstate(over="ignore", invalid="ignore"):
@@ -137,12 +141,24 @@ def normalised(weights: Sequence[float]) -> list[float]:
     return [weight / total for weight in weights]
 
 
+def _shares(
+    algorithm: Algorithm, ordered: Sequence[Contribution], private: PrivateMean | None
+) -> list[tuple[str, list[float]]]:
+    """Return how much each update counts, for each part the algorithm names."""
+    count = len(ordered)
+    if private is not None:
+        return [(name, [private.share] * count) for name in algorithm.weighted]
+    weights = normalised([one.weight for one in ordered])
+    equal = [1.0 / count] * count
+    return [(name, weights) for name in algorithm.weighted] + [(name, equal) for name in algorithm.uniform]
+
+
 class _Scratch:
     """The blocks of memory a fold works in."""
 
-    def __init__(self, dtype: np.dtype[np.floating[Any]], size: int) -> None:
+    def __init__(self, dtype: np.dtype[np.floating[Any]], summed: np.dtype[np.floating[Any]], size: int) -> None:
         self._dtype = dtype
-        self._mean = RunningMean(size, dtype)
+        self._mean = RunningMean(size, summed)
 
     def empty(self, size: int) -> Block:
         """Return a new block."""

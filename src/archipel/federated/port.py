@@ -96,6 +96,8 @@ class RoundFolded(msgspec.Struct, frozen=True, tag="round-folded"):
     """New server state: the algorithm's `state` vectors as tensors; None where there are none."""
     sums: Blob | None = None
     """Added sums (statistics, evaluate)."""
+    clip_norm: float | None = None
+    """The next training round's, where it adapts (train)."""
 
 
 class RunFailed(msgspec.Struct, frozen=True, tag="run-failed"):
@@ -145,6 +147,8 @@ class Fold(msgspec.Struct, frozen=True, kw_only=True):
     model: Blob | None
     state: Blob | None
     facts: RoundFacts
+    clip_norm: float | None = None
+    """That the updates were clipped to (train, with [privacy.central])."""
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ from archipel.data.dataset import open_dataset
 from archipel.data.site_data import SiteData
 from archipel.federated.fit import require_fit
 from archipel.site.worker.memory import CONTROL, PERSONALISED, PERSONALISED_ONNX, Memory
-from archipel.site.worker.training import train_alone, train_personalised, train_round
+from archipel.site.worker.training import disclosed_metrics, train_alone, train_personalised, train_round
 from archipel.site.worker.weights import (
     Blobs,
     new_file,
@@ -151,7 +151,13 @@ class Worker:
     def _initialise(self, task: RoundTask, progress: Progress) -> Result:
         del progress
         weights = self._adapter(task).initial(task.job.federation.seed)
-        require_fit(task.job.federation, buffers=weights.buffers, multipliers=weights.multipliers)
+        privacy = task.job.privacy
+        require_fit(
+            task.job.federation,
+            buffers=weights.buffers,
+            multipliers=weights.multipliers,
+            private=privacy.central is not None or privacy.examples is not None,
+        )
         return Result(parts={"model": self._store(task, "model", weights)})
 
     def _train(self, task: RoundTask, progress: Progress) -> Result:
@@ -169,7 +175,7 @@ class Worker:
             for name, vector in trained.state.items()
         }
         weight = 1.0 if task.job.federation.weighting == "uniform" else trained.metrics["examples"]
-        return Result(parts=parts, metrics=trained.metrics, weight=weight, state=kept)
+        return Result(parts=parts, metrics=disclosed_metrics(task, trained), weight=weight, state=kept)
 
     def _alone(self, task: RoundTask, progress: Progress) -> Result:
         adapter = self._adapter(task)

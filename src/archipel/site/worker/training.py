@@ -10,6 +10,8 @@ from collections.abc import Mapping
 import msgspec
 
 from archipel.federated.local_variant import LocalVariant
+from archipel.federated.private_mean import WITHIN_CLIP
+from archipel.security.privacy import clipped
 from archipel.site.worker.memory import CONTROL
 from archipel.site.worker.schedule import learning_rate, stream
 from archipel.spec import RoundTask
@@ -24,6 +26,8 @@ class TrainedRound(msgspec.Struct, frozen=True, kw_only=True):
     state: dict[str, Vector]
     """The site's next state."""
     metrics: dict[str, float]
+    within_clip: bool = True
+    """Was the delta within the task's clip norm, before it was scaled down to it?"""
 
 
 def train_round(  # noqa: PLR0917 - each is a different thing the round needs
@@ -41,7 +45,18 @@ def train_round(  # noqa: PLR0917 - each is a different thing the round needs
     trained = adapter.train(weights, plan, progress)
     outcome = local.after(trained.delta, steps=trained.steps, learning_rate=plan.learning_rate)
     kept = {} if outcome.own is None else {CONTROL: outcome.own}
-    return TrainedRound(parts={"delta": trained.delta, **outcome.parts}, state=kept, metrics=_metrics(trained))
+    delta, within = trained.delta, True
+    if task.clip_norm is not None:
+        delta, within = clipped(delta, task.clip_norm)
+    parts = {"delta": delta, **outcome.parts}
+    return TrainedRound(parts=parts, state=kept, metrics=_metrics(trained), within_clip=within)
+
+
+def disclosed_metrics(task: RoundTask, trained: TrainedRound) -> dict[str, float]:
+    """Return what an update may say of its training: with differential privacy no sum over rows that has no noise."""
+    if task.job.privacy.central is not None:
+        return {WITHIN_CLIP: float(trained.within_clip)}
+    return {} if task.job.privacy.examples is not None else trained.metrics
 
 
 def train_alone(
