@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from archipel.planner.pace import ASSUMPTIONS, Interval, round_seconds, run_seconds, seen_seconds
 from archipel.planner.traffic import Sizes, cohort_size, traffic_of
+from archipel.security.privacy import promised, require_private_fit
 from archipel.spec import DatasetManifest, JobSpec, Plan, SiteShare, SpecError
 
 
@@ -32,8 +33,10 @@ def draw_plan(
         past: Site → wall seconds of training rounds of this job that were measured there, if any.
 
     Raises:
-        SpecError: fewer sites than the job asks for.
+        SpecError: fewer sites than the job asks for, or its [privacy] promises what it would not keep.
+        MissingExtraError: the job asks for differential privacy, and the accountants are not installed.
     """
+    require_private_fit(job)
     refused = dict(refused or {})
     sites = sorted(set(manifests) - set(refused))
     if len(sites) < job.federation.min_sites:
@@ -57,6 +60,7 @@ def draw_plan(
         up_bytes=sum(phase.up_bytes for phase in phases),
         seconds=_run_seconds(job, cohort, list(times.values())),
         phases=phases,
+        privacy=promised(job),
         assumptions=_assumed(sizes, times, past or {}),
     )
 
