@@ -7,6 +7,7 @@
     kept       blobs of a run that never leave this site                 (until forgotten)
     recent     blobs of a run's last answered task: the next one uses them again
     served     which model to answer with, and which copy of it that is here
+    budgets, claims, releases      see archipel.site.ledger
 
 Rules: every change is one transaction with synchronous=FULL; an answer and the state it leads to are one
 transaction; blobs are on disk before the row that names them. A newer schema is refused, not guessed.
@@ -29,10 +30,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from archipel.site.ledger import SCHEMA as LEDGER_SCHEMA
+from archipel.site.ledger import Ledger, close_within, spend_within
 from archipel.spec import Blob, Refusal, RoundTask, StateError, StorageFullError, Update, decode, encode, failpoint
 from archipel.spec.wire import Serve
 
-VERSION = 1
+VERSION = 2
 _STATES_KEPT = 2
 _SCHEMA = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -43,6 +46,8 @@ CREATE TABLE kept (run TEXT, digest TEXT, PRIMARY KEY (run, digest)) STRICT;
 CREATE TABLE recent (run TEXT, digest TEXT, PRIMARY KEY (run, digest)) STRICT;
 CREATE TABLE served (name TEXT PRIMARY KEY, serve BLOB NOT NULL, answering BLOB NOT NULL) STRICT;
 """
+_MISSING = {0: _SCHEMA + LEDGER_SCHEMA, 1: LEDGER_SCHEMA}
+"""Version of a file → what it lacks."""
 
 Answer = Update | Refusal
 _read_answer = msgspec.json.Decoder(Answer)
@@ -75,6 +80,8 @@ class Journal:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._prepare()
+        self.ledger = Ledger(self._read, self._transaction)
+        """What runs have cost the data sets here."""
 
     def close(self) -> None:
         """Close the file once no other thread is at it; nothing is lost either way."""
@@ -125,12 +132,18 @@ class Journal:
         return tuple(_work(*row) for row in self._read("SELECT task, answer FROM work ORDER BY run, round"))
 
     def finish(self, task: RoundTask, answer: Answer, state: Mapping[str, Blob]) -> None:
-        """Store a task's answer and the state it leads to, as one: both or neither survive a crash."""
+        """Store a task's answer, the state it leads to and what it costs, as one: all or nothing survives a crash.
+
+        Raises:
+            BudgetError: the run has no release left; nothing was stored.
+        """
         failpoint("site.finish.before_journal")
         parts = answer.parts.values() if isinstance(answer, Update) else ()
         kept = [part.blob.digest for part in parts if not part.shared]
         key = (task.run, task.round)
         with self._transaction() as db:
+            if isinstance(answer, Update):
+                spend_within(db, task)
             db.execute("UPDATE work SET answer = ? WHERE run = ? AND round = ?", (encode(answer), *key))
             rows = [(*key, name, encode(blob)) for name, blob in state.items()]
             db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", rows)
@@ -183,12 +196,14 @@ class Journal:
             for table in ("kept", "recent"):
                 used |= {row[0] for row in db.execute(f"DELETE FROM {table} WHERE run = ? RETURNING digest", (run,))}  # noqa: S608
             db.execute("DELETE FROM work WHERE run = ?", (run,))
+            close_within(db, run)
         return used - self.live()
 
     def remembered(self, but: str = "") -> tuple[str, ...]:
         """Return the runs of which more is kept than their state named `but`, by name."""
         query = """SELECT run FROM work UNION SELECT run FROM kept UNION SELECT run FROM recent
-                   UNION SELECT run FROM state WHERE name != ? ORDER BY run"""
+                   UNION SELECT run FROM state WHERE name != ? UNION SELECT run FROM claims WHERE NOT closed
+                   ORDER BY run"""
         return tuple(str(row[0]) for row in self._read(query, (but,)))
 
     def live(self) -> set[str]:
@@ -216,8 +231,8 @@ class Journal:
 
     def _prepare(self) -> None:
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
-        if found == 0:
-            self._db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+        if found in _MISSING:
+            self._db.executescript(f"BEGIN; {_MISSING[found]} PRAGMA user_version = {VERSION}; COMMIT;")
         elif found != VERSION:
             hint = "start the archipel version that wrote it, or a newer one"
             raise StateError(f"{self._path} has schema version {found}, this archipel knows {VERSION}", hint=hint)

@@ -4,6 +4,7 @@ from archipel.spec.canonical import Digest, Name, Value, decode, digest_of, dige
 from archipel.spec.dataset import DatasetManifest
 from archipel.spec.errors import (
     ArchipelError,
+    BudgetError,
     DataError,
     DigestError,
     LinkError,
@@ -40,6 +41,7 @@ from archipel.spec.tensors import (
 __all__ = [
     "ArchipelError",
     "Blob",
+    "BudgetError",
     "Column",
     "Contract",
     "DataError",

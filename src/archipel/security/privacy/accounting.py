@@ -24,6 +24,8 @@ from archipel.spec.privacy import Accountant
 
 MOMENTS = tuple(range(2, 257))
 """Orders of the moments accountant."""
+LARGE = 50.0
+"""Where rdp says more than this, pld is not asked: it would take minutes to say that nothing is protected."""
 
 
 def require_accounting() -> None:
@@ -45,6 +47,8 @@ def epsilon_of(event: Event, *, delta: float, accountant: Accountant = "pld") ->
     """
     if event == Composed():
         return 0.0
+    if accountant == "pld" and (loose := epsilon_of(event, delta=delta, accountant="rdp")) > LARGE:
+        return loose
     told = _composed(event, accountant)
     if accountant != "moments":
         return float(told.get_epsilon(delta))
