@@ -38,7 +38,7 @@ from archipel.simulation.clock.report import RoundTime
 from archipel.simulation.controls import Controls
 from archipel.simulation.population.port import Population, draw_cohort
 from archipel.site.worker.schedule import learning_rate, stream
-from archipel.spec import JobSpec, NonFiniteError, pack
+from archipel.spec import JobSpec, NonFiniteError, SpecError, pack
 from archipel.spec.tensors import views
 from archipel.spec.timing import FedBuff
 from archipel.tasks.metrics import summarise
@@ -89,6 +89,9 @@ class VirtualRun:
         """
         check_time(job)
         require_private_fit(job)
+        if job.privacy.examples is not None:
+            hint = "take [privacy.central], or simulate the job's sites without [simulation]"
+            raise SpecError("[privacy.examples] has no virtual clients: its unit is a row at a site", hint=hint)
         self._job = job
         self._spec = simulation_of(job)
         self._adapter = adapter

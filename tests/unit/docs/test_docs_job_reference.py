@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from archipel.spec import JobSpec, encode, timing
+from archipel.spec import JobSpec, encode, privacy, timing
 from archipel.spec import job as jobs
 from archipel.spec.job import job_from
 
@@ -24,6 +24,9 @@ TABLES = {
     "`[federation.local]`": jobs.LocalTraining,
     "`[evaluation]`": jobs.EvaluationSpec,
     "`[privacy]`": jobs.PrivacySpec,
+    "`[privacy.central]`": jobs.CentralPrivacy,
+    "`[privacy.central.adaptive]`": privacy.AdaptiveClip,
+    "`[privacy.examples]`": jobs.ExamplePrivacy,
     "`[resources]`": jobs.ResourceSpec,
     "`[deployment]`": jobs.DeploymentSpec,
     "`[simulation]`": jobs.SimulationSpec,

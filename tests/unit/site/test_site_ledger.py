@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -220,11 +221,14 @@ def test_a_budget_for_examples_is_not_paid_by_noise_for_sites(journal: Journal) 
 RELEASING = """
 import sys
 from pathlib import Path
-from unit.site.test_site_ledger import do, task
 from archipel.site.journal import Journal
+from archipel.spec import RoundTask, Update, decode
 journal = Journal(Path(sys.argv[1]))
-for step in (1, 2):
-    do(journal, task("train", step))
+for line in Path(sys.argv[2]).read_bytes().splitlines():
+    task = decode(line, RoundTask)
+    journal.assign(task)
+    journal.ledger.admit(task)
+    journal.finish(task, Update(run=task.run, round=task.round, site=task.site, kind=task.kind), {})
 """
 POINTS = (
     "site.assign.before_journal",
@@ -235,23 +239,22 @@ POINTS = (
 )
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_anywhere_an_answer_and_what_it_costs_are_both_there_or_neither(tmp_path: Path, point: str) -> None:
-    path = tmp_path / "journal.db"
-    command = [sys.executable, "-c", RELEASING, str(path)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    killed = subprocess.run(
-        command, env={**environment, "ARCHIPEL_FAILPOINT": f"{point}@{tmp_path / 'died'}"}, check=False
-    )
-    assert killed.returncode == -signal.SIGKILL
-    journal = Journal(path)
-    stored = sum(work.answer is not None for work in journal.in_hand())
-    spent = sum(run.rounds_spent for account in journal.ledger.accounts() for run in account.runs)
-    assert spent == stored == (point == "site.finish.after_journal")
-    journal.close()
+def test_killed_anywhere_an_answer_and_what_it_costs_are_both_there_or_neither(tmp_path: Path) -> None:
+    path, tasks = tmp_path / "journal.db", tmp_path / "tasks"
+    tasks.write_bytes(b"\n".join(encode(task("train", step)) for step in (1, 2)))
+    command = [sys.executable, "-c", RELEASING, str(path), str(tasks)]
+    environment = {**os.environ, "ARCHIPEL_FAILPOINT": f"{','.join(POINTS)}@{tmp_path / 'died'}"}
+    for point in POINTS:
+        killed = subprocess.run(command, env=environment, check=False)
+        assert killed.returncode == -signal.SIGKILL
+        assert (tmp_path / "died").read_text().split()[-1] == point
+        with closing(Journal(path)) as journal:
+            stored = sum(work.answer is not None for work in journal.in_hand())
+            spent = sum(run.rounds_spent for account in journal.ledger.accounts() for run in account.runs)
+        assert spent == stored == (point == "site.finish.after_journal")
     subprocess.run(command, env=environment, check=True)
-    journal = Journal(path)
-    [account] = journal.ledger.accounts()
+    with closing(Journal(path)) as journal:
+        [account] = journal.ledger.accounts()
     assert account.runs[0].rounds_spent == 2, "each round counts once, whatever was done again"
 
 

@@ -15,7 +15,9 @@ million columns by less than 1e-6 deviations.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -52,7 +54,11 @@ def run_secret(secret: bytes, run: str) -> bytes:
 def kept_secret(path: Path) -> bytes:
     """Return the secret in a file of the owner's alone, made fresh where there is none."""
     if not path.exists():
-        write_secret(path, fresh_secret())
+        beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        write_secret(beside, fresh_secret())
+        with contextlib.suppress(FileExistsError):  # of two processes that make one, both take the first
+            os.link(beside, path)
+        beside.unlink()
     return path.read_bytes()
 
 
@@ -65,13 +71,23 @@ class NoiseStream:
 
     def standard(self, start: int, count: int) -> Values:
         """Return numbers start … start + count, of mean 0 and variance 1, float64."""
-        counter = start.to_bytes(16, "big")
-        encryptor = Cipher(algorithms.AES(self._key), modes.CTR(counter)).encryptor()
-        drawn = np.frombuffer(encryptor.update(bytes(16 * count)), dtype="<u8").reshape(count, 2)
-        uniform = (drawn.astype(np.float64) + 0.5) * 2.0**-64
+        drawn = self._words(start, count)
+        uniform = _unit(drawn)
         # The rounding of 64 bits to 53 can give 1 itself, whose logarithm is 0: a normal number all the same.
         normal: Values = np.sqrt(-2.0 * np.log(uniform[:, 0])) * np.cos(2.0 * math.pi * uniform[:, 1])
         return normal
+
+    def uniform(self, start: int, count: int) -> Values:
+        """Return numbers start … start + count, evenly spread between 0 and 1, float64.
+
+        `standard` is made of the same ones: a release uses one of the two.
+        """
+        return _unit(self._words(start, count)[:, 0])
+
+    def _words(self, start: int, count: int) -> npt.NDArray[np.uint64]:
+        """Return AES blocks start … start + count, (count, 2)."""
+        encryptor = Cipher(algorithms.AES(self._key), modes.CTR(start.to_bytes(16, "big"))).encryptor()
+        return np.frombuffer(encryptor.update(bytes(16 * count)), dtype="<u8").reshape(count, 2)
 
     def add(self, total: Values, *, deviation: float, start: int = 0) -> Values:
         """Return `total` with noise of standard deviation `deviation` on each element, on one grid."""
@@ -84,6 +100,11 @@ class NoiseStream:
 def grid_of(deviation: float) -> float:
     """Return the power of two that sums and noise are multiples of."""
     return 2.0 ** (math.floor(math.log2(deviation)) - GRID_BITS)
+
+
+def _unit(words: npt.NDArray[np.uint64]) -> Values:
+    found: Values = (words.astype(np.float64) + 0.5) * 2.0**-64
+    return found
 
 
 def _derived(secret: bytes, name: str) -> bytes:

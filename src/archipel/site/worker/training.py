@@ -11,11 +11,12 @@ import msgspec
 
 from archipel.federated.local_variant import LocalVariant
 from archipel.federated.private_mean import WITHIN_CLIP
-from archipel.security.privacy import clipped
+from archipel.security.privacy import clipped, private_steps
 from archipel.site.worker.memory import CONTROL
 from archipel.site.worker.schedule import learning_rate, stream
 from archipel.spec import RoundTask
-from archipel.tasks.port import Adapter, LocalPlan, Progress, Trained, Vector, Weights
+from archipel.spec.privacy import ExamplePrivacy
+from archipel.tasks.port import Adapter, LocalPlan, PrivateSteps, Progress, Trained, Vector, Weights
 
 
 class TrainedRound(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,11 +38,18 @@ def train_round(  # noqa: PLR0917 - each is a different thing the round needs
     inputs: Mapping[str, Vector],
     state: Mapping[str, Vector],
     progress: Progress,
+    secret: bytes | None = None,
 ) -> TrainedRound:
-    """Train one round, as the task's algorithm asks; `inputs` came with the task, `state` was kept here."""
+    """Train one round, as the task's algorithm asks; `inputs` came with the task, `state` was kept here.
+
+    `secret` is what the noise of [privacy.examples] follows from: this task's alone.
+    """
     local = LocalVariant.of(task.variant, control=inputs.get(CONTROL), own=state.get(CONTROL))
     plain = _plan(task, task.step)
     plan = msgspec.structs.replace(plain, proximal=local.proximal, correction=local.correction)
+    examples = task.job.privacy.examples
+    if examples is not None and secret is not None:
+        plan = msgspec.structs.replace(plan, private=_private_steps(examples, plan.epochs, secret))
     trained = adapter.train(weights, plan, progress)
     outcome = local.after(trained.delta, steps=trained.steps, learning_rate=plan.learning_rate)
     kept = {} if outcome.own is None else {CONTROL: outcome.own}
@@ -94,6 +102,16 @@ def _plan(task: RoundTask, step: int) -> LocalPlan:
         learning_rate=learning_rate(federation.local, step, federation.rounds),
         epochs=federation.local.epochs,
         seed=stream(federation.seed, step, task.site),
+    )
+
+
+def _private_steps(examples: ExamplePrivacy, epochs: int, secret: bytes) -> PrivateSteps:
+    return PrivateSteps(
+        clip_norm=examples.clip_norm,
+        noise_multiplier=examples.noise_multiplier,
+        sampling_rate=examples.sampling_rate,
+        steps=private_steps(examples.sampling_rate, epochs),
+        secret=secret,
     )
 
 
