@@ -23,7 +23,7 @@ from typing import Any
 
 from archipel.security.privacy.accounting import epsilon_of
 from archipel.security.privacy.budget import Budget, Claim, Released, claim_of, cost, require_left, require_within
-from archipel.spec import BudgetError, Name, RoundTask, Value, decode, digest_value, encode
+from archipel.spec import BudgetError, Name, RoundTask, UnknownNameError, Value, decode, digest_value, encode
 from archipel.spec.privacy import Delta
 
 SCHEMA = """
@@ -105,6 +105,18 @@ class Ledger:
             self._reserve(task, budget)
             with self._transaction() as db:
                 _require(db, task)
+
+    def close(self, run: str) -> None:
+        """Free what a run that will not go on has reserved; what it spent stays.
+
+        Raises:
+            UnknownNameError: no such run holds a reservation.
+        """
+        held = [str(row[0]) for row in self._read("SELECT run FROM claims WHERE NOT closed")]
+        if run not in held:
+            raise UnknownNameError.of("run with a reservation here:", run, held)
+        with self._transaction() as db:
+            close_within(db, run)
 
     def accounts(self) -> tuple[Account, ...]:
         """Return every data set that has a budget or a run with noise, by name."""

@@ -21,7 +21,19 @@ from archipel.security.privacy import epsilon_of
 from archipel.security.privacy.budget import Budget
 from archipel.site.agent import SiteFolder
 from archipel.site.journal import VERSION, Journal
-from archipel.spec import Blob, BudgetError, NamedModel, Part, Refusal, RoundTask, SpecError, Update, digest_of, encode
+from archipel.spec import (
+    Blob,
+    BudgetError,
+    NamedModel,
+    Part,
+    Refusal,
+    RoundTask,
+    SpecError,
+    UnknownNameError,
+    Update,
+    digest_of,
+    encode,
+)
 from archipel.spec.job import JobSpec
 from unit.site.site_fakes import SITE, FakeControl, living, make_job, put_bundle
 from unit.site.site_runs import Run
@@ -208,6 +220,17 @@ def test_a_run_that_is_over_holds_no_budget_even_where_control_goes_on_with_it(j
     for again in (task("train", 1), task("train", 2), task("evaluate", 2)):
         with pytest.raises(BudgetError, match="is over"):
             do(journal, again)
+
+
+def test_the_owner_frees_what_a_run_that_will_not_go_on_has_reserved(journal: Journal) -> None:
+    do(journal, task("train", 1))
+    journal.ledger.close("run-1")
+    light = private_job(central={**PRIVATE["central"], "noise_multiplier": 9.0})  # type: ignore[dict-item]
+    journal.ledger.admit(task("check", run="run-2", job=light))
+    with pytest.raises(UnknownNameError, match="run with a reservation here: 'run-1'"):
+        journal.ledger.close("run-1")
+    with pytest.raises(BudgetError, match="is over"):
+        do(journal, task("train", 2))
 
 
 def test_a_budget_for_examples_is_not_paid_by_noise_for_sites(journal: Journal) -> None:

@@ -28,6 +28,9 @@ def ledger(
     unit: Annotated[
         Literal["example", "site"], Parameter(help="Whose presence it hides: a row, or the whole site.")
     ] = "example",
+    close: Annotated[
+        str | None, Parameter(help="A run that will not go on: free what it reserved. It can do no more work here.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show, for each data set of the site in FOLDER, its budget, what runs have reserved and what they have spent.
@@ -45,6 +48,8 @@ def ledger(
     try:
         if set_budget is not None:
             journal.ledger.set_budget(_budget(set_budget, delta, unit, tuple(journal.datasets())))
+        if close is not None:
+            journal.ledger.close(close)
         accounts = journal.ledger.accounts()
     finally:
         journal.close()

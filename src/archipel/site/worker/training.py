@@ -54,10 +54,18 @@ def train_round(  # noqa: PLR0917 - each is a different thing the round needs
     outcome = local.after(trained.delta, steps=trained.steps, learning_rate=plan.learning_rate)
     kept = {} if outcome.own is None else {CONTROL: outcome.own}
     delta, within = trained.delta, True
-    if task.clip_norm is not None:
-        delta, within = clipped(delta, task.clip_norm)
+    if (bound := clip_norm_of(task)) is not None:
+        delta, within = clipped(delta, bound)
     parts = {"delta": delta, **outcome.parts}
     return TrainedRound(parts=parts, state=kept, metrics=_metrics(trained), within_clip=within)
+
+
+def clip_norm_of(task: RoundTask) -> float | None:
+    """Return the largest norm a delta may leave with; the task's own word counts where the job says it adapts."""
+    central = task.job.privacy.central
+    if central is None:
+        return None
+    return central.clip_norm if central.adaptive is None else task.clip_norm or central.clip_norm
 
 
 def disclosed_metrics(task: RoundTask, trained: TrainedRound) -> dict[str, float]:
