@@ -26,7 +26,7 @@ setup-torch: .venv/ready-torch
 	touch $@
 
 .venv/ready-dev: .venv/ready-torch
-	$(UV) --editable '.[torch,jax,ray,postgres,curves,search,tensorboard,mlflow]' --group dev
+	$(UV) --editable '.[torch,jax,ray,postgres,curves,search,tensorboard,mlflow,privacy]' --group dev
 	touch $@
 
 format: setup

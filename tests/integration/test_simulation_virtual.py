@@ -98,7 +98,12 @@ def places(tmp_path: Path) -> dict[str, Path]:
     return {name: tmp_path / name for name in (*SIZES, "all", "code")}
 
 
-def _job(simulation: dict[str, Any] | None = None, framework: str = "torch", **federation: Any) -> JobSpec:
+def _job(
+    simulation: dict[str, Any] | None = None,
+    framework: str = "torch",
+    privacy: dict[str, Any] | None = None,
+    **federation: Any,
+) -> JobSpec:
     local = {"epochs": 2, "batch_size": 8, "learning_rate": 0.1, **federation.pop("local", {})}
     document = {
         "name": "points",
@@ -106,6 +111,7 @@ def _job(simulation: dict[str, Any] | None = None, framework: str = "torch", **f
         "data": {"dataset": "points"},
         "federation": {"rounds": 4, "seed": 3, "local": local, **federation},
         "simulation": {"partition": "key", "key": "site", **(simulation or {})},
+        "privacy": privacy or {},
     }
     return job_from(document)
 
@@ -160,6 +166,47 @@ def test_virtual_clients_give_the_model_that_sites_give(
 def test_a_cohort_too_small_for_its_robust_rule_is_refused(tmp_path: Path, places: dict[str, Path]) -> None:
     with pytest.raises(SpecError, match="tolerates 2 lying sites among 5 or more, and a round may have 4"):
         _virtual(_job(robust={"tolerate": 2}), places, "loop", tmp_path)
+
+
+CENTRAL = {"clip_norm": 0.3, "noise_multiplier": 0.2, "delta": 1e-5}
+PRIVATE = [
+    {"seed": 5},
+    {"seed": 5, "adaptive": {"quantile": 0.3, "count_noise": 1.0}},
+]
+
+
+@pytest.mark.parametrize("more", PRIVATE, ids=["fixed", "adaptive"])
+def test_with_noise_virtual_clients_and_sites_give_one_model_where_the_noise_follows_from_a_seed(
+    tmp_path: Path, places: dict[str, Path], more: dict[str, Any]
+) -> None:
+    privacy = {"statistics": False, "central": {**CENTRAL, **more}}
+    job = _job(privacy=privacy, weighting="uniform", algorithm="fedadam")
+    bundle = pack_bundle(places["code"], ("*.py",))
+    sites = Simulation(job, bundle, {site: places[site] for site in SIZES}, tmp_path / "simulation").run()
+    loop = _virtual(job, places, "loop", tmp_path)
+    assert digest_of(loop.packed()) == sites.model.digest
+    assert (loop.clip_norm == CENTRAL["clip_norm"]) == ("adaptive" not in more)
+    assert [item.loss for item in sites.progress.losses] == [None] * 4, "a loss over training rows has no noise"
+
+
+def test_without_a_seed_the_noise_is_fresh_each_time(tmp_path: Path, places: dict[str, Path]) -> None:
+    job = _job(privacy={"statistics": False, "central": CENTRAL}, weighting="uniform")
+    made = {digest_of(_virtual(job, places, "loop", tmp_path).packed()) for _ in range(2)}
+    assert len(made) == 2
+
+
+def test_a_round_of_nobody_is_released_with_noise_like_any_other(tmp_path: Path, places: dict[str, Path]) -> None:
+    rare = {"sampling": "poisson", "cohort": 1}
+    job = _job(rare, privacy={"statistics": False, "central": {**CENTRAL, "seed": 1}}, weighting="uniform", rounds=12)
+    adapter = _adapter(job, places)
+    assert job.simulation is not None
+    run = VirtualRun(job, adapter, open_population(job.simulation, 3, adapter.split.train), tmp_path / "controls")
+    before, clients = run.weights.vector, []
+    for record in run.rounds(open_executor("loop", adapter)):
+        clients.append(record.clients)
+        assert not np.array_equal(before, run.weights.vector)
+        before = run.weights.vector
+    assert {0, 1} < set(clients), "of four clients, each takes part with a chance of a quarter"
 
 
 def test_virtual_clients_of_a_jax_task_give_the_model_that_sites_give(tmp_path: Path, places: dict[str, Path]) -> None:

@@ -31,6 +31,8 @@ def show_plan(plan: Plan, name: str, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if plan.privacy is not None:
+        console.print(f"privacy the job will spend: {plan.privacy}", highlight=False, markup=False, soft_wrap=True)
 
 
 def is_counted(plan: Plan) -> bool:

@@ -28,6 +28,7 @@ from archipel.cli.report.build import METRICS
 from archipel.cli.timing import TimeTold, describe_rounds
 from archipel.data.bundle import pack_bundle
 from archipel.data.stores.spool import full_disk_named
+from archipel.security.privacy import promised
 from archipel.simulation.checkpoint import Checkpoints
 from archipel.simulation.choosing import Choice, choose_executor
 from archipel.simulation.clock.opening import check_time, most_folded, open_devices, simulation_of, trace_digest
@@ -139,13 +140,17 @@ class _Shown:
         population = open_population(self._spec, self._job.federation.seed, self._adapter.split.train)
         devices = open_devices(self._job, population, self._folder)
         controls = self._place / "controls"
-        run = VirtualRun(self._job, self._adapter, population, controls, self._checkpoints, devices)
+        key = self._place / "noise.key"
+        run = VirtualRun(self._job, self._adapter, population, controls, self._checkpoints, devices, key)
+        promise = promised(self._job, clients=population.count)
         choice = self._choose(run, executor)
         cohort = min(most_folded(self._spec), population.count)
         self._say(
             f"{population.count:,} clients by {self._spec.partition}, {describe_rounds(self._spec, population.count)}"
         )
         self._say(f"executor {choice.executor.name}: {choice.why}")
+        if promise is not None:
+            self._say(f"the job will spend: {promise}")
         if run.step:
             self._say(f"goes on after round {run.step}; to begin anew, delete {self._place}")
         like, opening = run.weights.vector, self._opening(choice)
@@ -155,12 +160,15 @@ class _Shown:
                 self._say(f"spread over {count} process{'es' if count > 1 else ''}")
             records = self._rounds(run, computing)
         result = self._describe(run, choice, population, records, began=began, processes=count)
+        result = structs.replace(result, privacy=promise or UNSET)
         with full_disk_named(self._place):
             (self._place / "result.json").write_bytes(encode(result))
             (self._place / "model.safetensors").write_bytes(run.packed())
             html.write(render({result.job.name: result}), self._place / "report.html")
         self._checkpoints.clear()
         self._say(f"test: {wording.figures(result.test)}")
+        if promise is not None:
+            self._say(f"spent: {promise}")
         if self._spec.time is not None:
             for line in TimeTold.of(str(self._spec.time.__struct_config__.tag), records).lines():
                 self._say(line)

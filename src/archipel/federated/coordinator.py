@@ -63,6 +63,7 @@ from archipel.federated.stages import (
     stages_of,
     task_of,
 )
+from archipel.security.privacy import require_private_fit
 from archipel.spec import (
     Blob,
     JobSpec,
@@ -101,7 +102,9 @@ class Coordinator:
         self._algorithm = algorithm_of(job.federation)
         self._job = job
         self._blank = RoundTask(run=run, round=0, site="blank", kind="check", job=job, bundle=bundle)
-        self._found = Findings(sites=names)
+        require_private_fit(job)
+        central = job.privacy.central
+        self._found = Findings(sites=names, clip_norm=None if central is None else central.clip_norm)
         self._stages = stages_of(job, statistics=False)
         self._participation = None if participation is None else checked_participation(participation, job, names)
         self._waits = job.federation.absent == "wait" or participation is not None
@@ -403,6 +406,7 @@ class Coordinator:
             case "train":
                 state = _required(folded.state, folded) if self._algorithm.state else None
                 found.model, found.state = _required(folded.model, folded), state
+                found.clip_norm = folded.clip_norm or found.clip_norm
                 self._folded.append(self._names(current))
                 self._losses.append(loss_of(current.stage.step, current.answered))
                 self._outliers = folded.outliers
@@ -468,6 +472,7 @@ class Coordinator:
             model=self._found.model if training else None,
             state=self._found.state if training else None,
             facts=facts,
+            clip_norm=self._found.clip_norm if training else None,
         )
 
     def _finish(self) -> Finish:

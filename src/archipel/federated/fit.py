@@ -22,13 +22,21 @@ MEANS = (1.0, -0.25, 0.0)
 """Mean updates of three rounds, on which momentum, rates and adaptive steps each show."""
 
 
-def require_fit(federation: FederationSpec, *, buffers: Sequence[str], multipliers: Mapping[str, float]) -> None:
-    """Refuse a model with these running statistics and multipliers of the learning rate.
+def require_fit(
+    federation: FederationSpec, *, buffers: Sequence[str], multipliers: Mapping[str, float], private: bool = False
+) -> None:
+    """Refuse a model with these running statistics and multipliers of the learning rate; `private`: with noise.
 
     Raises:
         TaskError: the algorithm cannot work with them.
     """
     algorithm = algorithm_of(federation)
+    if buffers and private:
+        raise TaskError(
+            f"the model has running statistics ({buffers[0]!r}), which noise would carry below zero, or which leave "
+            "sites without any",
+            hint="use LayerNorm or GroupNorm, or let trainable() say no to them",
+        )
     if buffers and not averages(algorithm):
         raise TaskError(
             f"the model has running statistics ({buffers[0]!r}), which {federation.algorithm} with these options "

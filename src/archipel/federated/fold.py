@@ -19,8 +19,9 @@ import numpy as np
 
 from archipel.federated.blocks import ArrayBlocks, BlockReader, BlockWriter
 from archipel.federated.contribution import Contribution, ShapeUpdateError
-from archipel.federated.means import Means, WeightedMeans
+from archipel.federated.means import Means, PrivateMeans, WeightedMeans
 from archipel.federated.port import Algorithm, Block, Outlier, RoundFacts
+from archipel.federated.private_mean import PrivateMean
 from archipel.federated.robust.means import RobustMeans
 from archipel.federated.robust.robust import Robust
 from archipel.spec import NonFiniteError, ShapeError
@@ -38,11 +39,14 @@ def fold(
     state_in: BlockReader | None,
     model_out: BlockWriter,
     state_out: BlockWriter | None,
+    private: PrivateMean | None = None,
 ) -> tuple[Outlier, ...]:
     """Write the next model (vector "model") and state; `state_in` None means zeros (before the first round).
 
+    `private` gives the means with [privacy.central]: sums in float64 over a fixed number, with noise.
+
     Returns:
-        The updates that are unlike the others, and what was done about them.
+        The updates that are unlike the others, and what was done about them; none are named with [privacy.central].
 
     Raises:
         TaskError: the weights add up to nothing.
@@ -54,7 +58,9 @@ def fold(
     ordered = sorted(contributions, key=lambda one: one.site)
     _require_lengths(ordered, model_in)
     means: Means
-    if robust is None:
+    if private is not None:
+        means = PrivateMeans(private, algorithm, ordered, dtype=model_in.dtype, count=model_in.count)
+    elif robust is None:
         means = WeightedMeans(algorithm, ordered, dtype=model_in.dtype, count=model_in.count)
     else:
         parts = (*algorithm.weighted, *algorithm.uniform)

@@ -31,7 +31,8 @@ from archipel.federated.contribution import (
 from archipel.federated.fold import MODEL, fold
 from archipel.federated.means import BLOCK
 from archipel.federated.port import Algorithm, Fold, RoundFolded, UpdateRejected
-from archipel.federated.robust.robust import Robust, robust_of
+from archipel.federated.private_mean import Noising, was_within
+from archipel.federated.robust.robust import robust_of
 from archipel.federated.sums import add_sums
 from archipel.spec import (
     Manifest,
@@ -55,10 +56,12 @@ MAX_SUMS_BYTES = 256 * 1024 * 1024
 _SAME_MODEL = "the task must build the same model at every site"
 
 
-def carry_out(order: Fold, federation: FederationSpec, spool: Spool, label: str = "fold") -> RoundFolded:
+def carry_out(
+    order: Fold, federation: FederationSpec, spool: Spool, label: str = "fold", noising: Noising | None = None
+) -> RoundFolded:
     """Combine the updates of `order`; results go into the spool under their digests.
 
-    `label` keeps the unfinished files of several runs apart.
+    `label` keeps the unfinished files of several runs apart; `noising` is that of a run with [privacy.central].
 
     Raises:
         UnusableUpdateError: one site's update holds NaN or infinity, or is laid out otherwise; see `rejection`.
@@ -70,7 +73,7 @@ def carry_out(order: Fold, federation: FederationSpec, spool: Spool, label: str 
     with full_disk_named(spool.folder):
         match order.kind:
             case "train":
-                return _train(order, algorithm_of(federation), robust_of(federation), spool, label)
+                return _train(order, federation, spool, label, noising)
             case "initialise":
                 return _initialise(order, spool)
             case "statistics" | "evaluate":
@@ -91,8 +94,10 @@ def rejection(order: Fold, error: UnusableUpdateError) -> UpdateRejected:
     return UpdateRejected(refusal=refusal)
 
 
-def _train(order: Fold, algorithm: Algorithm, robust: Robust | None, spool: Spool, label: str) -> RoundFolded:
+def _train(order: Fold, federation: FederationSpec, spool: Spool, label: str, noising: Noising | None) -> RoundFolded:
     assert order.model is not None
+    algorithm = algorithm_of(federation)
+    private = None if noising is None else noising.mean_of(order, federation)
     model_path, state_path = spool.new_file(f"{label}-model"), spool.new_file(f"{label}-state")
     with ExitStack() as stack:
         model = stack.enter_context(TensorFile(spool.require(order.model.digest)))
@@ -106,16 +111,18 @@ def _train(order: Fold, algorithm: Algorithm, robust: Robust | None, spool: Spoo
             algorithm,
             order.facts,
             contributions,
-            robust=robust,
+            robust=robust_of(federation),
             model_in=FileBlocks({MODEL: model}),
             state_in=state,
             model_out=model_out,
             state_out=state_out,
+            private=private,
         )
     failpoint("federated.fold.before_adopt")
     after = None if state_out is None else spool.adopt(state_path, state_out.digest())
-    model_blob = spool.adopt(model_path, model_out.digest())
-    return RoundFolded(round=order.round, model=model_blob, state=after, outliers=outliers)
+    model_after = spool.adopt(model_path, model_out.digest())
+    clip_norm = None if private is None else private.next_clip([was_within(update) for update in order.updates])
+    return RoundFolded(round=order.round, model=model_after, state=after, outliers=outliers, clip_norm=clip_norm)
 
 
 def _contributions(

@@ -19,6 +19,7 @@ import numpy as np
 from archipel.federated.contribution import Contribution, NonFiniteUpdateError, normalised
 from archipel.federated.outliers import outliers_of, square_of
 from archipel.federated.port import Algorithm, Block, Outlier
+from archipel.federated.private_mean import SUM, PrivateMean
 from archipel.federated.running_mean import RunningMean
 from archipel.spec import NonFiniteError
 
@@ -75,7 +76,7 @@ class WeightedMeans:
                 self._mean.add(values, share)
             total = self._mean.take()
         if not np.isfinite(total).all():
-            self._name_culprit(part, start, stop)
+            _name_culprit(self._ordered, part, start, stop, self._mean.scratch)
         return total
 
     def outliers(self) -> tuple[Outlier, ...]:
@@ -89,11 +90,55 @@ class WeightedMeans:
             found += outliers_of(part, sites, norms, handled="counted")
         return tuple(found)
 
-    def _name_culprit(self, part: str, start: int, stop: int) -> None:
-        for one in self._ordered:
-            if not np.isfinite(one.parts.read(part, start, stop, self._mean.scratch)).all():
-                raise NonFiniteUpdateError.of(one.site, part)
-        raise NonFiniteError(
-            f"the mean of part {part!r} overflows, though every update is finite",
-            hint="lower the learning rate or set [federation.local] clip_norm",
-        )
+
+class PrivateMeans:
+    """Sums in float64 over a fixed number, with noise: what [privacy.central] puts in the place of the mean.
+
+    No update is named as unlike the others: that would be a release without noise.
+    """
+
+    def __init__(
+        self,
+        private: PrivateMean,
+        algorithm: Algorithm,
+        ordered: Sequence[Contribution],
+        *,
+        dtype: np.dtype[np.floating[Any]],
+        count: int,
+    ) -> None:
+        assert not algorithm.uniform, "a part beside the delta would go without noise"
+        self._private = private
+        self._ordered = ordered
+        self._dtype = dtype
+        self.width = min(BLOCK, count)
+        self._mean = RunningMean(self.width, SUM)
+
+    def read(self, part: str, start: int, stop: int) -> Block:
+        """Return a part's columns with noise.
+
+        Raises:
+            NonFiniteUpdateError: an update holds NaN or infinity; names the site.
+            NonFiniteError: the sum does, though every update is finite.
+        """
+        self._mean.begin(stop - start)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for one in self._ordered:
+                self._mean.add(one.parts.read(part, start, stop, self._mean.scratch), self._private.share)
+            total = self._mean.take()
+        if not np.isfinite(total).all():
+            _name_culprit(self._ordered, part, start, stop, self._mean.scratch)
+        return self._private.noisy(total, start).astype(self._dtype)
+
+    def outliers(self) -> tuple[Outlier, ...]:
+        """Return none."""
+        return ()
+
+
+def _name_culprit(ordered: Sequence[Contribution], part: str, start: int, stop: int, scratch: Block) -> None:
+    for one in ordered:
+        if not np.isfinite(one.parts.read(part, start, stop, scratch)).all():
+            raise NonFiniteUpdateError.of(one.site, part)
+    raise NonFiniteError(
+        f"the mean of part {part!r} overflows, though every update is finite",
+        hint="lower the learning rate or set [federation.local] clip_norm",
+    )

@@ -111,6 +111,8 @@ class RoundFolded(msgspec.Struct, frozen=True, tag="round-folded"):
     """Added sums (statistics, evaluate)."""
     outliers: tuple[Outlier, ...] = ()
     """Updates unlike the others (train)."""
+    clip_norm: float | None = None
+    """The next training round's, where it adapts (train)."""
 
 
 class RunFailed(msgspec.Struct, frozen=True, tag="run-failed"):
@@ -160,6 +162,8 @@ class Fold(msgspec.Struct, frozen=True, kw_only=True):
     model: Blob | None
     state: Blob | None
     facts: RoundFacts
+    clip_norm: float | None = None
+    """That the updates were clipped to (train, with [privacy.central])."""
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):

@@ -55,7 +55,9 @@ class RunningMean:
         self._count += 1
 
     def take(self) -> Block:
-        """Return the mean, and begin the next one of the same size."""
+        """Return the mean (zeros where nothing was added), and begin the next one of the same size."""
+        if not self._count:
+            return np.zeros(self._size, self._dtype)
         self._join()
         found = self._total
         self.begin(self._size)

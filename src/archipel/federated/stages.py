@@ -52,6 +52,8 @@ class Findings(msgspec.Struct, kw_only=True):
     initial: Blob | None = None
     model: Blob | None = None
     state: Blob | None = None
+    clip_norm: float | None = None
+    """That of the next training round, with [privacy.central]."""
     alone: dict[str, Part] = msgspec.field(default_factory=dict)
     personalised: dict[str, Part] = msgspec.field(default_factory=dict)
     evaluations: list[tuple[int, Blob]] = msgspec.field(default_factory=list)
@@ -145,7 +147,12 @@ def task_of(blank: RoundTask, stage: Stage, site: str, found: Findings, algorith
             change = {"share": True}
         case "train":
             inputs = {} if found.state is None else dict.fromkeys(algorithm.sent, found.state)
-            change = {"model": found.model, "variant": algorithm.variant(), "inputs": inputs}
+            change = {
+                "model": found.model,
+                "variant": algorithm.variant(),
+                "inputs": inputs,
+                "clip_norm": found.clip_norm,
+            }
         case "alone":
             change = {"model": found.initial, "share": cross}
         case "personalise":

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from archipel.planner.estimate import RoundWork, SitePace
 from archipel.planner.pace import ASSUMPTIONS, Interval, round_seconds, run_seconds, seen_seconds
 from archipel.planner.traffic import Sizes, cohort_size, traffic_of
+from archipel.security.privacy import promised, require_private_fit
 from archipel.spec import DatasetManifest, JobSpec, Plan, SiteShare, SpecError
 
 
@@ -35,8 +36,10 @@ def draw_plan(
         paces: Site → how fast it is, where batches were timed there.
 
     Raises:
-        SpecError: fewer sites than the job asks for.
+        SpecError: fewer sites than the job asks for, or its [privacy] promises what it would not keep.
+        MissingExtraError: the job asks for differential privacy, and the accountants are not installed.
     """
+    require_private_fit(job)
     refused = dict(refused or {})
     sites = sorted(set(manifests) - set(refused))
     if len(sites) < job.federation.min_sites:
@@ -64,6 +67,7 @@ def draw_plan(
         up_bytes=sum(phase.up_bytes for phase in phases),
         seconds=_run_seconds(job, cohort, list(times.values())),
         phases=phases,
+        privacy=promised(job),
         assumptions=_assumed(sizes, times, known),
     )
 

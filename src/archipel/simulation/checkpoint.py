@@ -39,6 +39,7 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     executor: str
     """By which it was computed: another would come to other bits."""
     moment: Moment
+    clip_norm: float | None = None
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Round → the model it began with, of which clients still train; empty where rounds wait for theirs."""
     moment: Moment
     """Where virtual time is."""
+    clip_norm: float | None = None
+    """Of the next round, with [privacy.central]."""
 
 
 class Checkpoints:
@@ -87,6 +90,7 @@ class Checkpoints:
             state=_named(arrays, _STATE),
             models={int(step): model for step, model in _named(arrays, _BEGUN).items()},
             moment=about.moment,
+            clip_norm=about.clip_norm,
         )
         return self._offered
 
@@ -111,7 +115,13 @@ class Checkpoints:
         if self._offered is None:
             return 0
         standing = self._offered
-        about = About(key=self._key, step=standing.step, executor=standing.executor, moment=standing.moment)
+        about = About(
+            key=self._key,
+            step=standing.step,
+            executor=standing.executor,
+            moment=standing.moment,
+            clip_norm=standing.clip_norm,
+        )
         arrays = {
             _MODEL: standing.vector,
             **{_STATE + name: array for name, array in standing.state.items()},

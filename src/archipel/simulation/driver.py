@@ -33,7 +33,9 @@ from archipel.federated.port import (
     SiteRefused,
     UpdateAccepted,
 )
+from archipel.federated.private_mean import Noising
 from archipel.federated.progress import Progress
+from archipel.security.privacy import kept_secret
 from archipel.simulation.journal import Entry, Journal
 from archipel.site.worker.execute import Worker
 from archipel.site.worker.memory import RunMemory
@@ -78,6 +80,8 @@ class Simulation:
         self._journal = Journal(folder / "journal.jsonl", key)
         if not self._journal.going_on:
             shutil.rmtree(folder / "spool", ignore_errors=True)
+            (folder / "noise.key").unlink(missing_ok=True)
+        self._noising = Noising.of(job, lambda: kept_secret(folder / "noise.key"))
         self._spool = Spool(folder / "spool")
         self._memories = {site: RunMemory() for site in data}
         self._workers = {
@@ -154,7 +158,7 @@ class Simulation:
             event = self._journal.take().event
         else:
             try:
-                event = carry_out(instruction, self._job.federation, self._spool)
+                event = carry_out(instruction, self._job.federation, self._spool, noising=self._noising)
             except UnusableUpdateError as error:
                 event = rejection(instruction, error)
             self._journal.add(Entry(event=event))

@@ -16,6 +16,7 @@ import msgspec
 from archipel.simulation.clock.report import TimeReport
 from archipel.simulation.virtual import RoundRecord
 from archipel.spec import JobSpec, SpecError, Value, decode
+from archipel.spec.privacy import Guarantee
 
 
 class Result(Value, frozen=True, kw_only=True, tag_field="type", tag="simulation/1"):
@@ -52,6 +53,8 @@ class Result(Value, frozen=True, kw_only=True, tag_field="type", tag="simulation
     """One for each round, in order."""
     simulated: TimeReport | msgspec.UnsetType = msgspec.UNSET
     """Virtual time, where the job has [simulation.time]."""
+    privacy: Guarantee | msgspec.UnsetType = msgspec.UNSET
+    """What all rounds together promise, where the job has [privacy.central]."""
 
 
 def read_result(path: Path) -> Result:

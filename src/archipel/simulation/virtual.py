@@ -27,8 +27,10 @@ from archipel.federated.fit import require_fit
 from archipel.federated.fold import fold_arrays
 from archipel.federated.local_variant import LocalVariant
 from archipel.federated.port import Block, RoundFacts
+from archipel.federated.private_mean import SUM, Noising, PrivateMean
 from archipel.federated.robust.robust import robust_of
 from archipel.federated.running_mean import RunningMean
+from archipel.security.privacy import clipped, fresh_secret, kept_secret, require_private_fit
 from archipel.simulation.checkpoint import Checkpoints, Standing
 from archipel.simulation.clock.devices import Devices, Load
 from archipel.simulation.clock.fedbuff import staleness_scale
@@ -39,7 +41,7 @@ from archipel.simulation.controls import Controls
 from archipel.simulation.gathering import Gathering
 from archipel.simulation.population.port import Population, draw_cohort
 from archipel.site.worker.schedule import learning_rate, stream
-from archipel.spec import JobSpec, NonFiniteError, pack
+from archipel.spec import JobSpec, NonFiniteError, SpecError, pack
 from archipel.spec.tensors import views
 from archipel.spec.timing import FedBuff
 from archipel.tasks.metrics import summarise
@@ -77,11 +79,12 @@ class VirtualRun:
         controls: Path,
         checkpoints: Checkpoints | None = None,
         devices: Devices | None = None,
+        noise_key: Path | None = None,
     ) -> None:
         """Make the first model, or go on from where the last checkpoint is.
 
         `controls` is a folder of its own for what clients remember (SCAFFOLD); `devices` is what `open_devices` made of
-        the job.
+        the job; `noise_key` a file for the secret that noise follows from, made anew where the run begins anew.
 
         Raises:
             SpecError: the job has no [simulation], its mode cannot go with its algorithm, or its cohort is too small
@@ -89,6 +92,10 @@ class VirtualRun:
             TaskError: the job's algorithm cannot work with this model.
         """
         check_time(job)
+        require_private_fit(job)
+        if job.privacy.examples is not None:
+            hint = "take [privacy.central], or simulate the job's sites without [simulation]"
+            raise SpecError("[privacy.examples] has no virtual clients: its unit is a row at a site", hint=hint)
         self._job = job
         self._spec = simulation_of(job)
         self._adapter = adapter
@@ -98,12 +105,14 @@ class VirtualRun:
         if self._robust is not None:
             self._robust.require(min(self._spec.cohort, population.count))
         first = adapter.initial(job.federation.seed)
-        require_fit(job.federation, buffers=first.buffers, multipliers=first.multipliers)
+        central = job.privacy.central
+        require_fit(job.federation, buffers=first.buffers, multipliers=first.multipliers, private=central is not None)
         check_buffers(job, first.buffers)
         self.weights = Weights(manifest=first.manifest, vector=first.vector)
         self._state: dict[str, Block] = {name: np.zeros_like(first.vector) for name in self._algorithm.state}
         parts = (*self._algorithm.weighted, *self._algorithm.uniform)
-        self._means = {name: RunningMean(first.vector.size, first.vector.dtype) for name in parts}
+        summed = first.vector.dtype if central is None else SUM
+        self._means = {name: RunningMean(first.vector.size, summed) for name in parts}
         self._folder = controls.parent
         self._gathering: Gathering | None = None
         self._models: dict[int, Block] = {}
@@ -117,6 +126,10 @@ class VirtualRun:
             self.weights = Weights(manifest=first.manifest, vector=standing.vector)
             self._state = dict(standing.state)
             self._models = dict(standing.models)
+        self._clip_norm = None if central is None else central.clip_norm
+        if standing is not None and standing.clip_norm is not None:
+            self._clip_norm = standing.clip_norm
+        self._noising = Noising.of(job, lambda: _secret(noise_key, anew=standing is None))
         self._controls = Controls(controls, self.step)
         load = Load(
             epochs=job.federation.local.epochs,
@@ -151,6 +164,7 @@ class VirtualRun:
                 state=self._state,
                 models=self._models,
                 moment=self._timeline.moment,
+                clip_norm=self._clip_norm,
             )
             if self._checkpoints.offer(where):
                 self._controls.settle()
@@ -161,6 +175,11 @@ class VirtualRun:
             self._plan(client, step)
             for client in draw_cohort(self._population, self._spec.cohort, self._job.federation.seed, step)
         ]
+
+    @property
+    def clip_norm(self) -> float | None:
+        """Of the next round, with [privacy.central]."""
+        return self._clip_norm
 
     def packed(self) -> bytes:
         """Return the model as a safetensors file."""
@@ -174,10 +193,12 @@ class VirtualRun:
         began = time.monotonic()
         closed = self._timeline.close(step)
         sums = _Sums()
-        if closed.folded:
+        private = None if self._noising is None else self._private_mean(self._noising, step)
+        # With noise, a round of nobody is a release like any other: that nobody came is nobody's to know.
+        if closed.folded or private is not None:
             self._models[step] = self.weights.vector
-            sums = self._train(executor, closed)
-            self._apply(closed)
+            sums = self._train(executor, closed, private)
+            self._apply(closed, private)
         self._models = {one.step: self._models[one.step] for one in self._timeline.moment.flying}
         if self._checkpoints is None:
             self._controls.settle()
@@ -193,28 +214,45 @@ class VirtualRun:
             seconds=time.monotonic() - began,
         )
 
-    def _train(self, executor: Executor, closed: Closed) -> _Sums:
+    def _train(self, executor: Executor, closed: Closed, private: PrivateMean | None) -> _Sums:
         """Add up the updates of a round, those from one model after those from another."""
         plans = [self._plan(one.client, one.step, one.again) for one in closed.folded]
-        shares = self._shares(closed, plans)
+        shares = [private.share] * len(plans) if private is not None else self._shares(closed, plans)
         if self._robust is not None:
             like = self.weights.vector
             self._gathering = Gathering(self._folder, clients=len(plans), parts=tuple(self._means), like=like)
+        within: list[bool] = []
         sums = _Sums()
         work = zip(closed.folded, plans, shares, strict=True)
         for step, group in itertools.groupby(work, key=lambda item: item[0].step):
             _, some, parts = zip(*group, strict=True)
             weights = Weights(manifest=self.weights.manifest, vector=self._models[step])
-            if isinstance(executor, MeanExecutor) and tuple(self._means) == ("delta",) and self._gathering is None:
+            plain = self._gathering is None and private is None and tuple(self._means) == ("delta",)
+            if plain and isinstance(executor, MeanExecutor):
                 mean = executor.train_mean(weights, some, parts)
                 self._means["delta"].add(mean.delta, 1.0)
                 sums.add(mean)
                 continue
             for plan, share, one in zip(some, parts, executor.train(weights, some), strict=True):
-                self._add(plan, self._after(plan, one, step), share, 1.0 / len(plans))
+                self._add(plan, self._clipped(self._after(plan, one, step), within), share, 1.0 / len(plans))
                 sums.add(one)
+        if private is not None:
+            self._clip_norm = private.next_clip(within) or self._clip_norm
         sums.rows = sum(map(_size, plans))
         return sums
+
+    def _private_mean(self, noising: Noising, step: int) -> PrivateMean:
+        assert self._clip_norm is not None
+        cohort = min(self._spec.cohort, self._population.count)
+        return PrivateMean(noising.central, noising.secret, step=step, cohort=cohort, clip_norm=self._clip_norm)
+
+    def _clipped(self, parts: dict[str, Block], within: list[bool]) -> dict[str, Block]:
+        """Return a client's update as it leaves it, and note whether it was within the clip norm."""
+        if self._clip_norm is None:
+            return parts
+        delta, was_within = clipped(parts["delta"], self._clip_norm)
+        within.append(was_within)
+        return {**parts, "delta": delta}
 
     def _shares(self, closed: Closed, plans: Sequence[LocalPlan]) -> list[float]:
         """Return what each update counts; FedBuff scales by staleness and the server's rate."""
@@ -262,10 +300,10 @@ class VirtualRun:
             for name in self._algorithm.uniform:
                 self._means[name].add(parts[name], uniform)
 
-    def _apply(self, closed: Closed) -> None:
+    def _apply(self, closed: Closed, private: PrivateMean | None) -> None:
         # Algorithms begin their state at step 1, which is the first model and not a round that nobody made.
         facts = RoundFacts(step=closed.made, cohort=len(closed.folded), population=self._population.count)
-        vector = self._robustly(facts) if self._gathering is not None else self._by_mean(facts)
+        vector = self._robustly(facts) if self._gathering is not None else self._by_mean(facts, private)
         if not np.isfinite(vector).all():
             raise NonFiniteError(
                 f"{self._algorithm.name} made a model with NaN or infinity in round {closed.step}",
@@ -273,9 +311,12 @@ class VirtualRun:
             )
         self.weights = Weights(manifest=self.weights.manifest, vector=vector)
 
-    def _by_mean(self, facts: RoundFacts) -> Block:
+    def _by_mean(self, facts: RoundFacts, private: PrivateMean | None) -> Block:
         with np.errstate(over="ignore", invalid="ignore"):
             means = {name: mean.take() for name, mean in self._means.items()}
+            if private is not None:
+                dtype = self.weights.vector.dtype
+                means = {name: private.noisy(mean).astype(dtype) for name, mean in means.items()}
             vector, self._state = self._algorithm.apply(facts, self.weights.vector, means, self._state)
         return vector
 
@@ -286,6 +327,15 @@ class VirtualRun:
             self._algorithm, facts, updates, self.weights.vector, self._state, robust=self._robust
         )
         return vector
+
+
+def _secret(path: Path | None, *, anew: bool) -> bytes:
+    """Return the secret of a simulation's noise: kept while it can go on, fresh where it begins."""
+    if path is None:
+        return fresh_secret()
+    if anew:
+        path.unlink(missing_ok=True)
+    return kept_secret(path)
 
 
 class _Sums:

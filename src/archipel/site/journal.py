@@ -9,6 +9,7 @@
     served     which model to answer with, and which copy of it that is here
     heads      signed heads of control's audit log, as they were accepted    (newest 1000)
     log        the site's own audit log, with the places of its tree         (never changed)
+    budgets, claims, releases      see archipel.site.ledger
 
 Rules: every change is one transaction with synchronous=FULL; an answer and the state it leads to are one
 transaction; blobs are on disk before the row that names them. A newer schema is refused, not guessed.
@@ -32,6 +33,8 @@ from typing import Any, Literal
 import msgspec
 
 from archipel.security.audit import grow, is_whole, peaks
+from archipel.site.ledger import SCHEMA as LEDGER_SCHEMA
+from archipel.site.ledger import Ledger, close_within, spend_within
 from archipel.spec import (
     AuditError,
     Blob,
@@ -60,11 +63,12 @@ CREATE TABLE kept (run TEXT, digest TEXT, PRIMARY KEY (run, digest)) STRICT;
 CREATE TABLE recent (run TEXT, digest TEXT, PRIMARY KEY (run, digest)) STRICT;
 CREATE TABLE served (name TEXT PRIMARY KEY, serve BLOB NOT NULL, answering BLOB NOT NULL) STRICT;
 """
-_SECOND = """
+_HEADS_AND_LOG = """
 CREATE TABLE heads (size INTEGER PRIMARY KEY, head BLOB NOT NULL) STRICT;
 CREATE TABLE log (number INTEGER PRIMARY KEY, event BLOB NOT NULL) STRICT;
 CREATE TABLE log_places (level INTEGER, place INTEGER, hash BLOB NOT NULL, PRIMARY KEY (level, place)) STRICT;
 """
+_SECOND = _HEADS_AND_LOG + LEDGER_SCHEMA
 """What schema version 2 adds to version 1."""
 
 Answer = Update | Refusal
@@ -98,6 +102,8 @@ class Journal:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._prepare()
+        self.ledger = Ledger(self._read, self._transaction)
+        """What runs have cost the data sets here."""
 
     def close(self) -> None:
         """Close the file once no other thread is at it; nothing is lost either way."""
@@ -148,12 +154,18 @@ class Journal:
         return tuple(_work(*row) for row in self._read("SELECT task, answer FROM work ORDER BY run, round"))
 
     def finish(self, task: RoundTask, answer: Answer, state: Mapping[str, Blob]) -> None:
-        """Store a task's answer and the state it leads to, as one: both or neither survive a crash."""
+        """Store a task's answer, the state it leads to and what it costs, as one: all or nothing survives a crash.
+
+        Raises:
+            BudgetError: the run has no release left; nothing was stored.
+        """
         failpoint("site.finish.before_journal")
         parts = answer.parts.values() if isinstance(answer, Update) else ()
         kept = [part.blob.digest for part in parts if not part.shared]
         key = (task.run, task.round)
         with self._transaction() as db:
+            if isinstance(answer, Update):
+                spend_within(db, task)
             db.execute("UPDATE work SET answer = ? WHERE run = ? AND round = ?", (encode(answer), *key))
             rows = [(*key, name, encode(blob)) for name, blob in state.items()]
             db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?)", rows)
@@ -206,12 +218,14 @@ class Journal:
             for table in ("kept", "recent"):
                 used |= {row[0] for row in db.execute(f"DELETE FROM {table} WHERE run = ? RETURNING digest", (run,))}  # noqa: S608
             db.execute("DELETE FROM work WHERE run = ?", (run,))
+            close_within(db, run)
         return used - self.live()
 
     def remembered(self, but: str = "") -> tuple[str, ...]:
         """Return the runs of which more is kept than their state named `but`, by name."""
         query = """SELECT run FROM work UNION SELECT run FROM kept UNION SELECT run FROM recent
-                   UNION SELECT run FROM state WHERE name != ? ORDER BY run"""
+                   UNION SELECT run FROM state WHERE name != ? UNION SELECT run FROM claims WHERE NOT closed
+                   ORDER BY run"""
         return tuple(str(row[0]) for row in self._read(query, (but,)))
 
     def live(self) -> set[str]:

@@ -15,6 +15,7 @@ from archipel.spec.dataset import DatasetManifest
 from archipel.spec.errors import (
     ArchipelError,
     AuditError,
+    BudgetError,
     DataError,
     DigestError,
     LinkError,
@@ -52,6 +53,7 @@ __all__ = [
     "ArchipelError",
     "AuditError",
     "Blob",
+    "BudgetError",
     "Column",
     "Contract",
     "DataError",

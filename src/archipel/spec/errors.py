@@ -9,6 +9,7 @@
     │   └── NonFiniteError              4   NaN or infinity in an update
     ├── TrustError                      5   a token, certificate, digest or signature does not hold
     │   ├── DigestError                 5   bytes are not what their digest says
+    │   ├── BudgetError                 5   a data set's privacy budget does not allow it
     │   ├── SecureAggregationError      5   a session of secure aggregation was aborted
     │   └── AuditError                  5   an audit log is not what it was
     ├── StateError                      6   the state does not allow it (held by another, finished, stale)
@@ -89,6 +90,10 @@ class TrustError(ArchipelError):
 
 class DigestError(TrustError):
     """Bytes are not what their digest says."""
+
+
+class BudgetError(TrustError):
+    """A data set's privacy budget does not allow it."""
 
 
 class SecureAggregationError(TrustError):

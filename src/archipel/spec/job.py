@@ -27,6 +27,7 @@ from msgspec import Meta, field
 from archipel.spec.canonical import Name, Value, digest_value
 from archipel.spec.errors import SpecError, UnknownNameError
 from archipel.spec.keys import overlay, refuse_non_finite, refuse_unknown
+from archipel.spec.privacy import CentralPrivacy, ExamplePrivacy
 from archipel.spec.timing import TimeSpec
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -158,12 +159,16 @@ class EvaluationSpec(Value, frozen=True, kw_only=True):
 
 
 class PrivacySpec(Value, frozen=True, kw_only=True):
-    """[privacy]: what may leave a site besides updates."""
+    """[privacy]: what may leave a site besides updates, and how much noise is in what leaves."""
 
     statistics: bool = True
     """May the task ask for sums and counts over rows (federated scaling, label counts)?"""
     histograms: bool = True
     """May score histograms (for AUC) leave the site at evaluation?"""
+    central: CentralPrivacy | None = None
+    """None: the coordinator adds no noise."""
+    examples: ExamplePrivacy | None = None
+    """None: sites train without noise."""
 
 
 class ResourceSpec(Value, frozen=True, kw_only=True):
@@ -190,6 +195,8 @@ class SimulationSpec(Value, frozen=True, kw_only=True):
     """How many there are; with partition = "key" as many as the key has values."""
     cohort: Positive = 50
     """Clients that train in a round, drawn from the seed; all of them where there are fewer."""
+    sampling: Literal["fixed", "poisson"] = "fixed"
+    """"fixed": `cohort` clients, exactly; "poisson": each by itself with the same chance, `cohort` on average."""
     partition: Literal["uniform", "key", "dirichlet", "shards"] = "uniform"
     """Whose rows are whose: any; those that share a value; with skewed labels; a few runs of rows sorted by label."""
     key: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import field
 
 from archipel.spec.canonical import Digest, Name, Value
+from archipel.spec.privacy import Guarantee
 from archipel.spec.round import Kind
 
 
@@ -48,5 +49,7 @@ class Plan(Value, frozen=True, kw_only=True, tag_field="type", tag="plan/1"):
     """Likely interval for the whole run; None: nothing known yet."""
     phases: tuple[PhaseBytes, ...] = ()
     """The bytes, by kind of round, in the order of the run."""
+    privacy: Guarantee | None = None
+    """What the whole job will spend; None: it asks for no differential privacy."""
     assumptions: tuple[str, ...] = ()
     """What the estimates rest on, as sentences."""

@@ -26,7 +26,7 @@ from msgspec import Meta, field
 from archipel.spec.canonical import Digest, Name, Value
 from archipel.spec.dataset import DatasetManifest
 from archipel.spec.errors import ArchipelError
-from archipel.spec.job import JobSpec
+from archipel.spec.job import JobSpec, Rate
 
 Kind = Literal["check", "statistics", "initialise", "train", "alone", "personalise", "evaluate", "export"]
 RoundNumber = Annotated[int, Meta(ge=0)]
@@ -69,6 +69,8 @@ class RoundTask(Value, frozen=True, kw_only=True, tag_field="type", tag="round-t
     """The algorithm's local numbers: {"mu": …} for FedProx."""
     inputs: dict[str, Blob] = field(default_factory=dict)
     """The algorithm's local arrays: {"control": …} for SCAFFOLD."""
+    clip_norm: Rate | None = None
+    """Largest L2 norm of the delta that may leave the site (train, with [privacy.central]); None: any."""
     share: bool = False
     """May the resulting "model" or "onnx" part leave the site (deltas and sums always do)?"""
 

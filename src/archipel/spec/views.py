@@ -29,6 +29,7 @@ from archipel.spec.dataset import DatasetManifest
 from archipel.spec.event import Event
 from archipel.spec.job import JobSpec
 from archipel.spec.model import ModelVersion, ServedModel
+from archipel.spec.privacy import Guarantee
 from archipel.spec.round import Kind
 from archipel.spec.wire import Working
 
@@ -256,6 +257,8 @@ class RunReport(Value, frozen=True, kw_only=True, tag_field="type", tag="report/
     """Mean training loss per example of each training round, from the first; None: no site reported one."""
     breakdowns: tuple[Breakdown, ...] = ()
     """Of the federated model, on everyone's test rows."""
+    privacy: Guarantee | None = None
+    """What the training rounds so far have spent; None: the job asks for no differential privacy."""
 
 
 class ModelsPage(Value, frozen=True, kw_only=True):

@@ -58,6 +58,20 @@ class Weights(msgspec.Struct, frozen=True, kw_only=True):
     """Prefix of names → multiplier of the learning rate, where it is not 1; said by `initial` alone."""
 
 
+class PrivateSteps(msgspec.Struct, frozen=True, kw_only=True):
+    """DP-SGD instead of batches of fixed size; see `spec.privacy.ExamplePrivacy`."""
+
+    clip_norm: float
+    """Largest L2 norm of one row's gradient."""
+    noise_multiplier: float
+    """Deviation of the noise on the sum of a step's gradients, over the clip norm."""
+    sampling_rate: float
+    """Probability with which a row is in a step."""
+    steps: int
+    secret: bytes
+    """What coins and noise follow from; the site's own, and no other work's."""
+
+
 class LocalPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What one call of `train` does: the job's local training, with what the round and the algorithm add."""
 
@@ -75,6 +89,8 @@ class LocalPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Which rows of the training split, as a virtual client's; None: all of them."""
     correction: Vector | None = None
     """SCAFFOLD's c - c_i, added to every step's gradient; shape and dtype of the weights' vector."""
+    private: PrivateSteps | None = None
+    """None: plain steps over all rows, `epochs` times."""
 
 
 class Trained(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from archipel.spec import JobSpec, encode, timing
+from archipel.spec import JobSpec, encode, privacy, timing
 from archipel.spec import job as jobs
 from archipel.spec.job import job_from
 
@@ -25,6 +25,9 @@ TABLES = {
     "`[federation.local]`": jobs.LocalTraining,
     "`[evaluation]`": jobs.EvaluationSpec,
     "`[privacy]`": jobs.PrivacySpec,
+    "`[privacy.central]`": jobs.CentralPrivacy,
+    "`[privacy.central.adaptive]`": privacy.AdaptiveClip,
+    "`[privacy.examples]`": jobs.ExamplePrivacy,
     "`[resources]`": jobs.ResourceSpec,
     "`[deployment]`": jobs.DeploymentSpec,
     "`[simulation]`": jobs.SimulationSpec,
@@ -81,9 +84,9 @@ def test_every_key_of_a_job_says_what_it_means_and_names_every_choice(title: str
 
 
 def test_the_pages_cover_every_table_there_is() -> None:
-    kinds = [kind for module in (jobs, timing) for kind in vars(module).values() if isinstance(kind, type)]
+    kinds = [kind for module in (jobs, privacy, timing) for kind in vars(module).values() if isinstance(kind, type)]
     structs = {kind for kind in kinds if issubclass(kind, msgspec.Struct)}
-    assert structs - {jobs.Value, timing.Timed} == set(TABLES.values())
+    assert structs - {jobs.Value, privacy.Guarantee, timing.Timed} == set(TABLES.values())
 
 
 def test_the_smallest_job_of_the_page_is_one() -> None:

@@ -90,6 +90,7 @@ def _made(result: Result) -> str:
         "code": result.code,
         "data": result.data,
         "seed": str(result.seed),
+        **({"privacy spent": str(result.privacy)} if result.privacy else {}),
         "computed by": f"{result.executor} ({result.executor_why}); processes: {result.processes}",
         "archipel": result.version,
     }

@@ -213,6 +213,7 @@ def _provenance(report: Report) -> str:
         "job": made.job,
         "code": made.bundle,
         "participation": made.participation,
+        **({} if report.privacy is None else {"privacy spent": str(report.privacy)}),
         "machine": made.machine,
         "versions": ", ".join(f"{name} {version}" for name, version in made.versions.items()),
     }

@@ -63,6 +63,8 @@ def show_report(report: Report, console: Console) -> None:
         f"{wording.duration(report.seconds)} in all: {phase_line(report)}",
         highlight=False,
     )
+    if report.privacy is not None:
+        console.print(f"privacy spent: {report.privacy}", highlight=False, markup=False, soft_wrap=True)
     named = f"model {report.model_name} version {report.model_version}, weights {report.model_digest}"
     console.print(named, highlight=False, soft_wrap=True)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 from msgspec import field
 
 from archipel.spec import Value
+from archipel.spec.privacy import Guarantee
 from archipel.spec.views import Breakdown
 
 WAYS = ("alone", "federated", "personalised", "pooled")
@@ -120,6 +121,8 @@ class Report(Value, frozen=True, kw_only=True, tag_field="type", tag="comparison
     losses: tuple[Loss, ...] = ()
     breakdowns: tuple[Breakdown, ...] = ()
     """Class by class: the federated model on everyone's test rows."""
+    privacy: Guarantee | None = None
+    """What the run has spent; None: it had no differential privacy."""
     question: dict[str, list[object]] = field(default_factory=dict)
     small_sites: tuple[str, ...] = ()
     """Sites with too few test rows a class to tell."""

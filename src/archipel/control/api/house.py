@@ -133,6 +133,7 @@ class House:
             spool=self.spool,
             artefacts=self.artefacts,
             max_answer_bytes=self.settings.max_answer_bytes,
+            noise_key=self.settings.state / "noise.key",
         )
 
     def _back(self) -> Back:

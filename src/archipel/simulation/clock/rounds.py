@@ -23,15 +23,18 @@ from archipel.spec.timing import Deadline
 class Untimed:
     """Rounds that take no time."""
 
-    def __init__(self, population: Population, cohort: int, seed: int, moment: Moment) -> None:
+    def __init__(
+        self, population: Population, cohort: int, seed: int, moment: Moment, *, poisson: bool = False
+    ) -> None:
         self._population = population
         self._cohort = cohort
+        self._poisson = poisson
         self._seed = seed
         self.moment = moment
 
     def close(self, step: int) -> Closed:
         """Fold the whole cohort."""
-        cohort = draw_cohort(self._population, self._cohort, self._seed, step)
+        cohort = draw_cohort(self._population, self._cohort, self._seed, step, poisson=self._poisson)
         self.moment = Moment(made=self.moment.made + 1)
         folded = tuple(Assignment(client=client, step=step, ends=0.0) for client in cohort)
         return Closed(step=step, made=self.moment.made, folded=folded, asked=len(folded))

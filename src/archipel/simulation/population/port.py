@@ -33,11 +33,16 @@ class Population(Protocol):
         ...
 
 
-def draw_cohort(population: Population, size: int, seed: int, step: int) -> list[int]:
-    """Return the clients that train in round `step` (from 1), sorted; all where there are no more than `size`."""
+def draw_cohort(population: Population, size: int, seed: int, step: int, *, poisson: bool = False) -> list[int]:
+    """Return the clients that train in round `step` (from 1), sorted; all where there are no more than `size`.
+
+    `poisson`: each takes part by itself, with probability size / count; so many as that gives, none at times.
+    """
     if size >= population.count:
         return list(range(population.count))
     rng = np.random.default_rng((seed, step, COHORT_STREAM))
+    if poisson:
+        size = int(rng.binomial(population.count, size / population.count))
     return sorted(rng.choice(population.count, size, replace=False, shuffle=False).tolist())
 
 

@@ -4,8 +4,9 @@ Each task goes through these steps; a crash between any two of them loses nothin
 journal and the spool hold:
 
     assigned   in the journal                                             (at the next start it is taken up again)
+    admitted   by the privacy ledger, which reserves what the run may release
     fetched    its blobs are in the spool                                 (transfers go on where they broke)
-    answered   update (or refusal) and new state in the journal, together
+    answered   update (or refusal), new state and what it costs in the journal, together
     delivered  parts sent, answer submitted, receipt received
     cleared    out of the journal; blobs nobody needs any more are removed
 
@@ -37,6 +38,7 @@ from archipel.site.worker.process import AbandonedError, WorkerProcess
 from archipel.spec import (
     ArchipelError,
     Blob,
+    BudgetError,
     DigestError,
     LinkError,
     Refusal,
@@ -230,6 +232,7 @@ class Desk:
         state: dict[str, Blob] = {}
         answer: Answer
         try:
+            await asyncio.to_thread(self._journal.ledger.admit, task)
             await self._fetch(task)
             answer, state = await self._execute(task)
         except StaleError as error:
@@ -243,7 +246,11 @@ class Desk:
             _LOG.exception("%s of run %s", task.kind, task.run)
             failed = TaskError(f"the agent failed: {type(error).__name__}", hint="the site's log says where")
             answer = _refusal(task, failed)
-        await asyncio.to_thread(self._journal.finish, task, answer, state)
+        try:
+            await asyncio.to_thread(self._journal.finish, task, answer, state)
+        except BudgetError as error:
+            answer = _refusal(task, error)
+            await asyncio.to_thread(self._journal.finish, task, answer, {})
         return answer
 
     async def _fetch(self, task: RoundTask) -> None:

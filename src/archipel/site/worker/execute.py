@@ -30,8 +30,9 @@ from archipel.data.bundle import open_bundle
 from archipel.data.dataset import open_dataset
 from archipel.data.site_data import SiteData
 from archipel.federated.fit import require_fit
+from archipel.security.privacy import kept_secret, require_private_fit, run_secret
 from archipel.site.worker.memory import CONTROL, PERSONALISED, PERSONALISED_ONNX, Memory
-from archipel.site.worker.training import train_alone, train_personalised, train_round
+from archipel.site.worker.training import disclosed_metrics, train_alone, train_personalised, train_round
 from archipel.site.worker.weights import (
     Blobs,
     new_file,
@@ -151,7 +152,13 @@ class Worker:
     def _initialise(self, task: RoundTask, progress: Progress) -> Result:
         del progress
         weights = self._adapter(task).initial(task.job.federation.seed)
-        require_fit(task.job.federation, buffers=weights.buffers, multipliers=weights.multipliers)
+        privacy = task.job.privacy
+        require_fit(
+            task.job.federation,
+            buffers=weights.buffers,
+            multipliers=weights.multipliers,
+            private=privacy.central is not None or privacy.examples is not None,
+        )
         return Result(parts={"model": self._store(task, "model", weights)})
 
     def _train(self, task: RoundTask, progress: Progress) -> Result:
@@ -159,7 +166,7 @@ class Worker:
         weights = self._weights(task)
         inputs = {name: _input(name, open_arrays(self._blobs, blob)) for name, blob in task.inputs.items()}
         state = {name: open_weights(self._blobs, blob).vector for name, blob in recalled.items() if name == CONTROL}
-        trained = train_round(self._adapter(task), task, weights, inputs, state, progress)
+        trained = train_round(self._adapter(task), task, weights, inputs, state, progress, self._noise_secret(task))
         parts = {
             name: store_vector(self._blobs, self._label(task, name), weights.manifest, vector)
             for name, vector in trained.parts.items()
@@ -169,7 +176,7 @@ class Worker:
             for name, vector in trained.state.items()
         }
         weight = 1.0 if task.job.federation.weighting == "uniform" else trained.metrics["examples"]
-        return Result(parts=parts, metrics=trained.metrics, weight=weight, state=kept)
+        return Result(parts=parts, metrics=disclosed_metrics(task, trained), weight=weight, state=kept)
 
     def _alone(self, task: RoundTask, progress: Progress) -> Result:
         adapter = self._adapter(task)
@@ -205,6 +212,13 @@ class Worker:
         own = self._memory.recall(task.run, task.round).get(PERSONALISED)
         state = {PERSONALISED_ONNX: blob} if task.model == own else {}
         return Result(parts={"onnx": Part(blob=blob, shared=task.share)}, state=state)
+
+    def _noise_secret(self, task: RoundTask) -> bytes | None:
+        """Return what this site's noise for this very task follows from: the same where it is done again."""
+        if task.job.privacy.examples is None:
+            return None
+        require_private_fit(task.job)
+        return run_secret(kept_secret(self._blobs.folder.parent / "noise.key"), digest_value(task))
 
     # ---- what a task is about -------------------------------------------------------------------------------
 

@@ -10,10 +10,13 @@ from collections.abc import Mapping
 import msgspec
 
 from archipel.federated.local_variant import LocalVariant
+from archipel.federated.private_mean import WITHIN_CLIP
+from archipel.security.privacy import clipped, private_steps
 from archipel.site.worker.memory import CONTROL
 from archipel.site.worker.schedule import learning_rate, stream
 from archipel.spec import RoundTask
-from archipel.tasks.port import Adapter, LocalPlan, Progress, Trained, Vector, Weights
+from archipel.spec.privacy import ExamplePrivacy
+from archipel.tasks.port import Adapter, LocalPlan, PrivateSteps, Progress, Trained, Vector, Weights
 
 
 class TrainedRound(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +27,8 @@ class TrainedRound(msgspec.Struct, frozen=True, kw_only=True):
     state: dict[str, Vector]
     """The site's next state."""
     metrics: dict[str, float]
+    within_clip: bool = True
+    """Was the delta within the task's clip norm, before it was scaled down to it?"""
 
 
 def train_round(  # noqa: PLR0917 - each is a different thing the round needs
@@ -33,15 +38,41 @@ def train_round(  # noqa: PLR0917 - each is a different thing the round needs
     inputs: Mapping[str, Vector],
     state: Mapping[str, Vector],
     progress: Progress,
+    secret: bytes | None = None,
 ) -> TrainedRound:
-    """Train one round, as the task's algorithm asks; `inputs` came with the task, `state` was kept here."""
+    """Train one round, as the task's algorithm asks; `inputs` came with the task, `state` was kept here.
+
+    `secret` is what the noise of [privacy.examples] follows from: this task's alone.
+    """
     local = LocalVariant.of(task.variant, control=inputs.get(CONTROL), own=state.get(CONTROL))
     plain = _plan(task, task.step)
     plan = msgspec.structs.replace(plain, proximal=local.proximal, correction=local.correction)
+    examples = task.job.privacy.examples
+    if examples is not None and secret is not None:
+        plan = msgspec.structs.replace(plan, private=_private_steps(examples, plan.epochs, secret))
     trained = adapter.train(weights, plan, progress)
     outcome = local.after(trained.delta, steps=trained.steps, learning_rate=plan.learning_rate)
     kept = {} if outcome.own is None else {CONTROL: outcome.own}
-    return TrainedRound(parts={"delta": trained.delta, **outcome.parts}, state=kept, metrics=_metrics(trained))
+    delta, within = trained.delta, True
+    if (bound := clip_norm_of(task)) is not None:
+        delta, within = clipped(delta, bound)
+    parts = {"delta": delta, **outcome.parts}
+    return TrainedRound(parts=parts, state=kept, metrics=_metrics(trained), within_clip=within)
+
+
+def clip_norm_of(task: RoundTask) -> float | None:
+    """Return the largest norm a delta may leave with; the task's own word counts where the job says it adapts."""
+    central = task.job.privacy.central
+    if central is None:
+        return None
+    return central.clip_norm if central.adaptive is None else task.clip_norm or central.clip_norm
+
+
+def disclosed_metrics(task: RoundTask, trained: TrainedRound) -> dict[str, float]:
+    """Return what an update may say of its training: with differential privacy no sum over rows that has no noise."""
+    if task.job.privacy.central is not None:
+        return {WITHIN_CLIP: float(trained.within_clip)}
+    return {} if task.job.privacy.examples is not None else trained.metrics
 
 
 def train_alone(
@@ -79,6 +110,16 @@ def _plan(task: RoundTask, step: int) -> LocalPlan:
         learning_rate=learning_rate(federation.local, step, federation.rounds),
         epochs=federation.local.epochs,
         seed=stream(federation.seed, step, task.site),
+    )
+
+
+def _private_steps(examples: ExamplePrivacy, epochs: int, secret: bytes) -> PrivateSteps:
+    return PrivateSteps(
+        clip_norm=examples.clip_norm,
+        noise_multiplier=examples.noise_multiplier,
+        sampling_rate=examples.sampling_rate,
+        steps=private_steps(examples.sampling_rate, epochs),
+        secret=secret,
     )
 
 

@@ -53,6 +53,11 @@ class TorchAdapter:
         require_manifest(weights, self._model.manifest)
         if plan.correction is not None:
             require_vector("the correction", plan.correction, self._model.manifest)
+        if plan.private is not None:
+            from archipel.tasks.torch.private_loop import PrivateLoop  # noqa: PLC0415 (torch.func costs a second)
+
+            loop = PrivateLoop(self._task, self._model, self._batches, plan)
+            return loop.run(weights.vector, plan.private, self.split.train, progress)
         return Loop(self._task, self._model, self._batches, plan).run(weights.vector, self.split.train, progress)
 
     def evaluate(self, weights: Weights, part: str = "test") -> Sums:

@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch import Tensor
+from torch.func import vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from archipel.spec import ShapeError, TaskError
@@ -29,6 +29,7 @@ from archipel.tasks.port import LocalPlan, Rows, Samples, Trained, Weights, row_
 from archipel.tasks.torch.batches import Batches, move
 from archipel.tasks.torch.client_rows import ClientRows
 from archipel.tasks.torch.flat_model import FlatModel
+from archipel.tasks.torch.loss_module import PREFIX, LossModule
 from archipel.tasks.torch.task import Batch, TorchTask
 from archipel.tasks.torch.threads import seeded
 
@@ -49,7 +50,7 @@ class Stacked:
         self._model = model
         self._samples = samples
         self._folder = task_folder(task)
-        self._loss = _Loss(task, model.module)
+        self._loss = LossModule(task, model.module)
         self._tensors = batches.tensors
         with user_code("parameter_groups", self._folder):
             self._parts = model.multipliers(dict(task.parameter_groups(model.module)))
@@ -73,7 +74,7 @@ class Stacked:
     def _differentiate(self, working: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
         """Return losses (clients,) and gradients (clients, parameters) of batches, rows (clients, batch)."""
         count = len(working)
-        views = {f"inner.{name}": view.detach() for name, view in self._model.unstack(working).items()}
+        views = {PREFIX + name: view.detach() for name, view in self._model.unstack(working).items()}
         leaves = [view.requires_grad_() for name, view in views.items() if name in self._loss.trained]
         batch = self._batch(rows)
         with user_code("loss", self._folder):
@@ -99,24 +100,6 @@ class Stacked:
             }
         with user_code("collate", self._folder):
             return side_by_side([move(self._task.collate(self._samples, one), self._model.device) for one in rows])
-
-
-class _Loss(nn.Module):
-    """The task's loss as a module, so that its weights can be given for each call."""
-
-    def __init__(self, task: TorchTask, module: nn.Module) -> None:
-        super().__init__()
-        self._task = task
-        self.inner = module
-        self.trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self._task.loss(self.inner, batch)
-
-    def of(self, weights: dict[str, Tensor], batch: Batch) -> Tensor:
-        """Return the loss of one batch by these weights."""
-        loss: Tensor = functional_call(self, weights, (batch,))
-        return loss
 
 
 def side_by_side(batches: Sequence[Any]) -> Any:

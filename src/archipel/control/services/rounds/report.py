@@ -18,7 +18,9 @@ from archipel.control.store.database import Database
 from archipel.data.stores.artefacts import Artefacts
 from archipel.data.stores.spool import Spool
 from archipel.federated.port import RoundFolded, UpdateAccepted
+from archipel.security.privacy import releases_of
 from archipel.spec import Blob, DatasetManifest, Update, encode, unpack
+from archipel.spec.privacy import Guarantee
 from archipel.spec.views import Disclosure, Moved, RunReport, SiteReport
 
 MANIFEST = "manifest"
@@ -57,7 +59,13 @@ class Reports:
             disclosures=self._disclosures(updates, folded),
             losses=progress.losses,
             breakdowns=tables.breakdowns(),
+            privacy=self._spent(run, len(trained)),
         )
+
+    def _spent(self, run: str, rounds: int) -> Guarantee | None:
+        row = self._database.read(lambda connection: rows.run_row(connection, run))
+        releases = None if row is None else releases_of(rows.job_of(row))
+        return None if releases is None else releases.guarantee(rounds)
 
     def _evaluated(self, updates: Iterable[Update]) -> dict[str, Sums]:
         """Return the sums of the last evaluation round, by site."""

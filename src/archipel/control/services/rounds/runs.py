@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -85,6 +86,8 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     spool: Spool
     artefacts: Artefacts
     max_answer_bytes: int
+    noise_key: Path
+    """File of the secret that the noise of runs with [privacy.central] follows from; made when first needed."""
 
 
 class Runs:
@@ -113,7 +116,9 @@ class Runs:
         )
         self._finisher = Finisher(self._desk, tools.registry, tools.spool, tools.artefacts)
         after = After(delay=self._delay, done=self._done)
-        self._workshop = Workshop(tools.spool, tools.artefacts, tools.holdings, self._finisher, after)
+        self._workshop = Workshop(
+            tools.spool, tools.artefacts, tools.holdings, self._finisher, after, noise_key=tools.noise_key
+        )
 
     # ---- start and end of the process ---------------------------------------------------------------------------
 

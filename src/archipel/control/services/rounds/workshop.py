@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -24,6 +25,8 @@ from archipel.data.stores.spool import Spool
 from archipel.federated.contribution import UnusableUpdateError
 from archipel.federated.folding import carry_out, rejection
 from archipel.federated.port import Finish, Fold, RunFailed
+from archipel.federated.private_mean import Noising
+from archipel.security.privacy import kept_secret, run_secret
 from archipel.spec import ArchipelError, Blob, LinkError, StorageFullError, failpoint
 
 
@@ -40,13 +43,21 @@ class Workshop:
     """Carries out Folds and Finishes."""
 
     def __init__(
-        self, spool: Spool, artefacts: Artefacts, holdings: Holdings, finisher: Finisher, after: After
+        self,
+        spool: Spool,
+        artefacts: Artefacts,
+        holdings: Holdings,
+        finisher: Finisher,
+        after: After,
+        *,
+        noise_key: Path,
     ) -> None:
         self._spool = spool
         self._artefacts = artefacts
         self._holdings = holdings
         self._finisher = finisher
         self._after = after
+        self._noise_key = noise_key
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="workshop")
 
     def submit(self, driver: Driver, instruction: Fold | Finish) -> None:
@@ -77,7 +88,8 @@ class Workshop:
             if blob is not None:
                 self._artefacts.fetch(blob, self._spool)
         try:
-            folded = carry_out(instruction, driver.job.federation, self._spool, driver.run)
+            noising = Noising.of(driver.job, lambda: run_secret(kept_secret(self._noise_key), driver.run))
+            folded = carry_out(instruction, driver.job.federation, self._spool, driver.run, noising)
         except UnusableUpdateError as error:
             driver.take(rejection(instruction, error))
             return

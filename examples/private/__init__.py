@@ -1,0 +1,1 @@
+"""An example of differential privacy over a simulated population."""

@@ -1,0 +1,47 @@
+"""What a job with differential privacy may not ask for as well: things that would leave sites without noise."""
+
+from __future__ import annotations
+
+from archipel.spec import JobSpec, SpecError
+
+_NOISELESS = "would leave sites without noise, and no epsilon would be true"
+
+
+def require_private_fit(job: JobSpec) -> None:
+    """Refuse a job whose [privacy.central] or [privacy.examples] would promise what it does not keep.
+
+    Raises:
+        SpecError: names the key and what to set instead.
+    """
+    privacy, evaluation = job.privacy, job.evaluation
+    if privacy.central is None and privacy.examples is None:
+        return
+    if privacy.central is not None and privacy.examples is not None:
+        hint = "keep one of them: they protect different units, and their noises add"
+        raise SpecError("[privacy.central] and [privacy.examples] in one job", hint=hint)
+    if privacy.statistics:
+        hint = "set statistics = false in [privacy], and give the task constants where it asks for sums"
+        raise SpecError(f"sums over rows {_NOISELESS}", hint=hint)
+    if evaluation.alone or evaluation.personalise_epochs:
+        hint = "set alone = false and personalise_epochs = 0 in [evaluation]"
+        raise SpecError(f"scores of models that sites train without noise {_NOISELESS}", hint=hint)
+    if privacy.central is not None:
+        _require_central_fit(job)
+    elif job.task.framework != "torch":
+        hint = 'set framework = "torch" in [task], or take [privacy.central]'
+        raise SpecError(f"[privacy.examples] needs gradients row by row, which {job.task.framework} has not", hint=hint)
+
+
+def _require_central_fit(job: JobSpec) -> None:
+    if job.federation.weighting != "uniform":
+        hint = 'set weighting = "uniform" in [federation]'
+        message = "[privacy.central] with weights by examples: one large site would count for more than the clip norm"
+        raise SpecError(message, hint=hint)
+    if job.federation.robust is not None:
+        hint = (
+            "keep one of them: what a robust rule makes of clipped updates may move further by one site than their sum"
+        )
+        raise SpecError("[federation.robust] and [privacy.central] in one job", hint=hint)
+    if job.federation.algorithm == "scaffold":
+        hint = "take another algorithm"
+        raise SpecError(f"scaffold's control variates {_NOISELESS}", hint=hint)

@@ -1,0 +1,123 @@
+"""From a job to what it will do with its data, and what that promises.
+
+    plan = releases_of(job)                       # of a live run; releases_of(job, clients=3400) of a simulation
+    plan.event(rounds=12)                         # what twelve rounds will have done
+    promised(job, clients=3400)                   # Guarantee: epsilon with all that it means
+
+The same values are read by the plan, the report and the site's ledger. Amplification is claimed for Poisson sampling
+alone: a cohort of fixed size, or one that anybody can draw again from the job's seed, counts as if every unit took part
+in every round.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from archipel.security.privacy.accounting import epsilon_of
+from archipel.security.privacy.events import Event, Gaussian, PoissonSampled, Repeated
+from archipel.spec import JobSpec
+from archipel.spec.privacy import Accountant, Delta, Guarantee, Unit
+
+EVERY_ROUND = "none: every {} may be in every round"
+POISSON = "Poisson, rate {:.3g}"
+SEEDED = "the noise follows from a seed in the job"
+
+
+class Releases(msgspec.Struct, frozen=True, kw_only=True):
+    """What one training round of a job publishes about a unit."""
+
+    unit: Unit
+    delta: Delta
+    once: Gaussian | PoissonSampled
+    each_round: int
+    """Noisy sums in a round."""
+    sampling: str
+    trusted: str
+    seeded: bool = False
+    """Can anybody take the noise off again?"""
+
+    def event(self, rounds: int) -> Event:
+        """Return what so many rounds (from 1) do."""
+        return Repeated(event=self.once, times=rounds * self.each_round)
+
+    def guarantee(self, rounds: int, accountant: Accountant = "pld") -> Guarantee:
+        """Return what so many rounds promise.
+
+        Raises:
+            MissingExtraError: dp-accounting is not installed.
+        """
+        epsilon = None
+        if not self.seeded:
+            epsilon = epsilon_of(self.event(rounds), delta=self.delta, accountant=accountant) if rounds else 0.0
+        return msgspec.convert(
+            {
+                "type": "guarantee/1",
+                "epsilon": epsilon,
+                "delta": self.delta,
+                "unit": self.unit,
+                "sampling": self.sampling,
+                "trusted": self.trusted,
+                "accountant": accountant,
+                "releases": rounds * self.each_round,
+                "reason": SEEDED if self.seeded else "",
+            },
+            Guarantee,
+        )
+
+
+def releases_of(job: JobSpec, *, clients: int | None = None) -> Releases | None:
+    """Return what a training round of `job` publishes; None: updates without noise.
+
+    `clients` is the size of the population a simulation draws from; None: the run is live, and its units are sites.
+    """
+    central, examples = job.privacy.central, job.privacy.examples
+    if central is not None:
+        noisy = Gaussian(noise_multiplier=central.noise_multiplier)
+        unit: Unit = "site" if clients is None else "client"
+        once, sampling = _sampled(job, noisy, unit, clients)
+        return Releases(
+            unit=unit,
+            delta=central.delta,
+            once=once,
+            each_round=1,
+            sampling=sampling,
+            trusted="coordinator",
+            seeded=central.seed is not None,
+        )
+    if examples is not None:
+        noisy = Gaussian(noise_multiplier=examples.noise_multiplier)
+        rate = examples.sampling_rate
+        return Releases(
+            unit="example",
+            delta=examples.delta,
+            once=PoissonSampled(rate=rate, event=noisy) if rate < 1 else noisy,
+            each_round=private_steps(rate, job.federation.local.epochs),
+            sampling=POISSON.format(rate) + " of rows a step" if rate < 1 else EVERY_ROUND.format("row"),
+            trusted="nobody",
+        )
+    return None
+
+
+def promised(job: JobSpec, *, clients: int | None = None) -> Guarantee | None:
+    """Return what the whole job will promise; None: it asks for no differential privacy.
+
+    Raises:
+        MissingExtraError: dp-accounting is not installed.
+    """
+    releases = releases_of(job, clients=clients)
+    return None if releases is None else releases.guarantee(job.federation.rounds)
+
+
+def private_steps(rate: float, epochs: int) -> int:
+    """Return the steps of DP-SGD in a round: each row is in `epochs` of them on average."""
+    return max(1, math.ceil(epochs / rate - 1e-9))
+
+
+def _sampled(job: JobSpec, noisy: Gaussian, unit: Unit, clients: int | None) -> tuple[Gaussian | PoissonSampled, str]:
+    spec = job.simulation
+    if clients is None or spec is None or spec.sampling != "poisson" or spec.cohort >= clients:
+        return noisy, EVERY_ROUND.format(unit)
+    rate = spec.cohort / clients
+    return PoissonSampled(rate=rate, event=noisy), POISSON.format(rate) + " of clients a round"
