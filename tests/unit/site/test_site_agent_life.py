@@ -23,6 +23,7 @@ from archipel.spec import (
     TrustError,
     Update,
 )
+from archipel.spec.audit import LogGrowth
 from archipel.spec.wire import CHUNK_BYTES, Forget, Offer
 from unit.site.site_fakes import (
     PATIENCE_SECONDS,
@@ -362,3 +363,17 @@ async def test_a_model_without_a_file_to_serve_is_noted_for_the_operator(
         await control.until(lambda: bool(control.beats[-1].serving))
     assert control.notes[0].what == "site.serve.failed"
     assert control.beats[-1].serving[0].digest == onnx.parts["onnx"].blob.digest
+
+
+async def test_a_head_that_does_not_fit_is_refused_and_shown(control: FakeControl, place: SiteFolder) -> None:
+    def head(size: int) -> LogGrowth:
+        return LogGrowth(since=0, head=control.authority.vouch(size, bytes(32), utc_now()))
+
+    control.always = [head(5), head(3)]
+    async with living(place):
+        await control.until(lambda: bool(control.notes))
+    assert [note.what for note in control.notes] == ["site.audit.refused"]
+    status = read_status(place.path)
+    assert status is not None
+    assert status.witnessed == 5
+    assert "it had 5 entries and now has 3" in status.audit
