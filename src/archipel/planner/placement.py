@@ -93,7 +93,9 @@ def place_work(
     problem = _problem(fleet, deadline, budget)
     stuck = list(_nowhere(fleet))
     if stuck:
-        return _infeasible(objective, [what for what, _ in stuck], [how for _, how in stuck])
+        return _infeasible(
+            objective, [what for what, _ in stuck], [change for _, changes in stuck for change in changes]
+        )
     found = assign(problem.instance, objective=objective, seconds=seconds)
     if found.status != "infeasible":
         return _placement(problem, objective, found)
@@ -163,8 +165,8 @@ def _against(item: WorkItem, fleet: FleetSpec, site: str, kind: str, device: Dev
     return found
 
 
-def _nowhere(fleet: FleetSpec) -> Iterator[tuple[str, str]]:
-    """Yield work no device may do, as (what stands in the way, the smallest relaxation)."""
+def _nowhere(fleet: FleetSpec) -> Iterator[tuple[str, list[str]]]:
+    """Yield work no device may do: what stands in the way, and the smallest relaxation of each kind."""
     devices = {(site, kind): one for site, found in fleet.sites.items() for kind, one in found.devices.items()}
     for name, item in fleet.work.items():
         against = [
@@ -172,10 +174,14 @@ def _nowhere(fleet: FleetSpec) -> Iterator[tuple[str, str]]:
             for (site, kind), one in devices.items()
         ]
         if against and all(reasons for reasons, _ in against):
-            fewest, _ = min(against, key=lambda one: (len(one[0]), one[1]))
-            yield f"{' and '.join(fewest)} of {name}", f"{' and '.join(fewest.values())}, for {name}"
+            fewest = min(len(reasons) for reasons, _ in against)
+            nearest: dict[str, str] = {}
+            for reasons, _ in sorted(against, key=lambda one: one[1]):  # the most memory first
+                if len(reasons) == fewest:
+                    nearest.setdefault(" and ".join(reasons), f"{' and '.join(reasons.values())}, for {name}")
+            yield f"{' or '.join(nearest)} of {name}", list(nearest.values())
         elif not against:
-            yield f"devices for {name}", "a device at some site"
+            yield f"devices for {name}", ["a device at some site"]
 
 
 def _certificate(
