@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from archipel.federated.secure.opening import Unmasking
 from archipel.spec import Blob, NamedModel, Refusal, RoundTask, Update
 
 Block = npt.NDArray[np.floating[Any]]
@@ -96,6 +97,8 @@ class RoundFolded(msgspec.Struct, frozen=True, tag="round-folded"):
     """New server state: the algorithm's `state` vectors as tensors; None where there are none."""
     sums: Blob | None = None
     """Added sums (statistics, evaluate)."""
+    metrics: dict[str, float] = {}
+    """Of a secure sum: the sites' metrics, added. Otherwise each update has its own."""
 
 
 class RunFailed(msgspec.Struct, frozen=True, tag="run-failed"):
@@ -145,6 +148,8 @@ class Fold(msgspec.Struct, frozen=True, kw_only=True):
     model: Blob | None
     state: Blob | None
     facts: RoundFacts
+    unmasking: Unmasking | None = None
+    """The updates are masked vectors: how their total is read. None: they are what they say."""
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):

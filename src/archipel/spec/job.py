@@ -147,6 +147,11 @@ class PrivacySpec(Value, frozen=True, kw_only=True):
     """May the task ask for sums and counts over rows (federated scaling, label counts)?"""
     histograms: bool = True
     """May score histograms (for AUC) leave the site at evaluation?"""
+    secure_aggregation: Literal["none", "secagg"] = "none"
+    """"secagg": control learns the sum of the sites' statistics, updates and scores, and no single one of them."""
+    update_range: Rate = 16.0
+    """With secure aggregation: each weight's change in a round lies within plus or minus this; a site whose change
+    goes beyond refuses. The smaller, the finer the steps in which changes are added."""
 
 
 class ResourceSpec(Value, frozen=True, kw_only=True):
