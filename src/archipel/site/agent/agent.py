@@ -32,6 +32,7 @@ from archipel.site.agent.shelf import Shelf
 from archipel.site.journal import Journal
 from archipel.site.link.backoff import Backoff
 from archipel.site.link.dial import Attendance, Link, dial
+from archipel.site.worker.secure import SecureSite
 from archipel.spec import ArchipelError, StateError
 from archipel.spec.wire import (
     BUSY_LEASE_SECONDS,
@@ -89,6 +90,15 @@ class Agent:
             self._identity.site,
             random=chance,
             needed=self._shelf.coming,
+            secure=SecureSite(
+                self._identity.site,
+                load_or_make_key(folder.key),
+                lambda: self._identity.certificate.certificate_pem,
+                self._identity.certificate.ca_pem,
+                self._journal,
+                self._spool,
+                clock,
+            ),
             **shared,  # type: ignore[arg-type]
         )
 
