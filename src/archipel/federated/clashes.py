@@ -29,10 +29,10 @@ def require_secure(job: JobSpec) -> None:
         )
     if job.evaluation.cross:
         raise _clash("[evaluation] cross = true: it shows the models of single sites", f"set cross = false, {off}")
-    named = job.federation.sites
-    if named and len(set(named)) < LEAST_SITES:
+    if job.federation.min_sites < LEAST_SITES:
         raise _clash(
-            f"{len(set(named))} sites: one is hidden by at least two others", f"name {LEAST_SITES} sites, {off}"
+            f"[federation] min_sites = {job.federation.min_sites}: it takes two others to hide one",
+            f"set min_sites = {LEAST_SITES} or more, {off}",
         )
 
 

@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 
 from archipel.federated.algorithms import algorithm_of
+from archipel.federated.clashes import require_simulated
 from archipel.federated.fit import require_fit
 from archipel.federated.fold import normalised
 from archipel.federated.local_variant import LocalVariant
@@ -89,6 +90,7 @@ class VirtualRun:
         self._spec = simulation_of(job)
         self._adapter = adapter
         self._population = population
+        require_simulated(job)
         self._algorithm = algorithm_of(job.federation)
         first = adapter.initial(job.federation.seed)
         require_fit(job.federation, buffers=first.buffers, multipliers=first.multipliers)

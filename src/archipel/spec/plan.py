@@ -30,6 +30,19 @@ class PhaseBytes(Value, frozen=True, kw_only=True):
     """From sites to control."""
 
 
+class SecurePlan(Value, frozen=True, kw_only=True):
+    """How a job's sums are made secret."""
+
+    sites: int
+    """Sites of a sum, where none drops out."""
+    threshold: int
+    """Sites whose shares together open what one site keeps secret."""
+    quorum: int
+    """Sites that must be left at every stage, or there is no sum."""
+    learns: tuple[str, ...]
+    """What control comes to know, as sentences."""
+
+
 class Plan(Value, frozen=True, kw_only=True, tag_field="type", tag="plan/1"):
     """Participants, sizes, estimated bytes and time of a job."""
 
@@ -48,5 +61,7 @@ class Plan(Value, frozen=True, kw_only=True, tag_field="type", tag="plan/1"):
     """Likely interval for the whole run; None: nothing known yet."""
     phases: tuple[PhaseBytes, ...] = ()
     """The bytes, by kind of round, in the order of the run."""
+    secure: SecurePlan | None = None
+    """None: control sees each site's update."""
     assumptions: tuple[str, ...] = ()
     """What the estimates rest on, as sentences."""

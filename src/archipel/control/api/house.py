@@ -130,6 +130,7 @@ class House:
             spool=self.spool,
             artefacts=self.artefacts,
             max_answer_bytes=self.settings.max_answer_bytes,
+            authority=self.authority.pem,
         )
 
     def _back(self) -> Back:

@@ -14,6 +14,7 @@ from archipel.control.store import models as model_rows
 from archipel.control.store import runs as rows
 from archipel.control.store.database import Database
 from archipel.federated.algorithms import algorithm_of
+from archipel.federated.clashes import require_secure
 from archipel.spec import JobSpec, SpecError, StateError, UnknownNameError, failpoint
 from archipel.spec.views import RunsPage, RunView
 
@@ -55,6 +56,7 @@ class Board:
     def check(self, job: JobSpec, bundle: str) -> None:
         """Find every fault that can be found before a site is asked."""
         algorithm_of(job.federation)
+        require_secure(job)
         names = job.federation.sites
         if len(set(names)) != len(names):
             raise SpecError("[federation] sites names a site twice", hint="name each site once")
