@@ -88,8 +88,8 @@ class Findings(msgspec.Struct, kw_only=True):
         """Take in what a closed round brought, but for who was in it."""
         match stage.kind:
             case "check":
-                counted = (update.metrics.get("examples", 0.0) for update in answered.values())
-                self.most_rows = max(counted, default=1.0)
+                found = (update.dataset for update in answered.values())
+                self.most_rows = max((float(one.rows) for one in found if one is not None), default=1.0)
             case "alone" | "personalise" as kind:
                 made = {site: update.parts["model"] for site, update in answered.items()}
                 (self.alone if kind == "alone" else self.personalised).update(made)
