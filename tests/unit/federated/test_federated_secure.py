@@ -29,6 +29,7 @@ def test_the_model_is_the_plain_one_within_the_steps_of_the_fixed_point(algorith
     more = {"federation": {"algorithm": algorithm, "rounds": 1}}
     party = SecureParty(tmp_path, SITES)
     secure = weights_of(party, party.drive(party.coordinator(secure_job(**more))))
+    party = SecureParty(tmp_path / "plain", SITES)
     plain = weights_of(party, party.drive(party.coordinator(secure_job(**more, privacy=PLAIN))))
     # four sites, range 2: steps of 2^-28, half a step a site over weights that are at least an eighth of the bound
     assert np.max(np.abs(secure - plain)) < (1e-6 if algorithm in {"fedavg", "fedprox", "fedavgm"} else 1e-3)
@@ -42,6 +43,7 @@ def test_sums_and_losses_are_exact_and_the_bytes_do_not_depend_on_keys_or_order(
         machine = party.coordinator(secure_job(evaluation={"every": 1}))
         ends.append(party.drive(machine))
         assert [loss.loss for loss in machine.progress().losses] == [0.5, 0.5]
+    party = SecureParty(tmp_path / "plain", SITES)
     plain = party.drive(party.coordinator(secure_job(privacy=PLAIN, evaluation={"every": 1})))
     first, second = ends
     assert isinstance(first, Finish)
