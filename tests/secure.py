@@ -146,4 +146,4 @@ class SecureParty:
 
 def machine_job(machine: Coordinator) -> JobSpec:
     """The job of a coordinator under test."""
-    return machine._job  # noqa: SLF001
+    return machine._job

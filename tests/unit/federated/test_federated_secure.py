@@ -1,4 +1,4 @@
-"""Runs under secure aggregation through the real coordinator, sites' sessions and folds; only the updates are made up."""
+"""Runs under secure aggregation through the real coordinator, sites' sessions and folds; only updates are made up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from archipel.federated.clashes import require_secure, require_simulated
-from archipel.federated.port import Ask, Finish, GiveUp, RunResumed, SiteBack, SiteLost, UpdateAccepted
+from archipel.federated.port import Finish, GiveUp, RunResumed, SiteBack, SiteLost, UpdateAccepted
 from archipel.federated.secure.legs import LEGS
 from archipel.spec import Refusal, SpecError, Update, unpack
 from archipel.spec.job import job_from
