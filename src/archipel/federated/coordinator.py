@@ -17,9 +17,8 @@ The rules it keeps:
      once the quorum is out of reach). With a quorum, the global model is exported by the next site that is here
      where the one asked is lost or refuses.
   5. Each update counts once, by (run, round, site); what comes late is refused as stale.
-  6. Under secure aggregation each leg of a sum is a round: those who do not answer a leg are not asked in the next.
-     With a quorum, a leg that too few can still answer gives the run up, as an attempt that cannot go on does;
-     RunResumed then tries the sum again with new keys, but for the last leg, in which shares are out.
+  6. Under secure aggregation each leg of a sum is a round, and asks who answered the one before. An attempt that cannot
+     go on gives the run up; RunResumed tries it again with new keys, but for the last leg, in which shares are out.
   7. A pause is a GiveUp; RunResumed forgets the refusals of the open round and asks again.
 """
 
@@ -54,7 +53,7 @@ from archipel.federated.port import (
     UpdateRejected,
 )
 from archipel.federated.progress import Progress, RoundLoss, loss_of
-from archipel.federated.secure.legs import PROTOCOL, TRIED_AGAIN, is_secure, legs_after
+from archipel.federated.secure.legs import PROTOCOL, TRIED_AGAIN, is_secure
 from archipel.federated.secure_sums import SecureSums
 from archipel.federated.stages import (
     PRELUDE,
@@ -62,10 +61,10 @@ from archipel.federated.stages import (
     Stage,
     checked_participation,
     cohort_of,
-    legs_of,
     required,
     stages_of,
     task_of,
+    tried_again,
 )
 from archipel.spec import (
     Blob,
@@ -329,11 +328,11 @@ class Coordinator:
         needed = self._needed(current)
         possible = len(current.cohort) - len(current.refused)
         if current.refused and possible < needed:
-            return self._refused(current)
+            return self._give_up(*current.first_refusal())
         if current.awaited or len(current.answered) < needed:
             return instead or self._starved(current, needed)
         if prelude and not self._exclude(current):
-            return self._refused(current)
+            return self._give_up(*current.first_refusal())
         return self._close(current)
 
     def _close(self, current: OpenRound) -> tuple[Instruction, ...]:
@@ -373,10 +372,7 @@ class Coordinator:
 
     def _try_again(self, current: OpenRound) -> tuple[Instruction, ...]:
         """Put another attempt at a secure sum in the place of the legs that are left of this one."""
-        stage, place = current.stage, self.number + 1
-        assert stage.leg is not None
-        fresh = legs_of(msgspec.structs.replace(stage, leg=None), stage.attempt + 1)
-        self._stages = (*self._stages[:place], *fresh, *self._stages[place + legs_after(stage.leg) :])
+        self._stages = tried_again(self._stages, self.number)
         return self._next(current)
 
     def _exclude(self, current: OpenRound) -> bool:
@@ -399,20 +395,9 @@ class Coordinator:
             return False
         self._found.sites = tuple(sorted(staying))
         self._members = frozenset(staying)
-        for site in sorted(current.cohort):
-            reason = current.refused.get(site)
-            if site in staying:
-                self._excluded.pop(site, None)
-            else:
-                self._excluded[site] = reason.message if reason else f"away during {current.stage.kind}"
+        before = {site: reason for site, reason in self._excluded.items() if site not in staying}
+        self._excluded = before | current.reasons(staying)
         return True
-
-    def _refused(self, current: OpenRound) -> tuple[Instruction, ...]:
-        site, refusal = min(current.refused.items())
-        others = len(current.refused) - 1
-        more = f" (and {others} more)" if others else ""
-        message = f"{current.stage.kind}: {site} refused: {refusal.error}: {refusal.message}{more}"
-        return self._give_up(message, refusal.hint or "mend the reason at the site, then resume the run")
 
     def _give_up(self, message: str, hint: str) -> tuple[Instruction, ...]:
         self._pause = GiveUp(message=message, hint=hint)
@@ -427,8 +412,8 @@ class Coordinator:
         if folded is not None and stage.kind == "train":
             if self._algorithm.state:
                 required(folded.state, folded)
-            told = [update.metrics for update in current.answered.values()] if stage.leg is None else [folded.metrics]
             self._folded.append(names)
+            told = [folded.metrics] if stage.leg else [update.metrics for update in current.answered.values()]
             self._losses.append(loss_of(stage.step, told, len(names)))
         if folded is not None and stage.kind == "statistics" and stage.leg is not None:
             self._leave_out(frozenset(self._found.sites).difference(names), "away during statistics")
@@ -490,8 +475,8 @@ class Coordinator:
     def _fold(self, current: OpenRound) -> Fold:
         training = current.stage.kind == "train"
         secure = None if self._sums is None or current.stage.leg is None else self._sums.open
-        updates = tuple(current.answered[site] for site in sorted(current.answered))
-        updates = updates if secure is None else secure.vectors
+        own = tuple(current.answered[site] for site in sorted(current.answered))
+        updates = own if secure is None else secure.vectors
         facts = RoundFacts(step=current.stage.step, cohort=len(updates), population=len(self._found.sites))
         return Fold(
             round=self.number,

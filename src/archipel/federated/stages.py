@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from archipel.federated.port import Algorithm, RoundFolded
-from archipel.federated.secure.legs import LEGS, SECURED, is_secure
+from archipel.federated.secure.legs import LEGS, SECURED, is_secure, legs_after
 from archipel.spec import (
     Blob,
     JobSpec,
@@ -160,6 +160,14 @@ def legs_of(stage: Stage, attempt: int = 0) -> tuple[Stage, ...]:
     if stage.kind not in SECURED:
         return (stage,)
     return tuple(msgspec.structs.replace(stage, leg=leg, attempt=attempt) for leg in LEGS)
+
+
+def tried_again(stages: tuple[Stage, ...], number: int) -> tuple[Stage, ...]:
+    """Return the stages with another attempt at a secure sum in the place of the legs that follow leg `number`."""
+    stage, place = stages[number], number + 1
+    assert stage.leg is not None
+    fresh = legs_of(msgspec.structs.replace(stage, leg=None), stage.attempt + 1)
+    return (*stages[:place], *fresh, *stages[place + legs_after(stage.leg) :])
 
 
 def cohort_of(stage: Stage, found: Findings, federation: FederationSpec, lost: frozenset[str]) -> tuple[str, ...]:
