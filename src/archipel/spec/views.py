@@ -29,6 +29,7 @@ from archipel.spec.dataset import DatasetManifest
 from archipel.spec.event import Event
 from archipel.spec.job import JobSpec
 from archipel.spec.model import ModelVersion, ServedModel
+from archipel.spec.plan import SecurePlan
 from archipel.spec.round import Kind
 from archipel.spec.wire import Working
 
@@ -256,6 +257,8 @@ class RunReport(Value, frozen=True, kw_only=True, tag_field="type", tag="report/
     """Mean training loss per example of each training round, from the first; None: no site reported one."""
     breakdowns: tuple[Breakdown, ...] = ()
     """Of the federated model, on everyone's test rows."""
+    secure: SecurePlan | None = None
+    """How the run's sums were made secret; None: control saw each site's update."""
 
 
 class ModelsPage(Value, frozen=True, kw_only=True):

@@ -96,6 +96,7 @@ def build_report(
         model_digest=run.model_digest or "",
         losses=tuple(Loss(round=number, loss=loss) for number, loss in enumerate(run.losses, 1) if loss is not None),
         breakdowns=run.breakdowns,
+        secure=run.secure,
         question=dict(question or {}),
         small_sites=tuple(site.name for site in judged if site.verdict == TOO_SMALL),
         provenance=provenance,

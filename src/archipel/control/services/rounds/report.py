@@ -18,9 +18,11 @@ from archipel.control.store.database import Database
 from archipel.data.stores.artefacts import Artefacts
 from archipel.data.stores.spool import Spool
 from archipel.federated.port import RoundFolded, UpdateAccepted
-from archipel.federated.secure.legs import LEGS
+from archipel.federated.secure.legs import LEAST_SITES, LEGS
 from archipel.federated.secure.opening import MASKED
-from archipel.spec import Blob, DatasetManifest, Update, encode, unpack
+from archipel.federated.secure.plan import secure_plan
+from archipel.planner.traffic import cohort_size
+from archipel.spec import Blob, DatasetManifest, SecurePlan, Update, encode, unpack
 from archipel.spec.views import Disclosure, Moved, RunReport, SiteReport
 
 MANIFEST = "manifest"
@@ -61,6 +63,7 @@ class Reports:
             moved=moved,
             disclosures=self._disclosures(updates, folded),
             losses=progress.losses,
+            secure=self._secure(run, len(progress.run.sites)),
             breakdowns=breakdowns_of(total) if total else tables.breakdowns(),
         )
 
@@ -74,6 +77,13 @@ class Reports:
                 blob = update.parts["sums"].blob
                 found[update.site] = unpack(self._artefacts.fetch(blob, self._spool).read_bytes())
         return found
+
+    def _secure(self, run: str, sites: int) -> SecurePlan | None:
+        row = self._database.read(lambda connection: rows.run_row(connection, run))
+        job = None if row is None else rows.job_of(row)
+        if job is None or cohort_size(job, sites) < LEAST_SITES:
+            return None
+        return secure_plan(job, cohort_size(job, sites))
 
     def _total(self, closed: Sequence[Row[Any]]) -> dict[str, Sums]:
         """Return the added sums of the last evaluation, by kind of model: all that a secure sum says."""
