@@ -46,6 +46,15 @@ CONTROL = (
     "spool.receive.before_fsync",
 )
 """Points the control plane passes; `site.*` are passed by sites."""
+LEGS = (
+    "control.leg.advertise",
+    "control.leg.compute",
+    "control.leg.consent",
+    "control.leg.mask",
+    "control.leg.release",
+    "control.leg.share",
+)
+"""Points passed under secure aggregation only: test_secagg_kills.py kills there."""
 RUNS = 3
 
 
@@ -69,7 +78,7 @@ def names_in_source() -> set[str]:
 
 def test_every_failpoint_has_a_test() -> None:
     names = names_in_source()
-    assert {name for name in names if not name.startswith("site.")} == set(CONTROL)
+    assert {name for name in names if not name.startswith("site.")} == {*CONTROL, *LEGS}
 
 
 async def outcome_of(folder: Path, failpoints: tuple[str, ...]) -> tuple[dict[str, Any], int]:

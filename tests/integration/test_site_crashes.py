@@ -29,7 +29,9 @@ NAMES = sorted(
 )
 JOINING = {name for name in NAMES if name.startswith("site.join.")}
 """Passed by `archipel join`, not by the agent: test_site_join.py kills there."""
-RUNNING = [name for name in NAMES if name not in JOINING]
+SECURE = [name for name in NAMES if name.startswith(("site.leg.", "site.session."))]
+"""Passed under secure aggregation only: test_secagg_kills.py kills there."""
+RUNNING = [name for name in NAMES if name not in JOINING and name not in SECURE]
 
 RUNS = 4
 

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from archipel.cli import wording
-from archipel.spec import Plan
+from archipel.spec import Plan, SecurePlan
 
 _LEAST_SECONDS = 0.1
 
@@ -33,6 +33,18 @@ def show_plan(plan: Plan, name: str, console: Console) -> None:
     )
     if plan.privacy is not None:
         console.print(f"privacy the job will spend: {plan.privacy}", highlight=False, markup=False, soft_wrap=True)
+    if plan.secure is not None:
+        for line in secure_lines(plan.secure):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def secure_lines(secure: SecurePlan) -> tuple[str, ...]:
+    """Say that sums are secret, among how many, and what control learns."""
+    head = (
+        f"secure aggregation (SecAgg+): sums over {secure.sites} sites; threshold {secure.threshold}; "
+        f"at least {secure.quorum} must be left at every stage"
+    )
+    return (head, *(f"  control learns {what}" for what in secure.learns))
 
 
 def is_counted(plan: Plan) -> bool:

@@ -17,7 +17,9 @@ The rules it keeps:
      once the quorum is out of reach). With a quorum, the global model is exported by the next site that is here
      where the one asked is lost or refuses.
   5. Each update counts once, by (run, round, site); what comes late is refused as stale.
-  6. A pause is a GiveUp; RunResumed forgets the refusals of the open round and asks again.
+  6. Under secure aggregation each leg of a sum is a round, and asks who answered the one before. An attempt that cannot
+     go on gives the run up; RunResumed tries it again with new keys, but for the last leg, in which shares are out.
+  7. A pause is a GiveUp; RunResumed forgets the refusals of the open round and asks again.
 """
 
 from __future__ import annotations
@@ -53,15 +55,18 @@ from archipel.federated.port import (
 )
 from archipel.federated.progress import Progress, RoundLoss, loss_of
 from archipel.federated.robust.cohorts import least_sites, require_sites
+from archipel.federated.secure.legs import PROTOCOL, TRIED_AGAIN, is_secure
+from archipel.federated.secure_sums import SecureSums
 from archipel.federated.stages import (
-    FOLDED,
     PRELUDE,
     Findings,
     Stage,
     checked_participation,
-    draw_cohort,
+    cohort_of,
+    required,
     stages_of,
     task_of,
+    tried_again,
 )
 from archipel.security.privacy import require_private_fit
 from archipel.spec import (
@@ -91,12 +96,14 @@ class Coordinator:
         sites: Iterable[str],
         *,
         participation: Sequence[Sequence[str]] | None = None,
+        authority: str | None = None,
     ) -> None:
         """Prepare a run over `sites`; with `participation`, its training rounds have exactly these cohorts.
 
+        `authority` is the certificate (PEM) of the sites' authority; without it there is no secure aggregation.
+
         Raises:
-            SpecError: fewer sites than `min_sites` or the robust rule needs, bad options, or a participation that does
-                not fit.
+            SpecError: too few sites, bad options, or a participation that does not fit.
         """
         names = tuple(sorted(set(sites)))
         self._algorithm = algorithm_of(job.federation)
@@ -121,6 +128,7 @@ class Coordinator:
         self._unusable: list[Refusal] = []
         self._least = least_sites(job.federation)
         require_sites(job.federation, len(names))
+        self._sums = SecureSums(run, job, bundle, authority) if is_secure(job) else None
         self._round: OpenRound | None = self._opened(self._stages[0])
 
     # ---- what a driver calls ----------------------------------------------------------------------------------
@@ -223,6 +231,7 @@ class Coordinator:
             outliers=self._outliers,
             excluded=dict(self._excluded),
             paused=self._pause.message if self._pause else ("stopped" if self._stopped else ""),
+            leg=None if current is None else current.stage.leg,
         )
 
     @property
@@ -241,7 +250,10 @@ class Coordinator:
         current = self._require_open(update)
         if current is None:
             return ()
-        fault = fault_of(update, current.stage, self._algorithm, self._found.manifest)
+        if self._sums is not None and current.stage.leg is not None:
+            fault = self._sums.take(current.stage.leg, update, self._found.manifest)
+        else:
+            fault = fault_of(update, current.stage, self._algorithm, self._found.manifest)
         if fault is not None:
             self._unusable.append(fault)
             return self._take_refusal(fault)
@@ -298,10 +310,12 @@ class Coordinator:
 
     def _resume(self) -> tuple[Instruction, ...]:
         self._stopped = False
-        self._pause = None
+        was_given_up, self._pause = self._pause is not None, None
         current = self._round
         if current is None or current.folding:
             return self.outstanding()
+        if was_given_up and current.stage.leg in TRIED_AGAIN:
+            return self._try_again(current)
         for site in tuple(current.refused):
             current.ask_again(site, away=not self._waits and site in self._lost)
         self._advance(current)
@@ -314,16 +328,23 @@ class Coordinator:
         if current.folding or self.paused:
             return ()
         instead = self._substitute(current)
-        prelude = current.stage.kind in PRELUDE
-        needed = current.needed(self._least, self._quorum)
+        prelude = current.stage.kind in PRELUDE and current.stage.leg not in PROTOCOL
+        needed = self._needed(current)
         possible = len(current.cohort) - len(current.refused)
         if current.refused and possible < needed:
-            return self._refused(current)
+            return self._give_up(*current.first_refusal())
         if current.awaited or len(current.answered) < needed:
-            return instead
+            return instead or self._starved(current, needed)
         if prelude and not self._exclude(current):
-            return self._refused(current)
-        if current.stage.kind in FOLDED:
+            return self._give_up(*current.first_refusal())
+        return self._close(current)
+
+    def _close(self, current: OpenRound) -> tuple[Instruction, ...]:
+        if self._sums is not None and current.stage.leg is not None:
+            trouble = self._sums.close(current.stage.leg)
+            if trouble is not None:
+                return self._give_up(f"{current.stage.kind}: {trouble.message}", trouble.hint)
+        if current.stage.folds:
             current.folding = True
             return (self._fold(current),)
         self._keep(current, None)
@@ -341,6 +362,23 @@ class Coordinator:
             current.ask_also(site, away=site in self._lost)
         return tuple(map(self._ask, chosen))
 
+    def _starved(self, current: OpenRound, needed: int) -> tuple[Instruction, ...]:
+        """Give a secure sum up that lost sites have left without a quorum; other rounds wait for them."""
+        if self._sums is None or current.stage.leg not in PROTOCOL or current.awaited:
+            return ()
+        return self._give_up(*self._sums.too_few(current, needed))
+
+    def _needed(self, current: OpenRound) -> int:
+        """Return how many answers the round cannot close without."""
+        if self._sums is not None and current.stage.leg in PROTOCOL:
+            return len(current.cohort) if self._waits else self._sums.needed(self._job.federation)
+        return current.needed(self._least, self._quorum)
+
+    def _try_again(self, current: OpenRound) -> tuple[Instruction, ...]:
+        """Put another attempt at a secure sum in the place of the legs that are left of this one."""
+        self._stages = tried_again(self._stages, self.number)
+        return self._next(current)
+
     def _exclude(self, current: OpenRound) -> bool:
         """Take out of the run who did not answer a prelude round; False where too few would remain.
 
@@ -351,7 +389,7 @@ class Coordinator:
                 self._unusable.append(refusal)
                 current.refused[refusal.site] = refusal
                 del current.answered[refusal.site]
-            if len(current.answered) < current.needed(self._least, self._quorum):
+            if len(current.answered) < self._needed(current):
                 return False
         # Who is away during initialise stays: its rows are in the statistics, and its deltas' shapes are checked.
         staying = set(current.answered)
@@ -361,20 +399,9 @@ class Coordinator:
             return False
         self._found.sites = tuple(sorted(staying))
         self._members = frozenset(staying)
-        for site in sorted(current.cohort):
-            reason = current.refused.get(site)
-            if site in staying:
-                self._excluded.pop(site, None)
-            else:
-                self._excluded[site] = reason.message if reason else f"away during {current.stage.kind}"
+        before = {site: reason for site, reason in self._excluded.items() if site not in staying}
+        self._excluded = before | current.reasons(staying)
         return True
-
-    def _refused(self, current: OpenRound) -> tuple[Instruction, ...]:
-        site, refusal = min(current.refused.items())
-        others = len(current.refused) - 1
-        more = f" (and {others} more)" if others else ""
-        message = f"{current.stage.kind}: {site} refused: {refusal.error}: {refusal.message}{more}"
-        return self._give_up(message, refusal.hint or "mend the reason at the site, then resume the run")
 
     def _give_up(self, message: str, hint: str) -> tuple[Instruction, ...]:
         self._pause = GiveUp(message=message, hint=hint)
@@ -382,38 +409,25 @@ class Coordinator:
 
     def _keep(self, current: OpenRound, folded: RoundFolded | None) -> None:
         """Write a closed round's results into the findings."""
-        found = self._found
-        match current.stage.kind:
-            case "check":
-                wanted = any(update.metrics.get("statistics") for update in current.answered.values())
-                self._stages = stages_of(self._job, statistics=wanted)
-            case "alone" | "personalise" as kind:
-                made = {site: update.parts["model"] for site, update in current.answered.items()}
-                (found.alone if kind == "alone" else found.personalised).update(made)
-            case "export" if current.stage.sole:
-                found.onnx = next(iter(current.answered.values())).parts["onnx"].blob
-        if folded is not None:
-            self._keep_fold(current, folded)
+        stage, names = current.stage, self._names(current)
+        if stage.kind == "check":
+            wanted = any(update.metrics.get("statistics") for update in current.answered.values())
+            self._stages = stages_of(self._job, statistics=wanted)
+        if folded is not None and stage.kind == "train":
+            if self._algorithm.state:
+                required(folded.state, folded)
+            self._folded.append(names)
+            told = [folded.metrics] if stage.leg else [update.metrics for update in current.answered.values()]
+            self._losses.append(loss_of(stage.step, told, len(names)))
+            self._outliers = folded.outliers
+        if folded is not None and stage.kind == "statistics" and stage.leg is not None:
+            self._leave_out(frozenset(self._found.sites).difference(names), "away during statistics")
+        self._found.keep(stage, current.answered, folded)
 
-    def _keep_fold(self, current: OpenRound, folded: RoundFolded) -> None:
-        found = self._found
-        match current.stage.kind:
-            case "statistics":
-                found.statistics = folded.sums
-            case "initialise":
-                found.manifest = next(iter(current.answered.values())).parts["model"].manifest
-                found.initial = found.model = _required(folded.model, folded)
-            case "train":
-                state = _required(folded.state, folded) if self._algorithm.state else None
-                found.model, found.state = _required(folded.model, folded), state
-                found.clip_norm = folded.clip_norm or found.clip_norm
-                self._folded.append(self._names(current))
-                self._losses.append(loss_of(current.stage.step, current.answered))
-                self._outliers = folded.outliers
-            case "evaluate" if current.stage.step:
-                found.evaluations.append((current.stage.step, _required(folded.sums, folded)))
-            case "evaluate":
-                found.sums = _required(folded.sums, folded)
+    def _leave_out(self, sites: frozenset[str], reason: str) -> None:
+        self._members -= sites
+        self._found.sites = tuple(sorted(self._members))
+        self._excluded.update(dict.fromkeys(sorted(sites), reason))
 
     def _next(self, current: OpenRound) -> tuple[Instruction, ...]:
         self._closed.append(self._names(current))
@@ -427,32 +441,28 @@ class Coordinator:
         return () if self.paused else self.outstanding()
 
     def _names(self, current: OpenRound) -> tuple[str, ...]:
-        """Return who answered, sorted; one tuple for all rounds in which everybody did."""
+        """Return who answered (of a secure sum: who is in it), sorted; one tuple for all rounds in which all did."""
         everybody = self._found.sites
+        if self._sums is not None and current.stage.leg == "release":
+            return self._sums.open.survivors
         return everybody if len(current.answered) == len(everybody) else tuple(sorted(current.answered))
 
     def _opened(self, stage: Stage) -> OpenRound:
-        sites = self._found.sites
+        lost = frozenset() if self._waits else frozenset(self._lost)
+        sites = cohort_of(stage, self._found, self._job.federation, lost)
         if stage.kind == "train" and self._participation is not None:
             sites = self._participation[stage.step - 1]
-        elif stage.kind == "train":
-            sites = draw_cohort(self._job.federation, stage.step, sites)
-        elif stage.sole:
-            away = frozenset() if self._waits else self._lost
-            sites = next(((site,) for site in sites if site not in away), sites[:1])
-        elif stage.kind == "export":
-            sites = tuple(self._found.personalised)
-        away = set() if self._waits else self._lost.intersection(sites)
+        if self._sums is not None and stage.leg is not None:
+            sites = self._sums.opened(stage, self._found, sites)
+        away = set(lost.intersection(sites))
         return OpenRound(stage=stage, cohort=frozenset(sites), unanswered=dict.fromkeys(sites), away=away)
 
     def _require_open(self, answer: Update | Refusal) -> OpenRound | None:
         """Return the round an answer counts in; None where it was counted before."""
         worth = self.receipt(answer)
         if worth == "stale" or self._round is None:
-            raise StaleError(
-                f"round {answer.round} of run {answer.run} does not wait for {answer.site}",
-                hint="drop the result; the site is asked for what is open",
-            )
+            hint = "drop the result; the site is asked for what is open"
+            raise StaleError(f"round {answer.round} of run {answer.run} does not wait for {answer.site}", hint=hint)
         return self._round if worth == "accepted" else None
 
     # ---- instructions -----------------------------------------------------------------------------------------
@@ -460,34 +470,30 @@ class Coordinator:
     def _ask(self, site: str) -> Ask:
         assert self._round is not None
         blank = msgspec.structs.replace(self._blank, round=self.number)
-        return Ask(task=task_of(blank, self._round.stage, site, self._found, self._algorithm))
+        task = task_of(blank, self._round.stage, site, self._found, self._algorithm)
+        if self._sums is not None and task.leg in PROTOCOL:
+            task = msgspec.structs.replace(task, message=self._sums.open.asked[site])
+        return Ask(task=task)
 
     def _fold(self, current: OpenRound) -> Fold:
         training = current.stage.kind == "train"
-        facts = RoundFacts(step=current.stage.step, cohort=len(current.answered), population=len(self._found.sites))
+        secure = None if self._sums is None or current.stage.leg is None else self._sums.open
+        own = tuple(current.answered[site] for site in sorted(current.answered))
+        updates = own if secure is None else secure.vectors
+        found = self._found
         return Fold(
             round=self.number,
             kind=current.stage.kind,
-            updates=tuple(current.answered[site] for site in sorted(current.answered)),
-            model=self._found.model if training else None,
-            state=self._found.state if training else None,
-            facts=facts,
-            clip_norm=self._found.clip_norm if training else None,
+            updates=updates,
+            model=found.model if training else None,
+            state=found.state if training else None,
+            facts=RoundFacts(step=current.stage.step, cohort=len(updates), population=len(found.sites)),
+            clip_norm=found.clip_norm if training else None,
+            unmasking=None if secure is None else secure.unmasking(),
         )
 
     def _finish(self) -> Finish:
         found = self._found
         assert found.model is not None
-        return Finish(
-            model=found.model,
-            onnx=found.onnx,
-            sums=found.sums,
-            participation=self.participation,
-            models=found.models(),
-        )
-
-
-def _required(blob: Blob | None, folded: RoundFolded) -> Blob:
-    if blob is None:
-        raise StateError(f"round {folded.round} was folded without a result", hint="report the blob the fold wrote")
-    return blob
+        who, models = self.participation, found.models()
+        return Finish(model=found.model, onnx=found.onnx, sums=found.sums, participation=who, models=models)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from archipel.data.stores.spool import Spool, full_disk_named
 from archipel.federated.algorithms import algorithm_of
-from archipel.federated.blocks import FileBlocks, StateBlocks, TensorFile, TensorFileWriter
+from archipel.federated.blocks import ArrayBlocks, FileBlocks, StateBlocks, TensorFile, TensorFileWriter
 from archipel.federated.contribution import (
     Contribution,
     NonFiniteUpdateError,
@@ -33,6 +33,8 @@ from archipel.federated.means import BLOCK
 from archipel.federated.port import Algorithm, Fold, RoundFolded, UpdateRejected
 from archipel.federated.private_mean import Noising, was_within
 from archipel.federated.robust.robust import robust_of
+from archipel.federated.secure.opening import MASKED, open_total
+from archipel.federated.secure.vector import Total
 from archipel.federated.sums import add_sums
 from archipel.spec import (
     Manifest,
@@ -101,7 +103,12 @@ def _train(order: Fold, federation: FederationSpec, spool: Spool, label: str, no
     model_path, state_path = spool.new_file(f"{label}-model"), spool.new_file(f"{label}-state")
     with ExitStack() as stack:
         model = stack.enter_context(TensorFile(spool.require(order.model.digest)))
-        contributions = _contributions(order, algorithm, model.manifest, spool, stack)
+        metrics: dict[str, float] = {}
+        if order.unmasking is None:
+            contributions = _contributions(order, algorithm, model.manifest, spool, stack)
+        else:
+            total = _opened_total(order, spool)
+            contributions, metrics = [_summed(algorithm, total, model)], _numbers(total)
         state = None
         if order.state is not None:
             state = StateBlocks(stack.enter_context(TensorFile(spool.require(order.state.digest))))
@@ -120,9 +127,31 @@ def _train(order: Fold, federation: FederationSpec, spool: Spool, label: str, no
         )
     failpoint("federated.fold.before_adopt")
     after = None if state_out is None else spool.adopt(state_path, state_out.digest())
-    model_after = spool.adopt(model_path, model_out.digest())
     clip_norm = None if private is None else private.next_clip([was_within(update) for update in order.updates])
-    return RoundFolded(round=order.round, model=model_after, state=after, outliers=outliers, clip_norm=clip_norm)
+    return RoundFolded(
+        round=order.round,
+        model=spool.adopt(model_path, model_out.digest()),
+        state=after,
+        outliers=outliers,
+        clip_norm=clip_norm,
+        metrics=metrics,
+    )
+
+
+def _opened_total(order: Fold, spool: Spool) -> Total:
+    assert order.unmasking is not None
+    return open_total(order.unmasking, (update.parts[MASKED].blob for update in order.updates), spool)
+
+
+def _summed(algorithm: Algorithm, total: Total, model: TensorFile) -> Contribution:
+    """Return the weighted mean update as the one contribution: it is all there is to fold."""
+    [name] = algorithm.weighted
+    mean = np.empty(0) if total.update is None else total.update
+    return Contribution(site="sum", weight=total.weight, parts=ArrayBlocks({name: mean.astype(model.dtype)}))
+
+
+def _numbers(total: Total) -> dict[str, float]:
+    return {name: float(value) for name, value in total.sums.items() if value.shape == ()}
 
 
 def _contributions(
@@ -186,6 +215,8 @@ def _check_model(site: str, part: Part, file: TensorFile) -> None:
 
 
 def _add(order: Fold, spool: Spool) -> RoundFolded:
+    if order.unmasking is not None:
+        return RoundFolded(round=order.round, model=None, sums=spool.put(pack(_opened_total(order, spool).sums)))
     sums = add_sums((update.site, _sums(update, spool)) for update in order.updates)
     return RoundFolded(round=order.round, model=None, sums=spool.put(pack(sums)))
 

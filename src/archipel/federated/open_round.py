@@ -65,6 +65,20 @@ class OpenRound(msgspec.Struct, kw_only=True):
         remaining = len(self.cohort) - len(self.refused)
         return least if quorum is None else max(least, share_of(quorum, remaining))
 
+    def reasons(self, staying: set[str]) -> dict[str, str]:
+        """Return why each site of the cohort that does not stay leaves the run."""
+        away = f"away during {self.stage.kind}"
+        leaving = sorted(self.cohort - staying)
+        return {site: self.refused[site].message if site in self.refused else away for site in leaving}
+
+    def first_refusal(self) -> tuple[str, str]:
+        """Return what is said of the first site by name that refused, and its hint."""
+        site, refusal = min(self.refused.items())
+        others = len(self.refused) - 1
+        more = f" (and {others} more)" if others else ""
+        message = f"{self.stage.kind}: {site} refused: {refusal.error}: {refusal.message}{more}"
+        return message, refusal.hint or "mend the reason at the site, then resume the run"
+
     @property
     def awaited(self) -> bool:
         """May an answer still come that the round waits for?"""

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from archipel.federated.secure.opening import Unmasking
 from archipel.spec import Blob, NamedModel, Refusal, RoundTask, Update
 
 Block = npt.NDArray[np.floating[Any]]
@@ -113,6 +114,8 @@ class RoundFolded(msgspec.Struct, frozen=True, tag="round-folded"):
     """Updates unlike the others (train)."""
     clip_norm: float | None = None
     """The next training round's, where it adapts (train)."""
+    metrics: dict[str, float] = {}
+    """Of a secure sum: the sites' metrics, added. Otherwise each update has its own."""
 
 
 class RunFailed(msgspec.Struct, frozen=True, tag="run-failed"):
@@ -164,6 +167,8 @@ class Fold(msgspec.Struct, frozen=True, kw_only=True):
     facts: RoundFacts
     clip_norm: float | None = None
     """That the updates were clipped to (train, with [privacy.central])."""
+    unmasking: Unmasking | None = None
+    """The updates are masked vectors: how their total is read. None: they are what they say."""
 
 
 class Finish(msgspec.Struct, frozen=True, kw_only=True):

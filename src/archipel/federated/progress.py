@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from archipel.federated.port import Outlier
-from archipel.spec import Kind, Update
+from archipel.spec import Kind, Leg
 
 HUGE = 1e290
 """Sums of losses from here on count as overflowed."""
@@ -50,14 +50,15 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """Site → why it left the run."""
     paused: str
     """Why the run stands still; empty: it does not."""
+    leg: Leg | None = None
+    """Of the round under way, where that is part of a secure sum."""
 
 
-def loss_of(step: int, answered: Mapping[str, Update]) -> RoundLoss:
-    """Return the training loss over the updates of a round, from their "loss_sum" and "loss_examples"."""
-    metrics = [update.metrics for update in answered.values()]
+def loss_of(step: int, metrics: Sequence[Mapping[str, float]], sites: int) -> RoundLoss:
+    """Return the training loss of a round over `sites`, from the "loss_sum" and "loss_examples" of their metrics."""
     pairs = [(one.get("loss_sum", 0.0), one.get("loss_examples", 0.0)) for one in metrics]
     # A loss that overflowed is shown as none at all: fsum would raise on it.
     finite = [pair for pair in pairs if abs(pair[0]) < HUGE and abs(pair[1]) < HUGE]
     total, count = (math.fsum(column) for column in zip(*finite, strict=True)) if finite else (0.0, 0.0)
     known = len(finite) == len(pairs) and count > 0
-    return RoundLoss(step=step, loss=total / count if known else None, sites=len(answered))
+    return RoundLoss(step=step, loss=total / count if known else None, sites=sites)

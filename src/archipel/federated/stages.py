@@ -2,7 +2,8 @@
 
     check → [statistics] → initialise → train 1 … R (evaluate every E) → [alone] → [personalise] → evaluate → [export]
 
-Stage i of the list is round i of the run. Export is asked of one site for the global model (`share`: its ONNX goes to
+Stage i of the list is round i of the run. Under secure aggregation, statistics, train and evaluate take six rounds
+each: their legs. Export is asked of one site for the global model (`share`: its ONNX goes to
 the registry; with a quorum, of the next one where it is lost or refuses) and, where personalised copies are served,
 then of every site that has one, for its own copy.
 """
@@ -10,14 +11,27 @@ then of every site that has one, for its own copy.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from archipel.federated.port import Algorithm
-from archipel.spec import Blob, JobSpec, Kind, NamedModel, Part, RoundTask, SpecError, UnknownNameError
+from archipel.federated.port import Algorithm, RoundFolded
+from archipel.federated.secure.legs import LEGS, SECURED, is_secure, legs_after
+from archipel.spec import (
+    Blob,
+    JobSpec,
+    Kind,
+    Leg,
+    NamedModel,
+    Part,
+    RoundTask,
+    SpecError,
+    StateError,
+    UnknownNameError,
+    Update,
+)
 from archipel.spec.job import FederationSpec
 
 PRELUDE: frozenset[Kind] = frozenset({"check", "statistics", "initialise"})
@@ -34,6 +48,15 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     """As RoundTask.step."""
     own: bool = False
     """Export only: each site's personalised copy, not the global model."""
+    leg: Leg | None = None
+    """Under secure aggregation a sum takes a round for each leg."""
+    attempt: int = 0
+    """Of a secure sum; counts up when it is tried again with new keys."""
+
+    @property
+    def folds(self) -> bool:
+        """Does the driver combine what this round brings?"""
+        return self.kind in FOLDED and self.leg in {None, "release"}
 
     @property
     def sole(self) -> bool:
@@ -46,6 +69,8 @@ class Findings(msgspec.Struct, kw_only=True):
 
     sites: tuple[str, ...]
     """Sites of the run that have not been excluded, sorted."""
+    most_rows: float = 1.0
+    """Rows of the largest site, as the check counted them."""
     statistics: Blob | None = None
     manifest: str | None = None
     """Digest of the model's manifest, from initialise."""
@@ -60,6 +85,35 @@ class Findings(msgspec.Struct, kw_only=True):
     """Training round and added sums of each intermediate evaluation."""
     sums: Blob | None = None
     onnx: Blob | None = None
+
+    def keep(self, stage: Stage, answered: Mapping[str, Update], folded: RoundFolded | None) -> None:
+        """Take in what a closed round brought, but for who was in it."""
+        match stage.kind:
+            case "check":
+                found = (update.dataset for update in answered.values())
+                self.most_rows = max((float(one.rows) for one in found if one is not None), default=1.0)
+            case "alone" | "personalise" as kind:
+                made = {site: update.parts["model"] for site, update in answered.items()}
+                (self.alone if kind == "alone" else self.personalised).update(made)
+            case "export" if stage.sole:
+                self.onnx = next(iter(answered.values())).parts["onnx"].blob
+        if folded is not None:
+            self._keep_fold(stage, answered, folded)
+
+    def _keep_fold(self, stage: Stage, answered: Mapping[str, Update], folded: RoundFolded) -> None:
+        match stage.kind:
+            case "statistics":
+                self.statistics = folded.sums
+            case "initialise":
+                self.manifest = next(iter(answered.values())).parts["model"].manifest
+                self.initial = self.model = required(folded.model, folded)
+            case "train":
+                self.model, self.state = required(folded.model, folded), folded.state
+                self.clip_norm = folded.clip_norm or self.clip_norm
+            case "evaluate" if stage.step:
+                self.evaluations.append((stage.step, required(folded.sums, folded)))
+            case "evaluate":
+                self.sums = required(folded.sums, folded)
 
     def models(self, *, shared_with: str | None = None) -> tuple[NamedModel, ...]:
         """Return every final model under its name; `shared_with`: only those this site may see."""
@@ -99,7 +153,33 @@ def stages_of(job: JobSpec, *, statistics: bool) -> tuple[Stage, ...]:
         stages.append(Stage(kind="export"))
     if job.deployment.serve == "personalised" and job.evaluation.personalise_epochs:
         stages.append(Stage(kind="export", own=True))
-    return tuple(stages)
+    if not is_secure(job):
+        return tuple(stages)
+    return tuple(leg for stage in stages for leg in legs_of(stage))
+
+
+def legs_of(stage: Stage, attempt: int = 0) -> tuple[Stage, ...]:
+    """Return the rounds a stage takes under secure aggregation."""
+    if stage.kind not in SECURED:
+        return (stage,)
+    return tuple(msgspec.structs.replace(stage, leg=leg, attempt=attempt) for leg in LEGS)
+
+
+def tried_again(stages: tuple[Stage, ...], number: int) -> tuple[Stage, ...]:
+    """Return the stages with another attempt at a secure sum in the place of the legs that follow leg `number`."""
+    stage, place = stages[number], number + 1
+    assert stage.leg is not None
+    fresh = legs_of(msgspec.structs.replace(stage, leg=None), stage.attempt + 1)
+    return (*stages[:place], *fresh, *stages[place + legs_after(stage.leg) :])
+
+
+def cohort_of(stage: Stage, found: Findings, federation: FederationSpec, lost: frozenset[str]) -> tuple[str, ...]:
+    """Return who is asked in a stage, where no participation is replayed."""
+    if stage.kind == "train":
+        return draw_cohort(federation, stage.step, found.sites)
+    if stage.sole:
+        return next(((site,) for site in found.sites if site not in lost), found.sites[:1])
+    return tuple(found.personalised) if stage.kind == "export" else found.sites
 
 
 def draw_cohort(federation: FederationSpec, step: int, sites: tuple[str, ...]) -> tuple[str, ...]:
@@ -139,7 +219,10 @@ def checked_participation(
 
 def task_of(blank: RoundTask, stage: Stage, site: str, found: Findings, algorithm: Algorithm) -> RoundTask:
     """Fill in `blank` (run, round, job and bundle set) for one site."""
-    task = msgspec.structs.replace(blank, site=site, kind=stage.kind, step=stage.step, statistics=found.statistics)
+    task = msgspec.structs.replace(blank, site=site, kind=stage.kind, step=stage.step, leg=stage.leg)
+    if stage.leg not in {None, "compute"}:
+        return task
+    task = msgspec.structs.replace(task, statistics=found.statistics)
     cross = blank.job.evaluation.cross
     change: dict[str, Any] = {}
     match stage.kind:
@@ -171,3 +254,10 @@ def _scored(stage: Stage, site: str, found: Findings, *, cross: bool) -> tuple[N
     if stage.step:
         return (federated,)
     return found.models(shared_with=site) if cross else (federated, *found.models_at(site))
+
+
+def required(blob: Blob | None, folded: RoundFolded) -> Blob:
+    """Return what a fold must have written."""
+    if blob is None:
+        raise StateError(f"round {folded.round} was folded without a result", hint="report the blob the fold wrote")
+    return blob

@@ -35,10 +35,13 @@ from archipel.federated.port import (
 )
 from archipel.federated.private_mean import Noising
 from archipel.federated.progress import Progress
+from archipel.federated.secure.legs import PROTOCOL, is_secure
 from archipel.security.privacy import kept_secret
 from archipel.simulation.journal import Entry, Journal
+from archipel.simulation.secure import authority_in, secure_sites
 from archipel.site.worker.execute import Worker
 from archipel.site.worker.memory import RunMemory
+from archipel.site.worker.secure import SecureSite
 from archipel.spec import ArchipelError, Blob, DatasetManifest, JobSpec, Refusal, RoundTask, StateError, Update
 
 RUN = "simulation"
@@ -88,11 +91,20 @@ class Simulation:
             site: Worker(site, {job.data.dataset: path}, self._spool, self._memories[site])
             for site, path in data.items()
         }
-        self._coordinator = Coordinator(RUN, job, self._spool.put(bundle), data, participation=participation)
+        self._secure: dict[str, SecureSite] = {}
+        authority = None
+        if is_secure(job):
+            keys = authority_in(folder / "authority")
+            authority, self._secure = keys.pem, secure_sites(data, keys, self._spool)
+        self._coordinator = Coordinator(
+            RUN, job, self._spool.put(bundle), data, participation=participation, authority=authority
+        )
         self._datasets: dict[str, DatasetManifest] = {}
         self._evaluated: dict[str, Blob] = {}
         self._seconds: dict[str, float] = {}
         self._held: set[str] = set()
+        self._unmasked: set[str] = set()
+        """Blobs of plain answers of the sum under way: sites may have the very same."""
         self._initial: Blob | None = None
 
     @property
@@ -142,7 +154,7 @@ class Simulation:
             return known.event
         event: RunEvent
         try:
-            update = self._workers[task.site].execute(task, lambda _: None)
+            update = self._answer(task)
         except ArchipelError as error:
             event = SiteRefused(refusal=Refusal.of(task, error))
             self._journal.add(Entry(event=event))
@@ -151,6 +163,18 @@ class Simulation:
         event = UpdateAccepted(update=update)
         self._journal.add(Entry(event=event, state=memory.state_of(task)))
         return event
+
+    def _answer(self, task: RoundTask) -> Update:
+        if task.leg in PROTOCOL:
+            return self._secure[task.site].speak(task)
+        update = self._workers[task.site].execute(task, lambda _: None)
+        if task.leg is None:
+            return update
+        said, dropped = self._secure[task.site].prepare(task, update)
+        self._unmasked |= {part.blob.digest for part in update.parts.values()}
+        for digest in dropped - self._unmasked:
+            self._spool.drop(digest)
+        return said
 
     def _fold(self, instruction: Fold) -> tuple[Instruction, ...]:
         is_known = self._journal.going_on
@@ -171,7 +195,7 @@ class Simulation:
         self._seconds[update.kind] = self._seconds.get(update.kind, 0.0) + update.seconds
         if update.dataset is not None:
             self._datasets[update.site] = update.dataset
-        if update.kind == "evaluate":
+        if update.kind == "evaluate" and "sums" in update.parts:
             self._evaluated[update.site] = update.parts["sums"].blob
 
     def _sweep(self, fold: Fold, folded: RoundFolded, *, drop: bool) -> None:
@@ -180,6 +204,7 @@ class Simulation:
         The first model stays: sites that train alone begin from it, after the last round. A round that is only known
         drops nothing: the open round may have brought the very bytes again.
         """
+        self._unmasked.clear()
         if fold.kind == "initialise":
             self._initial = folded.model
         if fold.kind != "train":

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from archipel.data.stores.spool import full_disk_named
-from archipel.federated.port import RunEvent
+from archipel.federated.port import RunEvent, SiteRefused, UpdateAccepted
 from archipel.spec import Blob, decode, encode
 
 
@@ -35,6 +35,8 @@ class Journal:
             path.unlink(missing_ok=True)
             path.parent.mkdir(parents=True, exist_ok=True)
             whole = [encode(key or "") + b"\n"]
+        while len(whole) > 1 and _is_open(decode(whole[-1], Entry).event):
+            whole.pop()
         with full_disk_named(path.parent):
             path.write_bytes(b"".join(whole))
         self._known.extend(decode(line, Entry) for line in whole[1:])
@@ -60,6 +62,11 @@ class Journal:
     def clear(self) -> None:
         """Forget all: the simulation is over."""
         self._path.unlink(missing_ok=True)
+
+
+def _is_open(event: RunEvent) -> bool:
+    """Is this of a secure sum that was under way? Its keys were in memory: it begins again, with the same result."""
+    return isinstance(event, SiteRefused) or (isinstance(event, UpdateAccepted) and bool(event.update.message))
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 
 from archipel.federated.algorithms import algorithm_of
+from archipel.federated.clashes import require_simulated
 from archipel.federated.contribution import normalised
 from archipel.federated.fit import require_fit
 from archipel.federated.fold import fold_arrays
@@ -100,6 +101,7 @@ class VirtualRun:
         self._spec = simulation_of(job)
         self._adapter = adapter
         self._population = population
+        require_simulated(job)
         self._algorithm = algorithm_of(job.federation)
         self._robust = robust_of(job.federation)
         if self._robust is not None:

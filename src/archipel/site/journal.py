@@ -6,6 +6,9 @@
     state      per-run memory of the site, such as SCAFFOLD's c_i        (newest two per name, until forgotten)
     kept       blobs of a run that never leave this site                 (until forgotten)
     recent     blobs of a run's last answered task: the next one uses them again
+    plain      a run's answer that is only to be added to others'   (until its next one, or until forgotten)
+    sessions   secure aggregation: the session of that sum, secrets and all (as long as its answer)
+    joined     sessions a site has been in, and whether it released shares  (for ever: no run's name is used again)
     served     which model to answer with, and which copy of it that is here
     heads      signed heads of control's audit log, as they were accepted    (newest 1000)
     log        the site's own audit log, with the places of its tree         (never changed)
@@ -33,6 +36,7 @@ from typing import Any, Literal
 import msgspec
 
 from archipel.security.audit import grow, is_whole, peaks
+from archipel.security.secagg import History
 from archipel.site.ledger import SCHEMA as LEDGER_SCHEMA
 from archipel.site.ledger import Ledger, close_within, spend_within
 from archipel.spec import (
@@ -68,8 +72,14 @@ CREATE TABLE heads (size INTEGER PRIMARY KEY, head BLOB NOT NULL) STRICT;
 CREATE TABLE log (number INTEGER PRIMARY KEY, event BLOB NOT NULL) STRICT;
 CREATE TABLE log_places (level INTEGER, place INTEGER, hash BLOB NOT NULL, PRIMARY KEY (level, place)) STRICT;
 """
-_SECOND = _HEADS_AND_LOG + LEDGER_SCHEMA
-"""What schema version 2 adds to version 1."""
+_SECURE_SCHEMA = """
+CREATE TABLE plain (run TEXT PRIMARY KEY, number INTEGER NOT NULL, answer BLOB NOT NULL, blobs TEXT NOT NULL) STRICT;
+CREATE TABLE sessions (run TEXT, number INTEGER, state BLOB NOT NULL, vector BLOB, PRIMARY KEY (run, number)) STRICT;
+CREATE TABLE joined (run TEXT, session TEXT, PRIMARY KEY (run, session)) STRICT;
+CREATE TABLE released (run TEXT, number INTEGER, PRIMARY KEY (run, number)) STRICT;
+"""
+SCHEMAS = (_SCHEMA, _HEADS_AND_LOG + LEDGER_SCHEMA + _SECURE_SCHEMA)
+"""What each version adds to the one before."""
 
 Answer = Update | Refusal
 _read_answer = msgspec.json.Decoder(Answer)
@@ -97,10 +107,13 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         self._path = path
+        path.touch(mode=0o600)
+        path.chmod(0o600)  # sessions hold secrets, as key.pem does
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         with self._named_errors():
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA secure_delete=ON")
             self._prepare()
         self.ledger = Ledger(self._read, self._transaction)
         """What runs have cost the data sets here."""
@@ -215,6 +228,9 @@ class Journal:
         with self._transaction() as db:
             query = "DELETE FROM state WHERE run = ? AND name != ? RETURNING blob"
             used |= _digests(db.execute(query, (run, but)).fetchall())
+            for row in db.execute("DELETE FROM plain WHERE run = ? RETURNING blobs", (run,)).fetchall():
+                used |= set(decode(row[0].encode(), list[str]))
+            used |= _vectors(db.execute("DELETE FROM sessions WHERE run = ? RETURNING vector", (run,)).fetchall())
             for table in ("kept", "recent"):
                 used |= {row[0] for row in db.execute(f"DELETE FROM {table} WHERE run = ? RETURNING digest", (run,))}  # noqa: S608
             db.execute("DELETE FROM work WHERE run = ?", (run,))
@@ -224,6 +240,7 @@ class Journal:
     def remembered(self, but: str = "") -> tuple[str, ...]:
         """Return the runs of which more is kept than their state named `but`, by name."""
         query = """SELECT run FROM work UNION SELECT run FROM kept UNION SELECT run FROM recent
+                   UNION SELECT run FROM plain UNION SELECT run FROM sessions
                    UNION SELECT run FROM state WHERE name != ? UNION SELECT run FROM claims WHERE NOT closed
                    ORDER BY run"""
         return tuple(str(row[0]) for row in self._read(query, (but,)))
@@ -233,7 +250,54 @@ class Journal:
         digests = {digest for work in self.in_hand() for digest in _all_digests(work)}
         digests |= {decode(row[0], Blob).digest for row in self._read("SELECT blob FROM state")}
         digests |= {row[0] for row in self._read("SELECT digest FROM kept UNION SELECT digest FROM recent")}
+        for (blobs,) in self._read("SELECT blobs FROM plain"):
+            digests |= set(decode(blobs.encode(), list[str]))
+        digests |= _vectors(self._read("SELECT vector FROM sessions"))
         return digests | {serving.onnx.digest for serving in self.served()}
+
+    # ---- secure aggregation ---------------------------------------------------------------------------------
+
+    def plain(self, run: str, number: int) -> bytes | None:
+        """See `worker.secure.Secrets`."""
+        rows = self._read("SELECT answer FROM plain WHERE run = ? AND number = ?", (run, number))
+        return bytes(rows[0][0]) if rows else None
+
+    def keep_plain(self, run: str, number: int, plain: bytes, blobs: frozenset[str]) -> set[str]:
+        """See `worker.secure.Secrets`."""
+        with self._transaction() as db:
+            before = db.execute("DELETE FROM plain WHERE run = ? RETURNING blobs", (run,)).fetchall()
+            query = "DELETE FROM sessions WHERE run = ? AND number != ? RETURNING vector"
+            used = _vectors(db.execute(query, (run, number)).fetchall())
+            row = (run, number, plain, encode(sorted(blobs)).decode())
+            db.execute("INSERT INTO plain VALUES (?, ?, ?, ?)", row)
+        used |= {digest for (digests,) in before for digest in decode(digests.encode(), list[str])}
+        return used - self.live()
+
+    def session(self, run: str, number: int) -> tuple[bytes, Blob | None] | None:
+        """See `worker.secure.Secrets`."""
+        rows = self._read("SELECT state, vector FROM sessions WHERE run = ? AND number = ?", (run, number))
+        return next(((bytes(state), vector and decode(vector, Blob)) for state, vector in rows), None)
+
+    def keep_session(self, run: str, number: int, state: bytes, vector: Blob | None, history: History) -> None:
+        """See `worker.secure.Secrets`; before it returns, nothing of the step may leave the site."""
+        failpoint("site.session.before_journal")
+        with self._transaction() as db:
+            row = (run, number, state, None if vector is None else encode(vector))
+            db.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)", row)
+            joined = [(run, session) for session in sorted(history.sessions)]
+            db.executemany("INSERT OR IGNORE INTO joined VALUES (?, ?)", joined)
+            db.executemany("INSERT OR IGNORE INTO released VALUES (?, ?)", sorted(history.released))
+            failpoint("site.session.inside_journal")
+        failpoint("site.session.after_journal")
+
+    def history(self, run: str) -> History:
+        """See `worker.secure.Secrets`."""
+        sessions = self._read("SELECT session FROM joined WHERE run = ?", (run,))
+        released = self._read("SELECT run, number FROM released WHERE run = ?", (run,))
+        return History(
+            sessions=frozenset(str(row[0]) for row in sessions),
+            released=frozenset((str(run), int(number)) for run, number in released),
+        )
 
     # ---- serving --------------------------------------------------------------------------------------------
 
@@ -291,8 +355,8 @@ class Journal:
     def _prepare(self) -> None:
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
         if found < VERSION:
-            added = _SECOND if found else _SCHEMA + _SECOND
-            self._db.executescript(f"BEGIN; {added} PRAGMA user_version = {VERSION}; COMMIT;")
+            missing = "".join(SCHEMAS[found:])
+            self._db.executescript(f"BEGIN; {missing} PRAGMA user_version = {VERSION}; COMMIT;")
         elif found != VERSION:
             hint = "start the archipel version that wrote it, or a newer one"
             raise StateError(f"{self._path} has schema version {found}, this archipel knows {VERSION}", hint=hint)
@@ -329,6 +393,10 @@ class Journal:
 
 def _work(task: bytes, answer: bytes | None) -> Work:
     return Work(task=decode(task, RoundTask), answer=None if answer is None else _read_answer.decode(answer))
+
+
+def _vectors(rows: list[Any]) -> set[str]:
+    return {decode(row[0], Blob).digest for row in rows if row[0] is not None}
 
 
 def _parts(work: Work | None) -> set[str]:

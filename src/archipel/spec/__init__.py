@@ -35,8 +35,8 @@ from archipel.spec.event import Event
 from archipel.spec.failpoint import failpoint
 from archipel.spec.job import Column, Contract, JobSpec, LocalTraining, read_job
 from archipel.spec.model import Lineage, ModelVersion, ServedModel
-from archipel.spec.plan import PhaseBytes, Plan, SiteShare
-from archipel.spec.round import Blob, Kind, NamedModel, Part, Refusal, RoundTask, Update
+from archipel.spec.plan import PhaseBytes, Plan, SecurePlan, SiteShare
+from archipel.spec.round import Blob, Kind, Leg, NamedModel, Part, Refusal, RoundTask, Update
 from archipel.spec.schema import job_schema
 from archipel.spec.tensors import (
     Manifest,
@@ -63,6 +63,7 @@ __all__ = [
     "Event",
     "JobSpec",
     "Kind",
+    "Leg",
     "Lineage",
     "LinkError",
     "LocalTraining",
@@ -78,6 +79,7 @@ __all__ = [
     "Refusal",
     "RoundTask",
     "SecureAggregationError",
+    "SecurePlan",
     "ServedModel",
     "ShapeError",
     "SiteShare",

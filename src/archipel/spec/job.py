@@ -169,6 +169,11 @@ class PrivacySpec(Value, frozen=True, kw_only=True):
     """None: the coordinator adds no noise."""
     examples: ExamplePrivacy | None = None
     """None: sites train without noise."""
+    secure_aggregation: Literal["none", "secagg"] = "none"
+    """"secagg": control learns the sum of the sites' statistics, updates and scores, and no single one of them."""
+    update_range: Rate = 16.0
+    """With secure aggregation: each weight's change in a round lies within plus or minus this; a site whose change
+    goes beyond refuses. The smaller, the finer the steps in which changes are added."""
 
 
 class ResourceSpec(Value, frozen=True, kw_only=True):

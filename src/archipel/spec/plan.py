@@ -31,6 +31,19 @@ class PhaseBytes(Value, frozen=True, kw_only=True):
     """From sites to control."""
 
 
+class SecurePlan(Value, frozen=True, kw_only=True):
+    """How a job's sums are made secret."""
+
+    sites: int
+    """Sites of a sum, where none drops out."""
+    threshold: int
+    """Sites whose shares together open what one site keeps secret."""
+    quorum: int
+    """Sites that must be left at every stage, or there is no sum."""
+    learns: tuple[str, ...]
+    """What control comes to know, as sentences."""
+
+
 class Plan(Value, frozen=True, kw_only=True, tag_field="type", tag="plan/1"):
     """Participants, sizes, estimated bytes and time of a job."""
 
@@ -51,5 +64,7 @@ class Plan(Value, frozen=True, kw_only=True, tag_field="type", tag="plan/1"):
     """The bytes, by kind of round, in the order of the run."""
     privacy: Guarantee | None = None
     """What the whole job will spend; None: it asks for no differential privacy."""
+    secure: SecurePlan | None = None
+    """None: control sees each site's update."""
     assumptions: tuple[str, ...] = ()
     """What the estimates rest on, as sentences."""

@@ -29,6 +29,8 @@ from archipel.spec.errors import ArchipelError
 from archipel.spec.job import JobSpec, Rate
 
 Kind = Literal["check", "statistics", "initialise", "train", "alone", "personalise", "evaluate", "export"]
+Leg = Literal["compute", "advertise", "share", "mask", "consent", "release"]
+"""The rounds that a sum takes under secure aggregation: the work itself, then the protocol's five stages."""
 RoundNumber = Annotated[int, Meta(ge=0)]
 
 
@@ -71,6 +73,10 @@ class RoundTask(Value, frozen=True, kw_only=True, tag_field="type", tag="round-t
     """The algorithm's local arrays: {"control": …} for SCAFFOLD."""
     clip_norm: Rate | None = None
     """Largest L2 norm of the delta that may leave the site (train, with [privacy.central]); None: any."""
+    leg: Leg | None = None
+    """Which part of a secure sum this round is; None: the answer itself is asked for."""
+    message: bytes = b""
+    """What the coordinator says in this leg: a message of `security.secagg`."""
     share: bool = False
     """May the resulting "model" or "onnx" part leave the site (deltas and sums always do)?"""
 
@@ -104,6 +110,8 @@ class Update(Value, frozen=True, kw_only=True, tag_field="type", tag="update/1")
     """Sums that add over sites: "examples", "loss_sum", …"""
     dataset: DatasetManifest | None = None
     """For kind "check"."""
+    message: bytes = b""
+    """What the site says in a leg of a secure sum: a message of `security.secagg`, or of `federated.secure.vector`."""
     seconds: Annotated[float, Meta(ge=0)] = 0.0
     """Wall time of the work at the site; never enters a model."""
 

@@ -29,6 +29,7 @@ from archipel.spec.dataset import DatasetManifest
 from archipel.spec.event import Event
 from archipel.spec.job import JobSpec
 from archipel.spec.model import ModelVersion, ServedModel
+from archipel.spec.plan import SecurePlan
 from archipel.spec.privacy import Guarantee
 from archipel.spec.round import Kind
 from archipel.spec.wire import Working
@@ -259,6 +260,8 @@ class RunReport(Value, frozen=True, kw_only=True, tag_field="type", tag="report/
     """Of the federated model, on everyone's test rows."""
     privacy: Guarantee | None = None
     """What the training rounds so far have spent; None: the job asks for no differential privacy."""
+    secure: SecurePlan | None = None
+    """How the run's sums were made secret; None: control saw each site's update."""
 
 
 class ModelsPage(Value, frozen=True, kw_only=True):

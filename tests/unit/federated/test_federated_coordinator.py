@@ -39,7 +39,7 @@ from archipel.federated.port import (
 )
 from archipel.federated.progress import loss_of
 from archipel.federated.stages import draw_cohort, share_of
-from archipel.spec import SpecError, StaleError, StateError, UnknownNameError, Update
+from archipel.spec import SpecError, StaleError, StateError, UnknownNameError
 from archipel.spec.job import FederationSpec, RobustSpec
 
 QUORUM = {"absent": "quorum", "quorum": 0.6}
@@ -735,13 +735,8 @@ def test_progress_tells_where_the_run_stands():
     ("sums", "loss"), [((1.0, 2.0), 0.3), ((float("inf"), 1.0), None), ((float("nan"), 1.0), None), ((), None)]
 )
 def test_a_loss_that_overflowed_is_none_and_does_not_stop_the_run(sums, loss):
-    answered = {
-        str(index): Update(
-            run="r", round=1, site=str(index), kind="train", metrics={"loss_sum": value, "loss_examples": 5.0}
-        )
-        for index, value in enumerate(sums)
-    }
-    assert loss_of(1, answered).loss == loss
+    metrics = [{"loss_sum": value, "loss_examples": 5.0} for value in sums]
+    assert loss_of(1, metrics, len(metrics)).loss == loss
 
 
 def test_the_work_of_a_round_grows_with_its_sites_and_not_with_their_square():

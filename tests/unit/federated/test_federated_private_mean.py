@@ -12,9 +12,11 @@ import pytest
 from archipel.data.stores.spool import Spool
 from archipel.federated.algorithms import algorithm_of
 from archipel.federated.blocks import ArrayBlocks
+from archipel.federated.contribution import Contribution
 from archipel.federated.coordinator import Coordinator
-from archipel.federated.fold import BLOCK, Contribution, fold
+from archipel.federated.fold import fold
 from archipel.federated.folding import carry_out
+from archipel.federated.means import BLOCK
 from archipel.federated.port import Fold, RoundFacts
 from archipel.federated.private_mean import WITHIN_CLIP, Noising, PrivateMean
 from archipel.security.privacy import NoiseStream, next_clip, seeded_secret

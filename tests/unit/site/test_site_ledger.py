@@ -20,7 +20,7 @@ from archipel.cli.main import main
 from archipel.security.privacy import epsilon_of
 from archipel.security.privacy.budget import Budget
 from archipel.site.agent import SiteFolder
-from archipel.site.journal import VERSION, Journal
+from archipel.site.journal import SCHEMAS, VERSION, Journal
 from archipel.spec import (
     Blob,
     BudgetError,
@@ -281,15 +281,10 @@ def test_killed_anywhere_an_answer_and_what_it_costs_are_both_there_or_neither(t
     assert account.runs[0].rounds_spent == 2, "each round counts once, whatever was done again"
 
 
-def test_the_journal_of_an_older_version_gets_the_ledgers_tables(tmp_path: Path) -> None:
+def test_the_journal_of_an_older_version_gets_the_tables_it_lacks(tmp_path: Path) -> None:
     path = tmp_path / "journal.db"
-    first = Journal(path)
-    first.remember("site", "reef")
-    first.close()
     with sqlite3.connect(path) as db:
-        for table in ("budgets", "claims", "releases"):
-            db.execute(f"DROP TABLE {table}")
-        db.execute("PRAGMA user_version = 1")
+        db.executescript(f"{SCHEMAS[0]} INSERT INTO settings VALUES ('site', 'reef'); PRAGMA user_version = 1;")
     db.close()
     again = Journal(path)
     do(again, task("train", 1))

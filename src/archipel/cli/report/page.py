@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 
 from archipel.cli import wording
+from archipel.cli.planning import secure_lines
 from archipel.cli.report import charts, html
 from archipel.cli.report.breakdown import HEADINGS
 from archipel.cli.report.breakdown import rows as rows_of
@@ -191,7 +192,8 @@ def _disclosures(report: Report) -> str:
     words = f"No row is among them. In all: {per_site}; together {together}."
     up = wording.size(report.bytes_up)
     shown = table(["what", "sites", "times a site", "disclosed, all sites"], rows)
-    return shown + note(words) + note(MOVED_AND_DISCLOSED.format(up=up))
+    secret = "" if report.secure is None else note(". ".join(secure_lines(report.secure)) + ".")
+    return shown + secret + note(words) + note(MOVED_AND_DISCLOSED.format(up=up))
 
 
 def _phases(report: Report) -> str:

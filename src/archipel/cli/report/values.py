@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from msgspec import field
 
-from archipel.spec import Value
+from archipel.spec import SecurePlan, Value
 from archipel.spec.privacy import Guarantee
 from archipel.spec.views import Breakdown
 
@@ -124,6 +124,8 @@ class Report(Value, frozen=True, kw_only=True, tag_field="type", tag="comparison
     privacy: Guarantee | None = None
     """What the run has spent; None: it had no differential privacy."""
     question: dict[str, list[object]] = field(default_factory=dict)
+    secure: SecurePlan | None = None
+    """How the run's sums were made secret, if they were."""
     small_sites: tuple[str, ...] = ()
     """Sites with too few test rows a class to tell."""
     provenance: Provenance

@@ -134,6 +134,7 @@ class House:
             artefacts=self.artefacts,
             max_answer_bytes=self.settings.max_answer_bytes,
             noise_key=self.settings.state / "noise.key",
+            authority=self.authority.pem,
         )
 
     def _back(self) -> Back:

@@ -33,6 +33,7 @@ from archipel.site.agent.witness import Witness
 from archipel.site.journal import Journal
 from archipel.site.link.backoff import Backoff
 from archipel.site.link.dial import Attendance, Link, dial
+from archipel.site.worker.secure import SecureSite
 from archipel.spec import ArchipelError, StateError
 from archipel.spec.audit import LogGrowth
 from archipel.spec.wire import (
@@ -92,6 +93,15 @@ class Agent:
             self._identity.site,
             random=chance,
             needed=self._shelf.coming,
+            secure=SecureSite(
+                self._identity.site,
+                load_or_make_key(folder.key),
+                lambda: self._identity.certificate.certificate_pem,
+                self._identity.certificate.ca_pem,
+                self._journal,
+                self._spool,
+                clock,
+            ),
             **shared,  # type: ignore[arg-type]
         )
 

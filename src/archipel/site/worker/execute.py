@@ -197,7 +197,9 @@ class Worker:
         for index, model in enumerate(task.models):
             scored = adapter.evaluate(open_weights(self._blobs, model.blob), part)
             rows = _rows_of(scored)
-            sums |= {f"{model.name}|{name}": value for name, value in scored.items()}
+            # Where sites' sums are added unseen they must have the same names: each scores its own of a kind.
+            called = model.name if task.leg is None else model.name.partition("/")[0]
+            sums |= {f"{called}|{name}": value for name, value in scored.items()}
             progress((index + 1) / len(task.models))
         stored = store_sums(self._blobs, self._label(task, "sums"), sums)
         return Result(parts={"sums": stored}, metrics={"examples": rows})

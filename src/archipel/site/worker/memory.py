@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from archipel.security.secagg import History
 from archipel.spec import Blob, RoundTask, Update
 
 CONTROL = "control"
@@ -66,6 +67,40 @@ class RunMemory:
         """Return the digests of the blobs remembered: an update may have the very bytes of a state."""
         states = (state for rounds in self._states.values() for state in rounds.values())
         return {blob.digest for state in states for blob in state.values()}
+
+
+class SecretMemory:
+    """Answers and sessions in memory, for a site of a simulation; see `worker.secure.Secrets`."""
+
+    def __init__(self) -> None:
+        self._plain: dict[str, tuple[int, bytes, frozenset[str]]] = {}
+        self._sessions: dict[tuple[str, int], tuple[bytes, Blob | None]] = {}
+        self._history: dict[str, History] = {}
+
+    def plain(self, run: str, number: int) -> bytes | None:
+        """See Secrets."""
+        kept = self._plain.get(run)
+        return kept[1] if kept is not None and kept[0] == number else None
+
+    def keep_plain(self, run: str, number: int, plain: bytes, blobs: frozenset[str]) -> set[str]:
+        """See Secrets."""
+        before = self._plain.get(run, (0, b"", frozenset[str]()))[2]
+        self._plain[run] = (number, plain, blobs)
+        self._sessions = {key: kept for key, kept in self._sessions.items() if key == (run, number)}
+        return set(before - blobs)
+
+    def session(self, run: str, number: int) -> tuple[bytes, Blob | None] | None:
+        """See Secrets."""
+        return self._sessions.get((run, number))
+
+    def keep_session(self, run: str, number: int, state: bytes, vector: Blob | None, history: History) -> None:
+        """See Secrets."""
+        self._sessions[run, number] = (state, vector)
+        self._history[run] = history
+
+    def history(self, run: str) -> History:
+        """See Secrets."""
+        return self._history.get(run, History())
 
 
 class CarriedMemory:

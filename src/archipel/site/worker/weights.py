@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from archipel.data.stores.spool import full_disk_named
 from archipel.spec import (
@@ -92,6 +93,11 @@ def store_sums(blobs: Blobs, what: str, sums: Sums) -> Part:
     manifest = manifest_of((name, array.shape, array.dtype) for name, array in arrays.items())
     pieces = [header_bytes(manifest), *(array.tobytes() for array in arrays.values())]
     return Part(blob=_write(blobs, what, pieces), manifest=manifest.digest)
+
+
+def store_words(blobs: Blobs, what: str, words: npt.NDArray[np.uint32]) -> Blob:
+    """Write 32-bit words, little-endian and nothing else: a masked vector."""
+    return _write(blobs, what, [np.ascontiguousarray(words, "<u4").view(np.uint8).data])
 
 
 def store_file(blobs: Blobs, path: Path) -> Blob:

@@ -14,6 +14,7 @@ from archipel.control.store import models as model_rows
 from archipel.control.store import runs as rows
 from archipel.control.store.database import Database
 from archipel.federated.algorithms import algorithm_of
+from archipel.federated.clashes import require_secure
 from archipel.federated.robust.cohorts import require_sites
 from archipel.federated.robust.robust import robust_of
 from archipel.spec import JobSpec, SpecError, StateError, UnknownNameError, failpoint
@@ -58,6 +59,7 @@ class Board:
         """Find every fault that can be found before a site is asked."""
         algorithm_of(job.federation)
         robust_of(job.federation)
+        require_secure(job)
         names = job.federation.sites
         if len(set(names)) != len(names):
             raise SpecError("[federation] sites names a site twice", hint="name each site once")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 from sqlalchemy import Connection
 
 from archipel.control.services.sites.fleet import Fleet
 from archipel.control.store import journal, runs
 from archipel.control.store import models as rows
 from archipel.control.store.database import Database
+from archipel.federated.clashes import require_secure
 from archipel.federated.port import RoundFolded
+from archipel.federated.secure.plan import secure_plan
 from archipel.planner.plan import draw_plan
 from archipel.planner.traffic import Sizes
 from archipel.spec import DatasetManifest, JobSpec, Plan, digest_of
@@ -38,7 +41,9 @@ class Planning:
         }
         refused = {site: f"does not hold data set {dataset!r}" for site in named if site not in held}
         sizes = Sizes(model_bytes=self._database.read(lambda connection: _model_bytes(connection, job.name)))
-        return draw_plan(job, held, sizes, refused=refused)
+        require_secure(job)
+        plan = draw_plan(job, held, sizes, refused=refused)
+        return msgspec.structs.replace(plan, secure=secure_plan(job, plan.cohort_size))
 
 
 def _model_bytes(connection: Connection, name: str) -> int:

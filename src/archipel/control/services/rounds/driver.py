@@ -47,7 +47,7 @@ from archipel.federated.port import (
     UpdateAccepted,
     UpdateRejected,
 )
-from archipel.spec import ArchipelError, Blob, JobSpec, Refusal, RoundTask, SpecError, Update, failpoint
+from archipel.spec import ArchipelError, Blob, JobSpec, Leg, Refusal, RoundTask, SpecError, Update, failpoint
 from archipel.spec.wire import Assign, Cancel
 
 Answer = Literal["accepted", "duplicate", "stale"]
@@ -68,6 +68,8 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     monotonic: Callable[[], float]
     max_answer_bytes: int
     """The most a site may send for one task."""
+    authority: str
+    """Certificate (PEM) of the authority that certifies sites."""
     work: Callable[[str, Fold | Finish], None]
     """Hands a Fold or Finish of a run to the workshop."""
     delay: Callable[[Driver, ArchipelError], None]
@@ -237,6 +239,7 @@ class Driver:
                 number=number,
                 kind=course.phase,
                 training_round=course.step if course.phase == "train" else 0,
+                leg=course.leg,
                 counted=counted,
                 closed=closed,
                 opened_at=self.opened_at,
@@ -280,6 +283,9 @@ class Driver:
             raise
         self.length += len(steps)
         failpoint("control.journal.after_commit")
+        for step in steps:
+            if step.closed:
+                _pass_leg(step.leg)
 
     def _follow(self, steps: Iterable[Step], instructions: Iterable[Instruction]) -> None:
         if any(step.closed for step in steps):
@@ -323,7 +329,8 @@ class Driver:
         """Make the state again from the journal, where what is in memory may be ahead of it; all of it, or nothing."""
         if not self._doubtful:
             return
-        coordinator, needs = Coordinator(self.run, self.job, self.bundle, self.sites), Needs(self.bundle)
+        authority, needs = self._desk.authority, Needs(self.bundle)
+        coordinator = Coordinator(self.run, self.job, self.bundle, self.sites, authority=authority)
         answers: dict[str, Update] = {}
         opened_at = self._desk.clock()
         history = self._desk.database.read(lambda connection: list(journal.replay(connection, self.run)))
@@ -343,6 +350,23 @@ class Driver:
         self.length, self.opened_at = len(history), opened_at
         self._desk.holdings.hold(self.holder, needs.digests())
         self._doubtful = False
+
+
+def _pass_leg(leg: Leg | None) -> None:
+    """Die between a leg of a secure sum that is closed and what follows from it, if a test asks for it."""
+    match leg:
+        case "compute":
+            failpoint("control.leg.compute")
+        case "advertise":
+            failpoint("control.leg.advertise")
+        case "share":
+            failpoint("control.leg.share")
+        case "mask":
+            failpoint("control.leg.mask")
+        case "consent":
+            failpoint("control.leg.consent")
+        case "release":
+            failpoint("control.leg.release")
 
 
 def _note_answer(answers: dict[str, Update], event: RunEvent, *, counted: bool) -> None:

@@ -1,6 +1,7 @@
 """What a run still needs: which blobs must not be dropped yet, and facts gathered from its events for the registry.
 
     open      parts of updates that wait for the round's fold
+    masked    the masked vectors of a secure sum, which wait over several rounds for theirs
     kept      what later rounds or the registry use: model, initial, state, statistics, sums, onnx, single models
 
 Fed with the same events as the coordinator, live and when the journal is replayed.
@@ -9,6 +10,7 @@ Fed with the same events as the coordinator, live and when the journal is replay
 from __future__ import annotations
 
 from archipel.federated.port import RoundFolded, RunEvent, UpdateAccepted
+from archipel.federated.secure.opening import MASKED
 from archipel.spec import Blob, DatasetManifest, Kind, Update
 
 _ONE_EACH: frozenset[Kind] = frozenset({"alone", "personalise", "export"})
@@ -20,6 +22,8 @@ class Needs:
     def __init__(self, bundle: Blob) -> None:
         self.kept: dict[str, Blob] = {"bundle": bundle}
         self.open: set[str] = set()
+        self.masked: dict[str, str] = {}
+        """Site → digest of its vector."""
         self.datasets: dict[str, DatasetManifest] = {}
         self.previous: str | None = None
         """Digest of the weights before the last training round."""
@@ -40,17 +44,20 @@ class Needs:
 
     def digests(self) -> set[str]:
         """Return everything that must stay."""
-        return self.open | {blob.digest for blob in self.kept.values()}
+        return self.open | set(self.masked.values()) | {blob.digest for blob in self.kept.values()}
 
     def _note_update(self, update: Update) -> None:
         shared = {name: part.blob for name, part in update.parts.items() if part.shared}
         self.open.update(blob.digest for blob in shared.values())
+        if MASKED in shared:
+            self.masked[update.site] = shared[MASKED].digest
         if update.dataset is not None:
             self.datasets[update.site] = update.dataset
         if update.kind in _ONE_EACH:
             self.kept.update({f"{update.kind}/{update.site}/{name}": blob for name, blob in shared.items()})
 
     def _note_fold(self, event: RoundFolded, kind: Kind | str) -> None:
+        self.masked.clear()
         if event.model is not None:
             if kind == "initialise":
                 self.kept["initial"] = event.model

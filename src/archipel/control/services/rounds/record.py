@@ -24,7 +24,7 @@ from archipel.federated.port import (
     UpdateAccepted,
     UpdateRejected,
 )
-from archipel.spec import Event, Refusal, Update
+from archipel.spec import Event, Leg, Refusal, Update
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +37,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """And its kind."""
     training_round: int
     """Which of the training rounds it is, from 1, as people count them; 0 for another kind."""
+    leg: Leg | None = None
+    """Of a secure sum."""
     counted: bool
     """An update that counts (one the coordinator found unusable does not)."""
     closed: bool
@@ -121,7 +123,7 @@ def _said(log: EventLog, run: str, step: Step) -> list[Event]:
         case _:
             pass
     said.extend(_refused(log, run, step, refusal) for refusal in step.unusable)
-    if step.closed:
+    if step.closed and step.leg in {None, "release"}:
         said.append(log.event("round.closed", run=run, **_which(step)))
     return said
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row
 
-from archipel.control.services.rounds.scores import Sums, Tables
+from archipel.control.services.rounds.scores import Sums, Tables, breakdowns_of, by_model, overall_of
 from archipel.control.services.rounds.standing import Standing
 from archipel.control.services.rounds.verification import tensor_names
 from archipel.control.store import journal
@@ -18,12 +18,18 @@ from archipel.control.store.database import Database
 from archipel.data.stores.artefacts import Artefacts
 from archipel.data.stores.spool import Spool
 from archipel.federated.port import RoundFolded, UpdateAccepted
+from archipel.federated.secure.legs import LEAST_SITES, LEGS
+from archipel.federated.secure.opening import MASKED
+from archipel.federated.secure.plan import secure_plan
+from archipel.planner.traffic import cohort_size
 from archipel.security.privacy import releases_of
-from archipel.spec import Blob, DatasetManifest, Update, encode, unpack
+from archipel.spec import Blob, DatasetManifest, SecurePlan, Update, encode, unpack
 from archipel.spec.privacy import Guarantee
 from archipel.spec.views import Disclosure, Moved, RunReport, SiteReport
 
 MANIFEST = "manifest"
+MESSAGES = "messages"
+SUMMED = {"sums", MASKED}
 
 
 class Reports:
@@ -41,7 +47,8 @@ class Reports:
         updates, folded, closed, moved = self._database.read(lambda connection: _kept(connection, run))
         tables = Tables.of(self._evaluated(updates))
         manifests = {update.site: update.dataset for update in updates if update.dataset is not None}
-        trained = [row for row in closed if row.kind == "train"]
+        trained = [row for row in closed if row.kind == "train" and row.model is not None]
+        total = {} if tables.kinds else self._total(closed)
         models = [row.model for row in closed if row.model is not None]
         phases: dict[str, float] = defaultdict(float)
         for row in closed:
@@ -51,14 +58,15 @@ class Reports:
             rounds=len(trained),
             model_digest=models[-1] if models else None,
             sites=tuple(_site(site, manifests.get(site), tables) for site in progress.run.sites),
-            overall=tables.overall(),
+            overall=overall_of(total) if total else tables.overall(),
             seconds=progress.seconds,
             seconds_by_phase=dict(phases),
             bytes_moved=progress.up_bytes + progress.down_bytes,
             moved=moved,
             disclosures=self._disclosures(updates, folded),
             losses=progress.losses,
-            breakdowns=tables.breakdowns(),
+            secure=self._secure(run, len(progress.run.sites)),
+            breakdowns=breakdowns_of(total) if total else tables.breakdowns(),
             privacy=self._spent(run, len(trained)),
         )
 
@@ -73,10 +81,25 @@ class Reports:
         last = max((update.round for update in scored), default=None)
         found: dict[str, Sums] = {}
         for update in scored:
-            if update.round == last:
+            if update.round == last and "sums" in update.parts:
                 blob = update.parts["sums"].blob
                 found[update.site] = unpack(self._artefacts.fetch(blob, self._spool).read_bytes())
         return found
+
+    def _secure(self, run: str, sites: int) -> SecurePlan | None:
+        row = self._database.read(lambda connection: rows.run_row(connection, run))
+        job = None if row is None else rows.job_of(row)
+        if job is None or cohort_size(job, sites) < LEAST_SITES:
+            return None
+        return secure_plan(job, cohort_size(job, sites))
+
+    def _total(self, closed: Sequence[Row[Any]]) -> dict[str, Sums]:
+        """Return the added sums of the last evaluation, by kind of model: all that a secure sum says."""
+        digests = [row.sums for row in closed if row.kind == "evaluate" and row.sums is not None]
+        for digest in digests[-1:]:
+            blob = Blob(digest=digest, size_bytes=0)
+            return by_model(unpack(self._artefacts.fetch(blob, self._spool).read_bytes()))
+        return {}
 
     def _disclosures(self, updates: Iterable[Update], folded: Mapping[int, Blob]) -> tuple[Disclosure, ...]:
         found: dict[tuple[str, str, str], Disclosure] = {}
@@ -85,14 +108,16 @@ class Reports:
             if update.dataset is not None:
                 names = tuple(sorted(update.dataset.columns))
                 _add(found, _disclosed(update, MANIFEST, len(encode(update.dataset)), names))
+            if update.message:
+                _add(found, _disclosed(update, MESSAGES, len(update.message), ()))
             for part, sent in update.parts.items():
                 if not sent.shared:
                     continue
                 # Only the final evaluation's own sums are kept; those of other rounds went into the added ones.
-                blob = sent.blob if self._is_kept(sent.blob) else folded.get(update.round)
-                if part == "sums" and blob is not None and blob.digest not in named:
+                blob = sent.blob if part == "sums" and self._is_kept(sent.blob) else _sum_of(update, folded)
+                if part in SUMMED and blob is not None and blob.digest not in named:
                     named[blob.digest] = self._names(blob)
-                names = named.get(blob.digest, ()) if part == "sums" and blob is not None else ()
+                names = named.get(blob.digest, ()) if part in SUMMED and blob is not None else ()
                 _add(found, _disclosed(update, part, sent.blob.size_bytes, names))
         return tuple(found[key] for key in sorted(found))
 
@@ -114,6 +139,12 @@ def _kept(connection: Connection, run: str) -> tuple[list[Update], dict[int, Blo
         elif isinstance(event, RoundFolded) and event.sums is not None:
             folded[event.round] = event.sums
     return updates, folded, rows.rounds_of(connection, run), rows.bytes_of(connection, run)
+
+
+def _sum_of(update: Update, folded: Mapping[int, Blob]) -> Blob | None:
+    """Return the sums an update went into: those of its own round, or of the last leg of a secure sum."""
+    legs = range(update.round, update.round + len(LEGS) if update.message else update.round + 1)
+    return next((folded[number] for number in legs if number in folded), None)
 
 
 def _site(name: str, manifest: DatasetManifest | None, tables: Tables) -> SiteReport:

@@ -88,6 +88,8 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     max_answer_bytes: int
     noise_key: Path
     """File of the secret that the noise of runs with [privacy.central] follows from; made when first needed."""
+    authority: str
+    """Certificate (PEM) of the authority that certifies sites."""
 
 
 class Runs:
@@ -111,6 +113,7 @@ class Runs:
             clock=clock,
             monotonic=monotonic,
             max_answer_bytes=tools.max_answer_bytes,
+            authority=tools.authority,
             work=self._work,
             delay=self._delay,
         )
@@ -299,7 +302,8 @@ class Runs:
             bundle = None if row is None else rows.bundle(connection, row.bundle)
             assert row is not None
             assert bundle is not None
-            coordinator = Coordinator(run, rows.job_of(row), bundle, rows.sites_of(row))
+            authority = self._tools.authority
+            coordinator = Coordinator(run, rows.job_of(row), bundle, rows.sites_of(row), authority=authority)
             for _, event in journal.replay(connection, run):
                 coordinator.handle(event)
             return coordinator
@@ -459,7 +463,8 @@ class Runs:
             evaluated = [row.round for row in closed if row.kind == "evaluate"][-1:]
             updates = [update for number in evaluated for update in journal.counted(connection, run, number)]
             added = [row.sums for row in closed if row.sums is not None]
-            return added + [update.parts["sums"].blob.digest for update in updates]
+            own = [update.parts["sums"].blob.digest for update in updates if "sums" in update.parts]
+            return added + own
 
         return self._tools.database.read(question)
 

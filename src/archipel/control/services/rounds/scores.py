@@ -91,6 +91,20 @@ class Tables:
         return {EXAMPLES: float(max(figures.get(EXAMPLES, 0.0) for _, figures in known)), **means}
 
 
+def overall_of(total: Mapping[str, Sums]) -> dict[str, Scores]:
+    """Return the scores over all sites out of added sums by kind of model, where no site's own are known."""
+    found = {}
+    for kind, sums in sorted(total.items()):
+        figures = summarise(sums)
+        found[kind] = Scores(own=figures, everyone=figures if kind == FEDERATED else None)
+    return found
+
+
+def breakdowns_of(total: Mapping[str, Sums]) -> tuple[Breakdown, ...]:
+    """Class by class, of the federated model, out of added sums by kind of model."""
+    return breakdowns(total[FEDERATED]) if FEDERATED in total else ()
+
+
 def by_model(sums: Sums) -> dict[str, Sums]:
     """Split "MODEL|SUM" keys."""
     found: dict[str, dict[str, npt.NDArray[Any]]] = {}

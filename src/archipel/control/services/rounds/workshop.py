@@ -96,7 +96,7 @@ class Workshop:
         failpoint("control.fold.after_write")
         made = [blob for blob in (folded.model, folded.state, folded.sums) if blob is not None]
         self._keep(driver.holder, made)
-        if instruction.kind == "evaluate" and not instruction.facts.step:
+        if instruction.kind == "evaluate" and instruction.unmasking is None and not instruction.facts.step:
             # The report needs each site's own sums: they stay when the round's updates go.
             own = [update.parts["sums"].blob for update in instruction.updates]
             self._keep(report_holder(driver.run), own)

@@ -1,0 +1,60 @@
+"""Which jobs cannot have secure aggregation; each is refused by name.
+
+require_secure(job)         before a plan is drawn or a run begins; nothing for a job without it
+require_simulated(job)      before a population of virtual clients is simulated
+"""
+
+from __future__ import annotations
+
+from archipel.federated.algorithms import algorithm_of
+from archipel.federated.secure.legs import LEAST_SITES, is_secure
+from archipel.spec import JobSpec, SpecError
+
+
+def require_secure(job: JobSpec) -> None:
+    """Refuse what does not go together with secure aggregation.
+
+    Raises:
+        SpecError: which two of the job's values, and what to change.
+    """
+    if not is_secure(job):
+        return
+    algorithm = algorithm_of(job.federation)
+    off = 'or set [privacy] secure_aggregation = "none"'
+    if algorithm.uniform or algorithm.sent:
+        raise _clash(
+            f'algorithm = "{job.federation.algorithm}": a site that drops out on the way cannot know whether its '
+            "control variate is in the sum",
+            f"take fedavg, fedprox, fedavgm, fedadam or fedyogi, {off}",
+        )
+    if job.federation.robust is not None:
+        raise _clash("[federation.robust]: a rule must see the updates one by one", f"leave the rule out, {off}")
+    if job.privacy.central is not None or job.privacy.examples is not None:
+        hint = f"keep one of them: leave [privacy.central] and [privacy.examples] out, {off}"
+        raise _clash("differential privacy: its accounts are of sums that are clipped one by one", hint)
+    if job.evaluation.cross:
+        raise _clash("[evaluation] cross = true: it shows the models of single sites", f"set cross = false, {off}")
+    if job.federation.min_sites < LEAST_SITES:
+        raise _clash(
+            f"[federation] min_sites = {job.federation.min_sites}: it takes two others to hide one",
+            f"set min_sites = {LEAST_SITES} or more, {off}",
+        )
+
+
+def require_simulated(job: JobSpec) -> None:
+    """Refuse a simulated population, whose clients' updates are summed without the protocol.
+
+    Raises:
+        SpecError: with secure aggregation.
+    """
+    if not is_secure(job) or job.simulation is None:
+        return
+    mode = "" if job.simulation.time is None else str(type(job.simulation.time).__struct_config__.tag)
+    what = f'[simulation.time] mode = "{mode}"' if mode else "[simulation], a population of virtual clients"
+    why = "an asynchronous server sees each update by itself" if mode == "fedbuff" else "it is computed in one process"
+    hint = 'simulate the population with secure_aggregation = "none"; its sums are the same but for rounding'
+    raise _clash(f"{what}: {why}", hint)
+
+
+def _clash(what: str, hint: str) -> SpecError:
+    return SpecError(f"secure aggregation does not go with {what}", hint=hint)

@@ -1,0 +1,281 @@
+"""A site's part in secure aggregation: its plain answers stay here, and what it says in each leg is made of them.
+
+    compute     the worker does the task; `prepare` keeps the answer and says only what its vector will hold
+    advertise … release     `speak` lets the site's session take its next step
+
+The rules it keeps:
+  1. What a step leads to is stored before the step's answer is returned; so is the abort of a session.
+  2. The terms must be about the very sum that was computed: its run, its number, the model it began from, its fields.
+     The number is that of the sum, whatever round it is asked in: shares are released once for a sum.
+  3. In a run that has secure aggregation, nothing that can be summed is answered in plain.
+
+It runs in the agent, which has the site's key, and never in the process that runs a job's code.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from archipel.federated.secure.legs import SECURED, is_secure, number_of
+from archipel.federated.secure.opening import MASKED
+from archipel.federated.secure.vector import (
+    Prepared,
+    encode_answer,
+    fields_of,
+    manifest_of_sums,
+    require_in_range,
+)
+from archipel.security import PrivateKey
+from archipel.security.secagg import Field, History, Identity, Membership, Policy, SiteSession, Terms, Trust
+from archipel.site.worker.weights import Blobs, open_arrays, open_tensors, open_weights, store_words
+from archipel.spec import (
+    Blob,
+    Part,
+    RoundTask,
+    SecureAggregationError,
+    SpecError,
+    StateError,
+    TrustError,
+    Update,
+    decode,
+    encode,
+    failpoint,
+)
+
+Array = npt.NDArray[Any]
+
+
+class Plain(msgspec.Struct, frozen=True, kw_only=True):
+    """A site's own answer, which is only ever added to others."""
+
+    update: Update
+    certificate: str
+    """PEM; what the terms are to name. A renewal in the middle changes nothing."""
+    subject: str
+    """Digest of what it was computed from."""
+    fields: tuple[Field, ...]
+
+
+class Secrets(Protocol):
+    """Where a site keeps its answers and sessions; the live one is its journal."""
+
+    def plain(self, run: str, number: int) -> bytes | None:
+        """Return the answer kept for a sum."""
+        ...
+
+    def keep_plain(self, run: str, number: int, plain: bytes, blobs: frozenset[str]) -> set[str]:
+        """Keep an answer instead of any other of the run; return the blobs that nothing needs any more."""
+        ...
+
+    def session(self, run: str, number: int) -> tuple[bytes, Blob | None] | None:
+        """Return the state of the newest session for a sum, and its masked vector."""
+        ...
+
+    def keep_session(self, run: str, number: int, state: bytes, vector: Blob | None, history: History) -> None:
+        """Keep a session's state and what the site remembers of the run's sessions, both or neither."""
+        ...
+
+    def history(self, run: str) -> History:
+        """Return what is remembered of the run's sessions."""
+        ...
+
+
+class SecureSite:
+    """One site; `speak` and `prepare` do not overlap for one run."""
+
+    def __init__(  # noqa: PLR0917 - what a site is
+        self,
+        site: str,
+        key: PrivateKey,
+        certificate: Callable[[], str],
+        authority: str,
+        secrets: Secrets,
+        blobs: Blobs,
+        clock: Callable[[], float],
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """Be a site under `authority` (PEM), with its present certificate (PEM) for `key`.
+
+        `clock` gives seconds since the Unix epoch, `entropy` so many random bytes.
+        """
+        self._site = site
+        self._key = key
+        self._certificate = certificate
+        self._trust = Trust(authority)
+        self._secrets = secrets
+        self._blobs = blobs
+        self._clock = clock
+        self._entropy = entropy
+
+    def require_allowed(self, task: RoundTask) -> None:
+        """Refuse a task that asks in plain for what is only to be added up.
+
+        Raises:
+            TrustError: it does.
+        """
+        secured = task.kind in SECURED
+        hint = "nothing was sent; ask control's operator why it asks"
+        if task.leg is None and secured and is_secure(task.job):
+            raise TrustError(f"{task.kind} is asked in plain in a job with secure aggregation", hint=hint)
+        if task.leg is None and secured and self._secrets.history(task.run).sessions:
+            raise TrustError(f"{task.kind} is asked in plain in a run that had secure aggregation", hint=hint)
+        if task.leg is not None and not (secured and is_secure(task.job)):
+            raise TrustError(f"{task.kind} of this job is no secure sum", hint=hint)
+
+    def prepare(self, task: RoundTask, update: Update) -> tuple[Update, set[str]]:
+        """Keep a computed answer; return what is said of it, and the blobs that nothing needs any more.
+
+        Raises:
+            SpecError, NonFiniteError: it cannot be added up under the job's [privacy].
+        """
+        if task.kind == "train":
+            delta = update.parts["delta"]
+            manifest, _ = open_tensors(self._blobs, delta.blob)
+            require_in_range(open_weights(self._blobs, delta.blob).vector, task.job)
+            parameters = sum(tensor.count for tensor in manifest.tensors)
+            about: dict[str, Any] = {"manifest": manifest.digest, "parameters": parameters}
+        else:
+            about = {}
+        certificate = self._certificate()
+        sums = manifest_of_sums(self._sums(update))
+        prepared = Prepared(certificate=certificate, sums=sums, **about)
+        plain = Plain(
+            update=update, certificate=certificate, subject=_subject(task).digest, fields=fields_of(task.job, prepared)
+        )
+        blobs = frozenset(part.blob.digest for part in update.parts.values())
+        dropped = self._secrets.keep_plain(task.run, number_of(task.kind, task.step), encode(plain), blobs)
+        failpoint("site.leg.compute")
+        return _said(task, encode(prepared), seconds=update.seconds), dropped
+
+    def speak(self, task: RoundTask) -> Update:
+        """Take the session's next step; return what the site says.
+
+        Raises:
+            SecureAggregationError: the session is aborted, for a reason named first; nothing more is said in it.
+            StateError: the answer, the session or the masked vector is not here any more.
+        """
+        self.require_allowed(task)
+        number = number_of(task.kind, task.step)
+        kept = self._secrets.plain(task.run, number)
+        if kept is None:
+            raise StateError(f"{self._site} has computed nothing to add", hint="resume the run: it is asked again")
+        plain = decode(kept, Plain)
+        if task.leg == "advertise":
+            session, vector = self._joined(task, plain)
+        else:
+            session, vector = self._restored(task, plain)
+        try:
+            message, vector = self._step(task, session, plain, vector)
+        finally:
+            self._keep(session, vector)
+        return _said(task, message, vector=vector if task.leg == "mask" else None)
+
+    # ---- one step -------------------------------------------------------------------------------------------
+
+    def _step(
+        self, task: RoundTask, session: SiteSession, plain: Plain, vector: Blob | None
+    ) -> tuple[bytes, Blob | None]:
+        match task.leg:
+            case "advertise":
+                failpoint("site.leg.advertise")
+                return session.advertise(), vector
+            case "share":
+                failpoint("site.leg.share")
+                return session.share(task.message), vector
+            case "mask":
+                session.receive(task.message)
+                return self._masked(task, session, plain, vector)
+            case "consent":
+                failpoint("site.leg.consent")
+                return session.consent(task.message), vector
+            case "release":
+                history = self._secrets.history(task.run)
+                failpoint("site.leg.release")
+                return session.release(task.message, history=history), vector
+        raise SpecError(
+            f"a leg nobody knows: {task.leg}", hint="run the same archipel version at the site and in control"
+        )
+
+    def _masked(
+        self, task: RoundTask, session: SiteSession, plain: Plain, vector: Blob | None
+    ) -> tuple[bytes, Blob | None]:
+        before = session.reply("mask")
+        if before is not None and vector is not None:
+            self._blobs.require(vector.digest)
+            return before, vector
+        update = None
+        if task.kind == "train":
+            update = open_weights(self._blobs, plain.update.parts["delta"].blob).vector
+        values, weight = encode_answer(session.terms.layout, update, self._sums(plain.update), _weight_of(plain.update))
+        message, words = session.mask(values, weight=weight)
+        what = f"masked vector of {task.site}.{task.run}.{task.round}.{os.getpid()}"
+        blob = store_words(self._blobs, what, words)
+        failpoint("site.leg.mask")
+        return message, blob
+
+    def _sums(self, update: Update) -> dict[str, Array]:
+        if update.kind == "train":
+            return {name: np.float64(value) for name, value in update.metrics.items()}  # type: ignore[misc]
+        return open_arrays(self._blobs, update.parts["sums"].blob)
+
+    # ---- the session ----------------------------------------------------------------------------------------
+
+    def _member(self, certificate: str) -> Membership:
+        now = dt.datetime.fromtimestamp(self._clock(), dt.UTC)
+        identity = Identity(self._key, certificate)
+        return Membership(self._site, identity, self._trust, Policy(), now)
+
+    def _joined(self, task: RoundTask, plain: Plain) -> tuple[SiteSession, Blob | None]:
+        member, number = self._member(plain.certificate), number_of(task.kind, task.step)
+        known = self._secrets.session(task.run, number)
+        if known is not None:
+            session = SiteSession.restore(known[0], member)
+            if encode(session.terms) == task.message:
+                return session, known[1]
+        history = self._secrets.history(task.run)
+        session = SiteSession.join(task.message, member=member, history=history, entropy=self._entropy(32))
+        _require_about(session.terms, task, plain)
+        return session, None
+
+    def _restored(self, task: RoundTask, plain: Plain) -> tuple[SiteSession, Blob | None]:
+        known = self._secrets.session(task.run, number_of(task.kind, task.step))
+        if known is None:
+            raise SecureAggregationError(
+                f"out-of-order: {task.leg} is asked, and this site joined no session", hint="resume the run"
+            )
+        return SiteSession.restore(known[0], self._member(plain.certificate)), known[1]
+
+    def _keep(self, session: SiteSession, vector: Blob | None) -> None:
+        terms = session.terms
+        history = session.remembered(self._secrets.history(terms.run))
+        self._secrets.keep_session(terms.run, terms.round, session.state(), vector, history)
+
+
+def _subject(task: RoundTask) -> Blob:
+    """Return what a sum is computed from: a model, or where there is none yet, the task's code."""
+    return task.model or next((model.blob for model in task.models), task.bundle)
+
+
+def _weight_of(update: Update) -> float:
+    return update.weight if update.kind == "train" else 1.0
+
+
+def _require_about(terms: Terms, task: RoundTask, plain: Plain) -> None:
+    number = number_of(task.kind, task.step)
+    if (terms.run, terms.round, terms.model, terms.layout.fields) != (task.run, number, plain.subject, plain.fields):
+        message = "weak-terms: the terms are about another sum than the one this site computed"
+        raise SecureAggregationError(message, hint="nothing was released; ask control's operator why")
+
+
+def _said(task: RoundTask, message: bytes, *, vector: Blob | None = None, seconds: float = 0.0) -> Update:
+    parts = {} if vector is None else {MASKED: Part(blob=vector)}
+    return Update(
+        run=task.run, round=task.round, site=task.site, kind=task.kind, parts=parts, message=message, seconds=seconds
+    )
