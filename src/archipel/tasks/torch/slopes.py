@@ -108,7 +108,7 @@ class _Linear(torch.autograd.Function):
         """Nothing is kept."""
 
     @staticmethod
-    def vmap(info: Any, axes: Any, slopes: Slopes, *given: Tensor | None) -> tuple[Tensor, int]:  # type: ignore[override]
+    def vmap(info: Any, axes: Any, slopes: Slopes, *given: Tensor | None) -> tuple[Tensor, int]:
         """Compute (clients, …, outputs)."""
         count = info.batch_size
         x, matrix, bias = (_clients_first(value, at, count) for value, at in zip(given, axes[1:], strict=True))
@@ -131,7 +131,7 @@ class _Product(torch.autograd.Function):
         return torch.baddbmm(bias.unsqueeze(1), x, matrix.mT)
 
     @staticmethod
-    def backward(ctx: Any, outgoing: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, outgoing: Tensor) -> Any:
         """Give what goes on to x and bias; the matrix's is kept as factors."""
         x, matrix = ctx.saved_tensors
         _, by_x, by_matrix, by_bias = ctx.needs_input_grad

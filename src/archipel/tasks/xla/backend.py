@@ -9,9 +9,8 @@ Example:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 import jax
 
@@ -46,22 +45,6 @@ def choose_device(wanted: str) -> jax.Device:
             f"this job needs a {wanted.upper()} device and JAX finds none here",
             hint='set device = "auto" in [resources], or install the jax plugin for it',
         ) from error
-
-
-@cache
-def product_options() -> Mapping[str, str]:
-    """Return compiler options by which small products are left to Eigen; none where this XLA has no other way.
-
-    XLA of jaxlib 0.10 gives products to YNNPACK, which lays the weights out anew at each call: for a batch of 10 rows
-    and 784 x 62 weights a step took 87 µs so and 56 µs by Eigen. Options, not XLA_FLAGS: an XLA that does not know a
-    flag there ends the process.
-    """
-    options = {"xla_cpu_experimental_ynn_fusion_type": ""}
-    try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
-    except jax.errors.JaxRuntimeError:
-        return {}
-    return options
 
 
 @contextmanager

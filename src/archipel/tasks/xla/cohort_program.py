@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from jax import lax
 
 from archipel.spec import LocalTraining
-from archipel.tasks.xla.backend import product_options
 from archipel.tasks.xla.layout import Layout, Tree
 from archipel.tasks.xla.local_step import LocalStep, Moments, like
 
@@ -70,7 +69,7 @@ class CohortProgram:
         self._layout = layout
         self._step = LocalStep(local, proximal)
         self._keep = keep
-        self._jitted = jax.jit(self._cohort, compiler_options=product_options())
+        self._jitted = jax.jit(self._cohort)
 
     def __call__(self, data: Mapping[str, Any], start: Any, cohort: Cohort, rate: float) -> Outcome:
         """Train the cohort from `start` on rows of `data`."""
