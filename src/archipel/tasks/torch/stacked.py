@@ -2,7 +2,7 @@
 
     rows of weights   (clients, elements): a row a client, its parameters are views of it
     a tick            the task's loss, mapped over the clients that have a batch of the same length left
-                      (torch.func.vmap), one backward pass for all; then each row takes its own step, as in `loop`
+                      (torch.func.vmap), one backward pass for all (slopes.py); then the rows take their steps
 
 Clients know nothing of each other, so nothing makes them keep step: full batches are taken by all who have one left,
 the clients with the most first, so that those still at work are a slice of the rows; short last batches are taken
@@ -27,9 +27,10 @@ from archipel.spec import ShapeError, TaskError
 from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.port import LocalPlan, Rows, Samples, Trained, Weights, row_count
 from archipel.tasks.torch.batches import Batches, move
-from archipel.tasks.torch.client_rows import ClientRows
+from archipel.tasks.torch.client_rows import ClientRows, Room
 from archipel.tasks.torch.flat_model import FlatModel
 from archipel.tasks.torch.loss_module import PREFIX, LossModule
+from archipel.tasks.torch.slopes import Slopes
 from archipel.tasks.torch.task import Batch, TorchTask
 from archipel.tasks.torch.threads import seeded
 
@@ -53,10 +54,11 @@ class Stacked:
         self._loss = LossModule(task, model.module)
         self._tensors = batches.tensors
         with user_code("parameter_groups", self._folder):
-            self._parts = model.multipliers(dict(task.parameter_groups(model.module)))
+            self._groups = dict(task.parameter_groups(model.module))
+        self._room = Room()
 
     def train(self, weights: Weights, plans: Sequence[LocalPlan]) -> Iterator[Trained]:
-        """Yield what each plan comes to."""
+        """Yield what each plan comes to; one call has to be at its end before the next begins."""
         width = max(1, min(MOST_CLIENTS, MOST_BYTES // max(1, weights.vector.nbytes)))
         for first in range(0, len(plans), width):
             yield from self._side_by_side(weights, plans[first : first + width])
@@ -64,31 +66,31 @@ class Stacked:
     def _side_by_side(self, weights: Weights, plans: Sequence[LocalPlan]) -> Iterator[Trained]:
         self._model.put(weights.vector)
         self._model.module.train()
-        clients = ClientRows(self._model, self._parts, plans, row_count(self._samples))
+        clients = ClientRows(self._model, self._groups, plans, row_count(self._samples), self._room)
         with seeded(plans[0].seed, self._model.device):
             for tick in clients.ticks():
-                losses, gradient = self._differentiate(clients.weights[tick.clients], tick.rows)
-                clients.learn(tick, losses, gradient)
+                working = clients.working(tick)
+                losses, slopes = self._differentiate(working, tick.rows)
+                clients.learn(tick, losses, slopes, working)
         return clients.trained()
 
-    def _differentiate(self, working: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Return losses (clients,) and gradients (clients, parameters) of batches, rows (clients, batch)."""
-        count = len(working)
-        views = {PREFIX + name: view.detach() for name, view in self._model.unstack(working).items()}
-        leaves = [view.requires_grad_() for name, view in views.items() if name in self._loss.trained]
+    def _differentiate(self, working: Tensor, rows: Rows) -> tuple[Tensor, Slopes]:
+        """Return losses (clients,) and gradients by weights (clients, elements), of batches, rows (clients, batch)."""
+        leaves = {name: view.detach().requires_grad_() for name, view in self._model.unstack(working).items()}
+        views = {PREFIX + name: leaf for name, leaf in leaves.items()}
+        slopes = Slopes(leaves)
         batch = self._batch(rows)
         with user_code("loss", self._folder):
             try:
                 # Fused attention has no rule for clients side by side.
-                with sdpa_kernel(SDPBackend.MATH):
+                with sdpa_kernel(SDPBackend.MATH), slopes.of_linears():
                     losses = vmap(self._loss.of, randomness="different")(views, batch)
             except (RuntimeError, NotImplementedError) as error:
                 raise cannot_stack(error) from error
             if losses.ndim != 1:
                 raise ShapeError("loss() does not return one number", hint="return the mean over the batch")
-            slopes = torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
-        found = [torch.zeros_like(leaf) if it is None else it for it, leaf in zip(slopes, leaves, strict=True)]
-        return losses.detach(), torch.cat([it.reshape(count, -1) for it in found], dim=1)
+            slopes.differentiate(losses)
+        return losses.detach(), slopes
 
     def _batch(self, rows: Rows) -> Batch:
         """Return the clients' batches, every tensor (clients, batch, …)."""
