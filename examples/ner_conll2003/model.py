@@ -32,7 +32,7 @@ class Letters(nn.Module):
 class Tagger(nn.Module):
     """Nine-tag scores for each word, and the CRF that reads them."""
 
-    def __init__(self, *, hidden: int = 200, dropout: float = 0.5) -> None:
+    def __init__(self, *, hidden: int = 256, dropout: float = 0.5) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(WIDTH)
         self.vectors = WordVectors()

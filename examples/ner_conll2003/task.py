@@ -33,7 +33,7 @@ class NewsTagger(TorchTask):
     metrics = "tagging"
     evaluation_rows = 16
 
-    def __init__(self, *, hidden: int = 200, dropout: float = 0.5) -> None:
+    def __init__(self, *, hidden: int = 256, dropout: float = 0.5) -> None:
         self._hidden = hidden
         self._dropout = dropout
 
