@@ -44,6 +44,9 @@ def addresses() -> list[tuple[str, str]]:
 async def test_the_addresses_are_these() -> None:
     paths = {path for path, _ in addresses()}
     assert paths == PUBLIC | {
+        "/v1/audit/entries/{number}",
+        "/v1/audit/growth",
+        "/v1/audit/head",
         "/v1/bundles",
         "/v1/events",
         "/v1/invitations",
@@ -70,7 +73,7 @@ async def test_every_address_but_the_public_ones_asks_for_an_operators_token(hom
     headers = {"Authorization": f"Bearer {bearer}".encode("latin-1")} if bearer else {"Authorization": b""}
     async with home.client() as client:
         for path, method in addresses():
-            url = path.replace("{name}", "x").replace("{version}", "1").replace("{run}", "x")
+            url = path.replace("{name}", "x").replace("{version}", "1").replace("{run}", "x").replace("{number}", "1")
             answer = await client.request(method, url, headers=headers)
             if path in PUBLIC:
                 assert answer.status_code != 401, path
