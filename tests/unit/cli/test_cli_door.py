@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from cyclopts import App
 
 from archipel import __version__
 from archipel.cli.main import COMMANDS, build_app, main
@@ -44,13 +45,19 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
     assert f"Usage: archipel {name}" in capsys.readouterr().out
 
 
+def _leaves(command: App) -> list[App]:
+    """Return the command itself, or those below it."""
+    below = [command[name] for name in command if not name.startswith("-")]
+    return [leaf for one in below for leaf in _leaves(one)] or [command]
+
+
 @pytest.mark.parametrize("name", [name for name, _, _ in COMMANDS])
 def test_every_command_and_option_is_in_the_reference(name: str) -> None:
     text = REFERENCE.read_text(encoding="utf-8")
     assert f"`archipel {name}" in text
-    command = build_app(name)[name]
     options = {
         option
+        for command in _leaves(build_app(name)[name])
         for argument in command.assemble_argument_collection()
         for option in argument.names
         if option.startswith("-")

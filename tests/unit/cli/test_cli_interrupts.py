@@ -108,7 +108,7 @@ def test_without_a_handler_there_is_nothing_to_check() -> None:
 def test_a_command_that_is_interrupted_says_the_way_on_and_exits_as_shells_expect(
     number: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("archipel.spec.job_schema", lambda: signal.raise_signal(number))
+    monkeypatch.setattr("archipel.spec.schema.job_schema", lambda: signal.raise_signal(number))
     with pytest.raises(SystemExit) as ended:
         main(["schema"])
     assert ended.value.code == code
@@ -118,7 +118,7 @@ def test_a_command_that_is_interrupted_says_the_way_on_and_exits_as_shells_expec
 def test_a_second_signal_while_the_way_on_is_said_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("archipel.spec.job_schema", lambda: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr("archipel.spec.schema.job_schema", lambda: signal.raise_signal(signal.SIGTERM))
     say = failure.say_interrupted
 
     def interrupted_again(error: KeyboardInterrupt) -> None:
