@@ -44,7 +44,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     lost: tuple[str, ...]
     """Sites of the run whose lease ended."""
     losses: tuple[RoundLoss, ...]
-    outliers: tuple[Outlier, ...]
+    outliers: tuple[Outlier, ...] = ()
     """Updates of the last closed training round that were unlike the others."""
     excluded: dict[str, str]
     """Site → why it left the run."""
