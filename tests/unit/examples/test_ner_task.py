@@ -185,9 +185,9 @@ def test_an_update_holds_the_layers_above_the_encoder_and_is_the_same_each_time(
         adapter = open_adapter(job, task, site, {})
         weights = adapter.initial(1)
         deltas.append(adapter.train(weights, plan, lambda _share: None).delta)
-    lstm = 2 * 4 * 200 * (768 + 50 + 128 + 40 + 200 + 2)
+    lstm = 2 * 4 * 256 * (768 + 50 + 128 + 40 + 256 + 2)
     letters = 98 * 32 + 64 * (32 * 3 + 1) + 64 * (32 * 5 + 1)
     tables = 2 * 768 + 16 * 32 + 4 * 8
-    assert len(deltas[0]) == lstm + letters + tables + 9 * 401 + 9 * 11
+    assert len(deltas[0]) == lstm + letters + tables + 9 * 513 + 9 * 11
     assert np.count_nonzero(deltas[0]) > 1_500_000
     assert deltas[0].tobytes() == deltas[1].tobytes()
