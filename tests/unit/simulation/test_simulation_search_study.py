@@ -80,6 +80,19 @@ def test_an_interrupted_search_comes_to_the_trials_of_an_undisturbed_one(tmp_pat
     )
 
 
+def test_a_trial_that_was_judged_but_not_ended_when_its_process_was_killed_is_judged_alike(tmp_path: Path) -> None:
+    place = tmp_path / "journal.log"
+    study = Study(place, "points", space(), seed=0)
+    for value in (0.9, 0.1):
+        asked = study.ask()
+        assert asked is not None
+        assert study.goes_on(asked.number, 1, value, is_last=False) == (value == 0.9)
+    again = Study(place, "points", space(), seed=0)
+    assert [(asked := again.ask()) and asked.number for _ in range(2)] == [0, 1]
+    assert again.goes_on(0, 1, 0.9, is_last=False)
+    assert not again.goes_on(1, 1, 0.1, is_last=False)
+
+
 def test_a_trial_says_what_it_was_made_with(tmp_path: Path) -> None:
     study = Study(tmp_path / "journal.log", "points", space(), seed=3)
     make(study)

@@ -126,9 +126,9 @@ class Study:
         backend = JournalFileBackend(str(self.path))
         pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
         if spec.pruning == "halving":
-            pruner = optuna.pruners.SuccessiveHalvingPruner(
-                min_resource=self._space.min_rounds, reduction_factor=spec.reduction_factor
-            )
+            from archipel.simulation.search.halving import Halving  # noqa: PLC0415 (Optuna is an extra)
+
+            pruner = Halving(least=self._space.min_rounds, factor=spec.reduction_factor)
         self._study = optuna.create_study(
             storage=optuna.storages.JournalStorage(backend),
             study_name=name,
