@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,22 @@ def test_two_senders_of_one_blob_do_not_mix(tmp_path) -> None:
         second.write(b"0123456789")
         first.write(b"56789")
     assert b"".join(spool.read(blob.digest)) == b"0123456789"
+
+
+def test_who_publishes_late_leaves_the_blob_that_is_there_alone(tmp_path) -> None:
+    spool, data = Spool(tmp_path), b"coral" * 100
+    blob = Blob(digest=digest_of(data), size_bytes=len(data))
+    with pytest.raises(RuntimeError), spool.receive(blob) as incoming:
+        incoming.write(data)
+        raise RuntimeError  # all of it is here, and nobody has looked at it
+    late = ExitStack()
+    late.enter_context(spool.receive(blob))
+    with spool.receive(blob):
+        pass  # published
+    with spool.receive(blob):
+        pass  # begun anew: an empty file under the name that was in partial/
+    late.close()
+    assert spool.require(blob.digest).read_bytes() == data
 
 
 def test_an_exception_keeps_what_has_arrived(tmp_path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -41,6 +42,8 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._naming = threading.Lock()
+        """Held while a name in partial/ is given to another file."""
         (folder / "partial").mkdir(parents=True, exist_ok=True)
 
     def path(self, digest: str) -> Path:
@@ -97,7 +100,9 @@ class Spool:
         if restart:
             path.unlink(missing_ok=True)
         with full_disk_named(self.folder):
-            with path.open("ab") as file:
+            with self._naming:
+                file = path.open("ab")
+            with file:
                 incoming = Incoming(file, path, blob)
                 yield incoming
                 if incoming.size < blob.size_bytes:
@@ -106,9 +111,17 @@ class Spool:
                 file.flush()
                 failpoint("spool.receive.before_fsync")
                 os.fsync(file.fileno())
-            failpoint("spool.receive.after_fsync")
-            with suppress(FileNotFoundError):  # it was dropped meanwhile: nobody needs it any more
-                self.adopt(path, blob.digest)
+                failpoint("spool.receive.after_fsync")
+                self._publish(path, file, blob.digest)
+
+    def _publish(self, path: Path, file: IO[bytes], digest: str) -> None:
+        """Give a whole partial blob its own name, unless it has it: the name in partial/ may be another file's by now.
+
+        Two that write the same bytes from one sender are one file until the first of them publishes it.
+        """
+        with self._naming, suppress(FileNotFoundError):
+            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                self.adopt(path, digest)
 
     def drop(self, digest: str) -> None:
         """Remove a blob and what may have arrived of it; absent is fine."""
