@@ -170,6 +170,8 @@ CLASHES = (
     Clash({"federation": {"algorithm": "scaffold"}}, 'algorithm = "scaffold"'),
     Clash({"evaluation": {"cross": True}}, "cross = true"),
     Clash({"federation": {"min_sites": 2}}, "min_sites = 2"),
+    Clash({"federation": {"robust": {"tolerate": 1}}}, "[federation.robust]"),
+    Clash({"privacy": {"central": {"clip_norm": 1.0, "noise_multiplier": 1.0}}}, "differential privacy"),
 )
 
 
