@@ -17,7 +17,7 @@ class Batch:
     letters: Tensor  # (N, letters)
     shapes: Tensor  # (N,)
     places: Tensor  # (N,)
-    vectors: Tensor  # (N,): places of word vectors
+    vectors: Tensor  # (N, 50)
     slots: Tensor  # (N,): flat places in (S, T)
     tags: Tensor  # (S, T)
     mask: Tensor  # (S, T), true on words
@@ -44,7 +44,7 @@ class Batch:
             letters=rows["letters"][real].long(),
             shapes=rows["shapes"][real].long(),
             places=rows["places"][real].long(),
-            vectors=rows["vectors"][real].long(),
+            vectors=rows["vectors"][real],
             slots=slots,
             tags=tags.view(len(lengths), longest),
             mask=steps < lengths.unsqueeze(1),

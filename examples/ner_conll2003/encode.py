@@ -1,4 +1,4 @@
-"""Turns articles into rows of numbers: the encoder's states, word vectors' places, shapes, letters and tags.
+"""Turns articles into rows of numbers: the encoder's states, word vectors, shapes, letters and tags.
 
 A row is a window: whole neighbouring sentences of one article, read with the end of
 what stands before and the beginning of what follows as context. The encoder is
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .conll import TAGS, Document, Sentence
+from .vectors import VECTOR_WIDTH, Vector
 
 LETTERS = 20  # kept of a word: the first 12 and the last 8
 ALPHABET = 98  # padding, unknown, the 95 printable ASCII characters, one to spare
@@ -35,10 +36,10 @@ Rows = dict[str, npt.NDArray[np.generic]]
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """How words become piece ids and places of word vectors, and the ids that open and close a window."""
+    """How words become piece ids and vectors, and the ids that open and close a window."""
 
     pieces: Pieces
-    vector: Callable[[str], int]
+    vector: Callable[[str], Vector]
     opening: int
     closing: int
     unknown: int
@@ -135,7 +136,7 @@ def to_rows(documents: Iterable[Document], words: Vocabulary, read: Read) -> Row
         "letters": np.zeros((count, long, LETTERS), np.uint8),
         "shapes": np.zeros((count, long), np.uint8),
         "places": np.zeros((count, long), np.uint8),
-        "vectors": np.zeros((count, long), np.int32),
+        "vectors": np.zeros((count, long, VECTOR_WIDTH), np.float32),
         "sentences": np.zeros((count, long), np.int16),
         "tags": np.zeros((count, long), np.uint8),
     }

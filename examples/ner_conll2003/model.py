@@ -11,7 +11,7 @@ from .conll import TAGS
 from .crf import Crf
 from .encode import ALPHABET, PLACES, SHAPES
 from .encoder import WIDTH
-from .vectors import VECTOR_WIDTH, WordVectors
+from .vectors import VECTOR_WIDTH
 
 
 class Letters(nn.Module):
@@ -35,7 +35,6 @@ class Tagger(nn.Module):
     def __init__(self, *, hidden: int = 256, dropout: float = 0.5) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(WIDTH)
-        self.vectors = WordVectors()
         self.letters = Letters()
         self.shape = nn.Embedding(SHAPES, 32)
         self.place = nn.Embedding(PLACES, 8)
@@ -47,14 +46,8 @@ class Tagger(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Scores, (sentences, longest, tags)."""
-        features = (
-            self.norm(batch.states),
-            self.vectors(batch.vectors),
-            self.letters(batch.letters),
-            self.shape(batch.shapes),
-            self.place(batch.places),
-        )
-        words = self.dropout(torch.cat(features, dim=1))
+        parts = (batch.states, batch.vectors, batch.letters, batch.shapes, batch.places)
+        words = self.dropout(self.describe(*parts))
         sentences, longest = batch.tags.shape
         padded = words.new_zeros(sentences * longest, words.shape[1])
         padded = padded.index_copy(0, batch.slots, words).view(sentences, longest, -1)
@@ -62,6 +55,20 @@ class Tagger(nn.Module):
         states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
         scores: Tensor = self.score(self.dropout(states))
         return scores
+
+    def describe(self, states: Tensor, vectors: Tensor, letters: Tensor, shapes: Tensor, places: Tensor) -> Tensor:
+        """Lay all that is known of each word side by side, (words, inputs)."""
+        features = (self.norm(states), vectors, self.letters(letters), self.shape(shapes), self.place(places))
+        return torch.cat(features, dim=1)
+
+    def tag(self, *parts: Tensor) -> Tensor:
+        """Give sentences of one length, nothing padded, their best legal tags: (sentences, words).
+
+        `parts` are what `describe` takes, each (sentences, words, ...).
+        """
+        sentences, words = parts[0].shape[:2]
+        described = self.describe(*(part.flatten(0, 1) for part in parts)).view(sentences, words, -1)
+        return self.crf.best(self.score(self.lstm(described)[0]))
 
     def loss(self, batch: Batch) -> Tensor:
         """Negative log likelihood of each sentence's tags."""

@@ -7,7 +7,7 @@ above it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from torch import Tensor, nn
@@ -20,16 +20,19 @@ from archipel.tasks.torch import TorchTask
 
 from .batch import Batch
 from .conll import TAGS, Document, read
-from .encode import Vocabulary, to_rows
+from .encode import Rows, Vocabulary, to_rows
 from .encoder import CLOSING_PIECE, OPENING_PIECE, UNKNOWN_PIECE, Encoder, pieces
 from .model import Tagger
-from .vectors import places
+from .vectors import word_vectors
 
 
 class NewsTagger(TorchTask):
     """Words of news articles to nine IOB2 tags."""
 
     classes = TAGS
+    features = ("states", "vectors", "letters", "shapes", "places")
+    outputs = ("tags",)
+    dynamic = {name: {1: "words"} for name in features}  # noqa: RUF012
     metrics = "tagging"
     evaluation_rows = 16
 
@@ -39,14 +42,19 @@ class NewsTagger(TorchTask):
 
     def read(self, site: SiteData, statistics: Sums) -> Split:  # noqa: ARG002 (no statistics are asked for)
         """Let the encoder read the bureau's articles; shortest windows first where nothing is trained on them."""
-        encoder = Encoder()
-        words = Vocabulary(pieces(), places(), opening=OPENING_PIECE, closing=CLOSING_PIECE, unknown=UNKNOWN_PIECE)
-        train, valid, test = (to_rows(articles(site, part), words, encoder.read) for part in ("train", "valid", "test"))
+        read = reader()
+        train, valid, test = (read(articles(site, part)) for part in ("train", "valid", "test"))
         return Split(train=train, validation=by_length(valid), test=by_length(test))
 
     def model(self, statistics: Sums) -> nn.Module:  # noqa: ARG002
         """Build the layers above the encoder."""
         return Tagger(hidden=self._hidden, dropout=self._dropout)
+
+    def scores(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Give each word its tag: what a site serves. A row is a sentence, and none is padded."""
+        assert isinstance(model, Tagger)
+        states, vectors, *codes = (batch[name] for name in self.features)
+        return model.tag(states.float(), vectors, *(code.long() for code in codes))
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the negative log likelihood of a batch's tags, over its words."""
@@ -65,6 +73,13 @@ class NewsTagger(TorchTask):
             true.extend([*tags[:length], -1])  # the -1 ends the sentence
             chosen.extend([*best, 0])
         return Tagging(TAGS).sums(np.array(chosen), np.array(true))
+
+
+def reader() -> Callable[[Iterable[Document]], Rows]:
+    """Open the encoder and what else is published; return what turns articles into rows by them."""
+    encoder = Encoder()
+    words = Vocabulary(pieces(), word_vectors(), opening=OPENING_PIECE, closing=CLOSING_PIECE, unknown=UNKNOWN_PIECE)
+    return lambda documents: to_rows(documents, words, encoder.read)
 
 
 def articles(site: SiteData, part: str) -> list[Document]:

@@ -48,7 +48,9 @@ def test_likelihood_and_best_path(crf, length):
     tags[0, :length] = torch.tensor(paths[-1])
     loss = crf.negative_log_likelihood(both, tags, mask)[0]
     assert float(loss) == pytest.approx(float(torch.logsumexp(values, 0) - values[-1]), abs=1e-4)
-    assert crf.decode(both, mask)[0] == list(paths[int(values.argmax())])
+    best = list(paths[int(values.argmax())])
+    assert crf.decode(both, mask)[0] == best
+    assert crf.best(torch.stack([scores, scores])).tolist() == [best, best]
 
 
 def test_no_path_breaks_iob2_however_strong_the_scores(crf):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pyarrow as pa
 import pytest
 from msgspec.structs import replace
@@ -150,12 +151,10 @@ def test_near_places_have_a_bias_of_their_own_and_far_ones_share_them(asking: in
 
 
 def test_a_word_is_given_its_vector_in_any_case_and_zeros_where_it_has_none(encoder: Path) -> None:
-    place = load_object(EXAMPLE, "vectors.py", "places")()
-    found = [place(word) for word in ("Ada", "LEFT", "U.S.", "Ada's", "(left.", "'left-", "Quill")]
-    assert found == [1, 2, 3, 0, 0, 2, 0]
-    vectors = load_object(EXAMPLE, "vectors.py", "WordVectors")()(torch.tensor(found))
-    assert vectors.shape == (7, 50)
-    assert vectors[:, 0].tolist() == vectors[:, 49].tolist() == [1, 2, 3, 0, 0, 2, 0]
+    vector = load_object(EXAMPLE, "vectors.py", "word_vectors")()
+    found = np.stack([vector(word) for word in ("Ada", "LEFT", "U.S.", "Ada's", "(left.", "'left-", "Quill")])
+    assert found.shape == (7, 50)
+    assert found[:, 0].tolist() == found[:, 49].tolist() == [1, 2, 3, 0, 0, 2, 0]
 
 
 def test_the_pooled_reference_scores_everyones_test_articles_and_each_bureaus(
@@ -191,3 +190,35 @@ def test_an_update_holds_the_layers_above_the_encoder_and_is_the_same_each_time(
     assert len(deltas[0]) == lstm + letters + tables + 9 * 513 + 9 * 11
     assert np.count_nonzero(deltas[0]) > 1_500_000
     assert deltas[0].tobytes() == deltas[1].tobytes()
+
+
+def test_the_exported_tagger_gives_each_sentence_the_tags_that_scoring_gives_it(
+    encoder: Path, corpus: Path, tmp_path: Path
+) -> None:
+    load_object(EXAMPLE, "prepare.py", "prepare")(tmp_path, corpus)
+    job = read_job(EXAMPLE / "job.toml")
+    task = load_task(EXAMPLE, job.task.code, job.task.options)
+    site = SiteData(site="americas", path=tmp_path / "americas", columns={}, row_ids=np.empty(0, np.int64))
+    adapter = open_adapter(job, task, site, {})
+    weights = adapter.initial(1)
+    chance = np.random.default_rng(7)
+    weights = replace(weights, vector=chance.normal(0, 0.3, len(weights.vector)).astype(np.float32))
+    adapter.export(weights, tmp_path / "tagger.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "tagger.onnx"))
+    assert (tmp_path / "tagger.onnx").stat().st_size < 1.1 * weights.vector.nbytes
+    model = task.model({}).eval()
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(weights.vector), model.parameters())
+    question = load_object(EXAMPLE, "question.py", "question")
+    batch_of = load_object(EXAMPLE, "batch.py", "Batch").of
+    seen = set()
+    for sentence in ("Ada", "Quill left", "Ada Quill left Farhaven", "1996-08-22 Farhaven left Ada Quill ada"):
+        words = sentence.split()
+        asked = question(words)
+        types = {"states": np.float16, "vectors": np.float32}
+        arrays = {name: np.array(values, types.get(name, np.uint8)) for name, values in asked.items()}
+        (tags,) = session.run(["tags"], arrays)
+        rows = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        rows["sentences"] = rows["tags"] = torch.ones(1, len(words), dtype=torch.uint8)
+        assert tags.tolist() == model.decode(batch_of(rows))
+        seen |= set(tags.ravel().tolist())
+    assert len(seen) > 1, "a tagger that says one thing proves nothing"
