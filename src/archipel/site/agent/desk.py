@@ -55,8 +55,9 @@ from archipel.spec import (
 )
 from archipel.spec.wire import Note, Working
 
-IDLE_SECONDS = 300.0
-"""A worker without work for so long ends; the next task of its run starts another."""
+IDLE_SECONDS = 1800.0
+"""A worker without work for so long ends; the next task of its run starts another, which reads the data again: so
+longer than a small site usually waits for the largest one."""
 _LOG = logging.getLogger("archipel.site")
 _STATE_TRIES = 3
 """So often an update is handed in again where control says that something is missing."""
