@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sysconfig
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -79,9 +80,12 @@ def running_postgres(folder: Path) -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """A PostgreSQL server for the session."""
-    with running_postgres(tmp_path_factory.mktemp("postgres")) as server:
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server for the session.
+
+    Root's server runs as another user, whom pytest's own folder shuts out as soon as a second session of it begins.
+    """
+    with tempfile.TemporaryDirectory(prefix="archipel-postgres-") as folder, running_postgres(Path(folder)) as server:
         yield server
 
 
