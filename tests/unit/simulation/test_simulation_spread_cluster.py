@@ -48,10 +48,9 @@ def spread(known: Case, place: Path, *, kill: bool = False) -> tuple[str, int]:
     with over as (executor, count):
         for _ in run.rounds(executor):
             if kill:
-                victims = [
-                    one for one in psutil.process_iter(["cmdline"]) if "ray::Remote" in (one.info["cmdline"] or ())[:1]
-                ]
-                os.kill(victims[0].pid, signal.SIGKILL)
+                ours = psutil.Process().children(recursive=True)
+                victim = next(one for one in ours if one.is_running() and "ray::Remote" in one.cmdline()[:1])
+                os.kill(victim.pid, signal.SIGKILL)
     return digest_of(run.packed()), count
 
 
