@@ -5,7 +5,8 @@
 McMahan et al. 2018, "Learning Differentially Private Recurrent Language Models", arXiv:1710.06963, section 2, with the
 fixed-denominator estimator: divided by how many came, one site more would move the mean by more than C / m. Sites count
 equally for the same reason. Sums are in float64, so that their rounding adds nothing to the sensitivity. The clip norm
-may follow a quantile of the norms; see `security.privacy.clipping`.
+may follow a quantile of the norms; see `security.privacy.clipping`. Noise may be correlated over rounds, for clients
+that take turns; see `security.privacy.correlated`. Streams are asked for again by their names, so none is kept.
 
 Sites clip what they send, by the bound in their task; here nothing is clipped again: what one site does to the sum is
 bounded by that site, for itself.
@@ -20,8 +21,9 @@ import numpy as np
 
 from archipel.federated.port import Block, Fold
 from archipel.federated.stages import share_of
-from archipel.security.privacy import NoiseStream, next_clip, seeded_secret, update_noise
+from archipel.security.privacy import NoiseStream, next_clip, seeded_secret, taps, update_noise
 from archipel.security.privacy.clipping import count_noise
+from archipel.security.privacy.noise import on_grid
 from archipel.spec import JobSpec, Update
 from archipel.spec.job import FederationSpec
 from archipel.spec.privacy import CentralPrivacy
@@ -35,8 +37,12 @@ SUM = np.dtype(np.float64)
 class PrivateMean:
     """One training round."""
 
-    def __init__(self, central: CentralPrivacy, secret: bytes, *, step: int, cohort: float, clip_norm: float) -> None:
+    def __init__(
+        self, central: CentralPrivacy, secret: bytes, *, step: int, cohort: float, clip_norm: float, bands: int = 1
+    ) -> None:
         """`cohort` is m, the number of updates the job expects; `secret` is the run's.
+
+        `bands`: so many rounds' fresh noise, this one's first, is in the round's; 1: its own alone.
 
         Raises:
             SpecError: the noise on the count is too little; see `update_noise`.
@@ -45,7 +51,8 @@ class PrivateMean:
         self._cohort = cohort
         self._clip_norm = clip_norm
         self._deviation = update_noise(central, cohort) * clip_norm / cohort
-        self._noise = NoiseStream(secret, "update", step)
+        self._taps = taps(min(bands, step))
+        self._noises = [NoiseStream(secret, "update", step - back) for back in range(len(self._taps))]
         self._count = NoiseStream(secret, "count", step)
 
     @property
@@ -55,7 +62,10 @@ class PrivateMean:
 
     def noisy(self, mean: Block, start: int = 0) -> Block:
         """Return the columns from `start` on of the mean, float64, with noise."""
-        return self._noise.add(mean.astype(SUM, copy=False), deviation=self._deviation, start=start)
+        noise = np.zeros(mean.size)
+        for tap, stream in zip(self._taps, self._noises, strict=True):
+            noise += tap * stream.standard(start, mean.size)
+        return on_grid(mean.astype(SUM, copy=False), noise, self._deviation)
 
     def next_clip(self, within: Sequence[bool]) -> float | None:
         """Return the bound of the next round, given whose updates were within this one's; None: it stays."""

@@ -31,7 +31,7 @@ from archipel.federated.port import Block, RoundFacts
 from archipel.federated.private_mean import SUM, Noising, PrivateMean
 from archipel.federated.robust.robust import robust_of
 from archipel.federated.running_mean import RunningMean
-from archipel.security.privacy import clipped, fresh_secret, kept_secret, require_private_fit
+from archipel.security.privacy import clipped, fresh_secret, kept_secret, releases_of, require_private_fit
 from archipel.simulation.checkpoint import Checkpoints, Standing
 from archipel.simulation.clock.devices import Devices, Load
 from archipel.simulation.clock.fedbuff import staleness_scale
@@ -93,7 +93,7 @@ class VirtualRun:
             TaskError: the job's algorithm cannot work with this model.
         """
         check_time(job)
-        require_private_fit(job)
+        require_private_fit(job, virtual=True)
         if job.privacy.examples is not None:
             hint = "take [privacy.central], or simulate the job's sites without [simulation]"
             raise SpecError("[privacy.examples] has no virtual clients: its unit is a row at a site", hint=hint)
@@ -131,6 +131,8 @@ class VirtualRun:
         self._clip_norm = None if central is None else central.clip_norm
         if standing is not None and standing.clip_norm is not None:
             self._clip_norm = standing.clip_norm
+        releases = releases_of(job, clients=population.count)
+        self._bands = 1 if releases is None else releases.bands
         self._noising = Noising.of(job, lambda: _secret(noise_key, anew=standing is None))
         self._controls = Controls(controls, self.step)
         load = Load(
@@ -175,7 +177,9 @@ class VirtualRun:
         """Draw the cohort of a round, and say what each of its clients does."""
         return [
             self._plan(client, step)
-            for client in draw_cohort(self._population, self._spec.cohort, self._job.federation.seed, step)
+            for client in draw_cohort(
+                self._population, self._spec.cohort, self._job.federation.seed, step, sampling=self._spec.sampling
+            )
         ]
 
     @property
@@ -245,8 +249,14 @@ class VirtualRun:
 
     def _private_mean(self, noising: Noising, step: int) -> PrivateMean:
         assert self._clip_norm is not None
-        cohort = min(self._spec.cohort, self._population.count)
-        return PrivateMean(noising.central, noising.secret, step=step, cohort=cohort, clip_norm=self._clip_norm)
+        return PrivateMean(
+            noising.central,
+            noising.secret,
+            step=step,
+            cohort=min(self._spec.cohort, self._population.count),
+            clip_norm=self._clip_norm,
+            bands=self._bands,
+        )
 
     def _clipped(self, parts: dict[str, Block], within: list[bool]) -> dict[str, Block]:
         """Return a client's update as it leaves it, and note whether it was within the clip norm."""

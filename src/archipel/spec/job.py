@@ -193,6 +193,9 @@ class DeploymentSpec(Value, frozen=True, kw_only=True):
     """An example that a run with local sites asks every site's endpoint at the end: input → one value a row."""
 
 
+Sampling = Literal["fixed", "poisson", "turns"]
+
+
 class SimulationSpec(Value, frozen=True, kw_only=True):
     """[simulation]: `archipel simulate` divides one data set among virtual clients. Live runs pass it over."""
 
@@ -200,8 +203,9 @@ class SimulationSpec(Value, frozen=True, kw_only=True):
     """How many there are; with partition = "key" as many as the key has values."""
     cohort: Positive = 50
     """Clients that train in a round, drawn from the seed; all of them where there are fewer."""
-    sampling: Literal["fixed", "poisson"] = "fixed"
-    """"fixed": `cohort` clients, exactly; "poisson": each by itself with the same chance, `cohort` on average."""
+    sampling: Sampling = "fixed"
+    """"fixed": `cohort` clients, exactly; "poisson": each by itself with the same chance, `cohort` on average; "turns":
+    `cohort` clients in an order drawn once, each again only after all others."""
     partition: Literal["uniform", "key", "dirichlet", "shards"] = "uniform"
     """Whose rows are whose: any; those that share a value; with skewed labels; a few runs of rows sorted by label."""
     key: str | None = None

@@ -42,6 +42,8 @@ class CentralPrivacy(Value, frozen=True, kw_only=True):
     """The probability with which epsilon may not hold; below one over the number of units."""
     adaptive: AdaptiveClip | None = None
     """None: the clip norm stays."""
+    noise: Literal["independent", "correlated"] = "independent"
+    """"correlated": later rounds take back a part of earlier ones' noise, for clients that take turns (DP-FTRL)."""
     seed: Annotated[int, Meta(ge=0, lt=2**53)] | None = None
     """For tests alone: noise that follows from a seed can be taken off again, so nothing is promised. None: fresh."""
 

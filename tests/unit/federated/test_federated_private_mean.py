@@ -60,6 +60,14 @@ def test_blocks_have_the_noise_of_their_own_columns() -> None:
     assert whole == pytest.approx(noise, abs=1e-6)
 
 
+def test_with_bands_a_round_takes_back_a_part_of_the_noise_of_the_rounds_before_it() -> None:
+    fresh = [NoiseStream(SECRET, "update", step).standard(2, 3) for step in (1, 2, 3)]
+    expected = {1: fresh[0], 2: fresh[1] - fresh[0] / 2, 3: fresh[2] - fresh[1] / 2}
+    for step, noise in expected.items():
+        private = PrivateMean(CENTRAL, SECRET, step=step, cohort=4.0, clip_norm=2.0, bands=2)
+        assert private.noisy(np.zeros(3), start=2) == pytest.approx(noise * (0.5 * 2.0 / 4), abs=1e-8)
+
+
 def test_rounds_have_noise_of_their_own() -> None:
     zero = {"a": np.zeros(4, np.float32)}
     assert not np.array_equal(folded(zero, step=1), folded(zero, step=2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archipel.security.privacy.promise import Turns
 from archipel.simulation.population.partitions import ByKey, Dirichlet, Shards, Uniform, open_population, size_of
 from archipel.simulation.population.permutation import Permutation
 from archipel.simulation.population.port import draw_cohort
@@ -128,6 +130,20 @@ def test_cohorts_differ_from_round_to_round_and_come_again_from_the_seed() -> No
     assert first != draw_cohort(population, 100, 7, 2)
     assert first != draw_cohort(population, 100, 8, 1)
     assert draw_cohort(Uniform(_spec(clients=5), 0, 4000), 100, 7, 1) == [0, 1, 2, 3, 4]
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.integers(1, 30))
+def test_who_takes_turns_rests_as_long_and_comes_as_often_as_the_accounting_believes(
+    clients: int, cohort: int, rounds: int
+) -> None:
+    population = Uniform(_spec(clients=clients), 0, 4000)
+    drawn = [draw_cohort(population, cohort, 7, step, sampling="turns") for step in range(1, rounds + 1)]
+    assert all(len(set(one)) == min(cohort, clients) for one in drawn)
+    turns = Turns(cohort=min(cohort, clients), clients=clients)
+    for client in range(clients):
+        came = [step for step, one in enumerate(drawn) if client in one]
+        assert len(came) <= turns.participations(rounds)
+        assert all(after - before >= turns.separation for before, after in itertools.pairwise(came))
 
 
 FAULTS: list[tuple[dict[str, Any], dict[str, Any], type[ArchipelError], str]] = [

@@ -6,8 +6,10 @@ docs/concepts/differential-privacy.md.
 
 from archipel.security.privacy.accounting import delta_of, epsilon_of, require_accounting
 from archipel.security.privacy.clipping import clipped, next_clip, norm_of, update_noise
+from archipel.security.privacy.correlated import taps
 from archipel.security.privacy.events import (
     Composed,
+    Correlated,
     Event,
     Gaussian,
     PoissonSampled,
@@ -21,6 +23,7 @@ from archipel.security.privacy.promise import Releases, private_steps, promised,
 
 __all__ = [
     "Composed",
+    "Correlated",
     "Event",
     "Gaussian",
     "NoiseStream",
@@ -43,5 +46,6 @@ __all__ = [
     "require_private_fit",
     "run_secret",
     "seeded_secret",
+    "taps",
     "update_noise",
 ]

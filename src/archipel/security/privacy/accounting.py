@@ -17,7 +17,16 @@ import importlib.util
 import math
 from typing import Any
 
-from archipel.security.privacy.events import Composed, Event, Gaussian, PoissonSampled, Repeated, TreeAggregation
+from archipel.security.privacy.correlated import sensitivity
+from archipel.security.privacy.events import (
+    Composed,
+    Correlated,
+    Event,
+    Gaussian,
+    PoissonSampled,
+    Repeated,
+    TreeAggregation,
+)
 from archipel.security.privacy.tree import squared_sensitivity
 from archipel.spec import MissingExtraError
 from archipel.spec.privacy import Accountant
@@ -92,6 +101,9 @@ def _theirs(event: Event) -> Any:
         case TreeAggregation(noise_multiplier=noise, steps=steps, participations=times, separation=gap):
             squared = squared_sensitivity(steps=steps, participations=times, separation=gap)
             return dp_accounting.GaussianDpEvent(noise / math.sqrt(squared))
+        case Correlated(noise_multiplier=noise, bands=bands, steps=steps, participations=times, separation=gap):
+            moved = sensitivity(bands=bands, steps=steps, participations=times, separation=gap)
+            return dp_accounting.GaussianDpEvent(noise / moved)
         case Repeated(event=inner, times=times):
             return dp_accounting.SelfComposedDpEvent(_theirs(inner), times)
         case Composed(events=events):

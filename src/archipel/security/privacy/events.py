@@ -43,20 +43,33 @@ class TreeAggregation(Value, frozen=True, kw_only=True, tag_field="type", tag="t
     """So many steps lie between two of its participations, at the least."""
 
 
+class Correlated(Value, frozen=True, kw_only=True, tag_field="type", tag="correlated"):
+    """Sums over all steps are published with noise of which later steps take back a part (see `correlated`)."""
+
+    noise_multiplier: Positive
+    """Standard deviation of a step's fresh noise over one unit's contribution to one step."""
+    bands: Count
+    """So many steps' fresh noise is in a step's."""
+    steps: Count
+    participations: Count
+    separation: Count
+    """As of TreeAggregation."""
+
+
 class Repeated(Value, frozen=True, kw_only=True, tag_field="type", tag="repeated"):
     """The same thing, so many times, on the same data."""
 
-    event: Gaussian | PoissonSampled | TreeAggregation
+    event: Gaussian | PoissonSampled | TreeAggregation | Correlated
     times: Count
 
 
 class Composed(Value, frozen=True, kw_only=True, tag_field="type", tag="composed"):
     """Several things on the same data."""
 
-    events: tuple[Gaussian | PoissonSampled | TreeAggregation | Repeated, ...] = ()
+    events: tuple[Gaussian | PoissonSampled | TreeAggregation | Correlated | Repeated, ...] = ()
 
 
-Event = Gaussian | PoissonSampled | TreeAggregation | Repeated | Composed
+Event = Gaussian | PoissonSampled | TreeAggregation | Correlated | Repeated | Composed
 
 
 def gaussian_of(rho: float) -> Gaussian:

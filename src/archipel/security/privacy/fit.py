@@ -7,8 +7,10 @@ from archipel.spec import JobSpec, SpecError
 _NOISELESS = "would leave sites without noise, and no epsilon would be true"
 
 
-def require_private_fit(job: JobSpec) -> None:
+def require_private_fit(job: JobSpec, *, virtual: bool = False) -> None:
     """Refuse a job whose [privacy.central] or [privacy.examples] would promise what it does not keep.
+
+    `virtual`: its units are the clients of a simulation, not the sites of a live run.
 
     Raises:
         SpecError: names the key and what to set instead.
@@ -27,6 +29,7 @@ def require_private_fit(job: JobSpec) -> None:
         raise SpecError(f"scores of models that sites train without noise {_NOISELESS}", hint=hint)
     if privacy.central is not None:
         _require_central_fit(job)
+        _require_noise_fit(job, virtual=virtual)
     elif job.task.framework != "torch":
         hint = 'set framework = "torch" in [task], or take [privacy.central]'
         raise SpecError(f"[privacy.examples] needs gradients row by row, which {job.task.framework} has not", hint=hint)
@@ -45,3 +48,18 @@ def _require_central_fit(job: JobSpec) -> None:
     if job.federation.algorithm == "scaffold":
         hint = "take another algorithm"
         raise SpecError(f"scaffold's control variates {_NOISELESS}", hint=hint)
+
+
+def _require_noise_fit(job: JobSpec, *, virtual: bool) -> None:
+    central = job.privacy.central
+    if central is None or central.noise == "independent":
+        return
+    if not virtual:
+        message = 'noise = "correlated" pays where clients rest between their turns, and a site may be in every round'
+        raise SpecError(message, hint="leave `noise` in [privacy.central] out")
+    if job.simulation is None or job.simulation.sampling != "turns":
+        hint = 'set sampling = "turns" in [simulation], or leave `noise` in [privacy.central] out'
+        raise SpecError('noise = "correlated" counts on how long a client rests between its turns', hint=hint)
+    if central.adaptive is not None:
+        hint = "leave [privacy.central.adaptive] out: with a clip norm that moves, rounds' noises would not match"
+        raise SpecError('noise = "correlated" and [privacy.central.adaptive] in one job', hint=hint)

@@ -91,10 +91,14 @@ class NoiseStream:
 
     def add(self, total: Values, *, deviation: float, start: int = 0) -> Values:
         """Return `total` with noise of standard deviation `deviation` on each element, on one grid."""
-        grid = grid_of(deviation)
-        noise = np.rint(self.standard(start, total.size) * (deviation / grid))
-        noisy: Values = (np.rint(total / grid) + noise) * grid
-        return noisy
+        return on_grid(total, self.standard(start, total.size), deviation)
+
+
+def on_grid(total: Values, noise: Values, deviation: float) -> Values:
+    """Return `total` and `deviation` times `noise`, both rounded to the grid of `deviation`, added."""
+    grid = grid_of(deviation)
+    noisy: Values = (np.rint(total / grid) + np.rint(noise * (deviation / grid))) * grid
+    return noisy
 
 
 def grid_of(deviation: float) -> float:

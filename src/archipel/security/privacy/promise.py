@@ -6,7 +6,7 @@
 
 The same values are read by the plan, the report and the site's ledger. Amplification is claimed for Poisson sampling
 alone: a cohort of fixed size, or one that anybody can draw again from the job's seed, counts as if every unit took part
-in every round.
+in every round; where clients take turns, each counts as often as its turn comes.
 """
 
 from __future__ import annotations
@@ -16,13 +16,32 @@ import math
 import msgspec
 
 from archipel.security.privacy.accounting import epsilon_of
-from archipel.security.privacy.events import Event, Gaussian, PoissonSampled, Repeated
+from archipel.security.privacy.correlated import best_bands
+from archipel.security.privacy.events import Correlated, Event, Gaussian, PoissonSampled, Repeated
 from archipel.spec import JobSpec
-from archipel.spec.privacy import Accountant, Delta, Guarantee, Unit
+from archipel.spec.privacy import Accountant, CentralPrivacy, Delta, Guarantee, Unit
 
 EVERY_ROUND = "none: every {} may be in every round"
 POISSON = "Poisson, rate {:.3g}"
+TURNS = "in turn, every {} rounds at the most"
+BANDS = ", noise correlated over {} rounds"
 SEEDED = "the noise follows from a seed in the job"
+
+
+class Turns(msgspec.Struct, frozen=True, kw_only=True):
+    """Clients train in an order that stays, `cohort` of them a round."""
+
+    cohort: int
+    clients: int
+
+    @property
+    def separation(self) -> int:
+        """So many rounds lie between two of a client's, at the least."""
+        return self.clients // self.cohort
+
+    def participations(self, rounds: int) -> int:
+        """Return how often a client's turn comes in so many rounds, at the most."""
+        return math.ceil(rounds * self.cohort / self.clients)
 
 
 class Releases(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,12 +54,28 @@ class Releases(msgspec.Struct, frozen=True, kw_only=True):
     """Noisy sums in a round."""
     sampling: str
     trusted: str
+    turns: Turns | None = None
+    """None: a unit may be in every round."""
+    bands: int = 1
+    """So many rounds' fresh noise is in a round's; 1: its own alone."""
     seeded: bool = False
     """Can anybody take the noise off again?"""
 
     def event(self, rounds: int) -> Event:
         """Return what so many rounds (from 1) do."""
-        return Repeated(event=self.once, times=rounds * self.each_round)
+        if self.turns is None:
+            return Repeated(event=self.once, times=rounds * self.each_round)
+        participations = self.turns.participations(rounds)
+        if self.bands == 1:
+            return Repeated(event=self.once, times=participations)
+        assert isinstance(self.once, Gaussian), "clients that take turns are not sampled"
+        return Correlated(
+            noise_multiplier=self.once.noise_multiplier,
+            bands=self.bands,
+            steps=rounds,
+            participations=participations,
+            separation=self.turns.separation,
+        )
 
     def guarantee(self, rounds: int, accountant: Accountant = "pld") -> Guarantee:
         """Return what so many rounds promise.
@@ -77,13 +112,17 @@ def releases_of(job: JobSpec, *, clients: int | None = None) -> Releases | None:
         noisy = Gaussian(noise_multiplier=central.noise_multiplier)
         unit: Unit = "site" if clients is None else "client"
         once, sampling = _sampled(job, noisy, unit, clients)
+        turns = _turns(job, clients)
+        bands = _bands(central, turns, job.federation.rounds)
         return Releases(
             unit=unit,
             delta=central.delta,
             once=once,
             each_round=1,
-            sampling=sampling,
+            sampling=sampling if bands == 1 else sampling + BANDS.format(bands),
             trusted="coordinator",
+            turns=turns,
+            bands=bands,
             seeded=central.seed is not None,
         )
     if examples is not None:
@@ -115,8 +154,24 @@ def private_steps(rate: float, epochs: int) -> int:
     return max(1, math.ceil(epochs / rate - 1e-9))
 
 
-def _sampled(job: JobSpec, noisy: Gaussian, unit: Unit, clients: int | None) -> tuple[Gaussian | PoissonSampled, str]:
+def _bands(central: CentralPrivacy, turns: Turns | None, rounds: int) -> int:
+    if turns is None or central.noise == "independent":
+        return 1
+    participations = turns.participations(rounds)
+    return best_bands(steps=rounds, participations=participations, separation=turns.separation)
+
+
+def _turns(job: JobSpec, clients: int | None) -> Turns | None:
     spec = job.simulation
+    if clients is None or spec is None or spec.sampling != "turns" or spec.cohort >= clients:
+        return None
+    return Turns(cohort=spec.cohort, clients=clients)
+
+
+def _sampled(job: JobSpec, noisy: Gaussian, unit: Unit, clients: int | None) -> tuple[Gaussian | PoissonSampled, str]:
+    turns, spec = _turns(job, clients), job.simulation
+    if turns is not None:
+        return noisy, TURNS.format(turns.separation)
     if clients is None or spec is None or spec.sampling != "poisson" or spec.cohort >= clients:
         return noisy, EVERY_ROUND.format(unit)
     rate = spec.cohort / clients

@@ -41,8 +41,8 @@ def check_time(job: JobSpec) -> None:
     time = spec.time
     if time is None:
         return
-    if spec.sampling == "poisson" or job.privacy.central is not None:
-        named = 'sampling = "poisson"' if spec.sampling == "poisson" else "[privacy.central]"
+    if spec.sampling != "fixed" or job.privacy.central is not None:
+        named = f'sampling = "{spec.sampling}"' if spec.sampling != "fixed" else "[privacy.central]"
         message = f"{named} cannot go with [simulation.time]: who answers in time is no chance of its own"
         raise SpecError(message, hint="leave [simulation.time] out")
     if time.devices.assign == "name" and time.devices.trace is None:
@@ -120,7 +120,7 @@ def open_timeline(
     """Return the job's timeline, from `moment` on."""
     spec, seed = simulation_of(job), job.federation.seed
     if spec.time is None:
-        return Untimed(population, spec.cohort, seed, moment, poisson=spec.sampling == "poisson")
+        return Untimed(population, spec.cohort, seed, moment, sampling=spec.sampling)
     assert devices is not None, "a job with [simulation.time] runs with what open_devices() made of it"
     if isinstance(spec.time, FedBuff):
         return Buffered(

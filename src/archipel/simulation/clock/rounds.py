@@ -17,24 +17,23 @@ from archipel.simulation.clock.devices import Devices, Load
 from archipel.simulation.clock.drawing import draw_available
 from archipel.simulation.clock.port import Assignment, Closed, Moment, Waste
 from archipel.simulation.population.port import Population, draw_cohort
+from archipel.spec.job import Sampling
 from archipel.spec.timing import Deadline
 
 
 class Untimed:
     """Rounds that take no time."""
 
-    def __init__(
-        self, population: Population, cohort: int, seed: int, moment: Moment, *, poisson: bool = False
-    ) -> None:
+    def __init__(self, population: Population, cohort: int, seed: int, moment: Moment, *, sampling: Sampling) -> None:
         self._population = population
         self._cohort = cohort
-        self._poisson = poisson
+        self._sampling = sampling
         self._seed = seed
         self.moment = moment
 
     def close(self, step: int) -> Closed:
         """Fold the whole cohort."""
-        cohort = draw_cohort(self._population, self._cohort, self._seed, step, poisson=self._poisson)
+        cohort = draw_cohort(self._population, self._cohort, self._seed, step, sampling=self._sampling)
         self.moment = Moment(made=self.moment.made + 1)
         folded = tuple(Assignment(client=client, step=step, ends=0.0) for client in cohort)
         return Closed(step=step, made=self.moment.made, folded=folded, asked=len(folded))

@@ -10,6 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+from archipel.simulation.population.permutation import Permutation
+from archipel.spec.job import Sampling
 from archipel.tasks.port import Rows
 
 COHORT_STREAM = 0xC0407
@@ -33,17 +35,23 @@ class Population(Protocol):
         ...
 
 
-def draw_cohort(population: Population, size: int, seed: int, step: int, *, poisson: bool = False) -> list[int]:
+def draw_cohort(population: Population, size: int, seed: int, step: int, *, sampling: Sampling = "fixed") -> list[int]:
     """Return the clients that train in round `step` (from 1), sorted; all where there are no more than `size`.
 
-    `poisson`: each takes part by itself, with probability size / count; so many as that gives, none at times.
+    "poisson": each takes part by itself, with probability size / count; so many as that gives, none at times.
+    "turns": the next `size` in an order that stays, round and round; so a client rests for at least count // size - 1
+    rounds, and whoever asks for R rounds has each at most ceil(R * size / count) times.
     """
-    if size >= population.count:
-        return list(range(population.count))
+    count = population.count
+    if size >= count:
+        return list(range(count))
+    if sampling == "turns":
+        order = Permutation(count, (seed, COHORT_STREAM))
+        return sorted(order(place % count) for place in range((step - 1) * size, step * size))
     rng = np.random.default_rng((seed, step, COHORT_STREAM))
-    if poisson:
-        size = int(rng.binomial(population.count, size / population.count))
-    return sorted(rng.choice(population.count, size, replace=False, shuffle=False).tolist())
+    if sampling == "poisson":
+        size = int(rng.binomial(count, size / count))
+    return sorted(rng.choice(count, size, replace=False, shuffle=False).tolist())
 
 
 def numbered(client: int, count: int) -> str:
