@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 from rich.console import Console
@@ -23,7 +24,7 @@ from archipel.planner.capacity import Capacity, ComputeCapacity, LinkCapacity, S
 from archipel.planner.forecast import Forecast, forecast, rounds_within
 from archipel.planner.placement import Point, front, place_work
 from archipel.spec import JobSpec, encode
-from archipel.spec.errors import SpecError, UnknownNameError
+from archipel.spec.errors import InfeasibleError, SpecError, UnknownNameError
 from archipel.spec.fleet import Demand, FleetSpec, read_fleet
 from archipel.spec.quantities import Duration, Money, Quantity
 
@@ -58,7 +59,11 @@ def wishes_from(objective: str, deadline: str | None, budget: str | None) -> Wis
 
 
 def foresee(words: str, job: JobSpec | None, wishes: Wishes, console: Console, *, as_json: bool) -> None:
-    """Plan over the fleet of `words`: the job, if there is one, else what the fleet file asks for."""
+    """Plan over the fleet of `words`: the job, if there is one, else what the fleet file asks for.
+
+    Raises:
+        InfeasibleError: it cannot be done; said after the plan, which names the smallest changes.
+    """
     fleet = open_fleet(words)
     if job is not None:
         if wishes.budget is not None or wishes.objective != "time":
@@ -66,8 +71,10 @@ def foresee(words: str, job: JobSpec | None, wishes: Wishes, console: Console, *
         found = forecast(fleet, job)
         if as_json:
             print(encode(found.plan).decode())
-            return
-        show_forecast(found, job.name, wishes.deadline, console)
+        else:
+            show_forecast(found, job.name, wishes.deadline, console)
+        if _verdict(found, wishes.deadline) == "infeasible":
+            raise _infeasible(["deadline"])
         return
     capacity = capacity_of(fleet)
     placed, points = None, tuple[Point, ...]()
@@ -76,11 +83,27 @@ def foresee(words: str, job: JobSpec | None, wishes: Wishes, console: Console, *
         points = front(fleet)
     if as_json:
         print(json.dumps({"fleet": fleet.name, **plain({"capacity": capacity, "placement": placed, "front": points})}))
-        return
-    show_capacity(capacity, fleet, console)
-    if placed is not None:
-        show_placement(placed, console)
-        show_front(points, console)
+    else:
+        show_capacity(capacity, fleet, console)
+        if placed is not None:
+            show_placement(placed, console)
+            show_front(points, console)
+    obstacles = [one.what for one in capacity.shortfalls]
+    obstacles += [] if placed is None else placed.binding
+    if obstacles:
+        raise _infeasible(obstacles)
+
+
+def _infeasible(obstacles: Sequence[str]) -> InfeasibleError:
+    hint = "take one of the changes the plan names, or ask for less"
+    return InfeasibleError(f"infeasible: {', '.join(obstacles)} in the way", hint=hint)
+
+
+def _verdict(found: Forecast, deadline: Duration | None) -> Literal["feasible", "infeasible", "undecided"]:
+    if deadline is None or found.plan.seconds is None:
+        return "undecided"
+    low, high = found.plan.seconds
+    return "feasible" if high <= deadline.value else "infeasible" if low > deadline.value else "undecided"
 
 
 def show_forecast(found: Forecast, name: str, deadline: Duration | None, console: Console) -> None:
@@ -97,8 +120,8 @@ def show_forecast(found: Forecast, name: str, deadline: Duration | None, console
     if found.plan.seconds is None:
         console.print(f"[yellow]undecided[/]: no time can be told, so nor whether {deadline} is enough")
         return
-    low, high = found.plan.seconds
-    verdict = "feasible" if high <= deadline.value else "infeasible" if low > deadline.value else "undecided"
+    _, high = found.plan.seconds
+    verdict = _verdict(found, deadline)
     console.print(f"{verdict} within {deadline}", highlight=False)
     if verdict != "feasible":
         rounds = rounds_within(found.plan, deadline)

@@ -16,7 +16,8 @@
     │   ├── StaleError                  6   a result for a round that is closed
     │   └── StorageFullError            6   the disk is full; nothing was lost
     ├── LinkError                       7   the other side cannot be reached
-    └── MissingExtraError               8   an optional dependency is not installed
+    ├── MissingExtraError               8   an optional dependency is not installed
+    └── InfeasibleError                 9   a plan cannot be carried out as it was asked for
 
 Example:
     >>> raise DataError("no column 'species' in birds.csv", hint="name the label column in [data.contract]")
@@ -128,3 +129,9 @@ class MissingExtraError(ArchipelError):
     """An optional dependency is not installed."""
 
     exit_code = 8
+
+
+class InfeasibleError(ArchipelError):
+    """A plan cannot be carried out as it was asked for."""
+
+    exit_code = 9

@@ -12,8 +12,13 @@ from archipel.cli.main import main
 ROOT = Path(__file__).parents[3] / "examples"
 
 
-def said(capsys, *words):
-    main(["plan", *map(str, words)])
+def said(capsys, *words, code=None):
+    ended = None
+    try:
+        main(["plan", *map(str, words)])
+    except SystemExit as error:
+        ended = error.code
+    assert ended == code
     return " ".join(capsys.readouterr().out.split())
 
 
@@ -27,7 +32,7 @@ def test_the_hall_is_shown_with_what_decides(capsys):
 
 
 def test_a_second_copy_is_infeasible_by_8_tb(capsys):
-    shown = said(capsys, "--what-if", f"{ROOT}/capacity/fleet.toml:two-copies")
+    shown = said(capsys, "--what-if", f"{ROOT}/capacity/fleet.toml:two-copies", code=9)
     assert "infeasible: storage 20 TB of 12 TB, 8 TB missing" in shown
 
 
@@ -40,7 +45,7 @@ def test_json_gives_base_units(capsys):
 
 def test_a_job_over_a_fleet_names_its_slowest_site_and_what_a_deadline_would_need(capsys):
     words = (ROOT / "islands/job.toml", "--what-if", ROOT / "capacity/islands.toml")
-    shown = said(capsys, *words, "--deadline", "1 min")
+    shown = said(capsys, *words, "--deadline", "1 min", code=9)
     assert "slowest: biscoe" in shown
     assert "infeasible within 1 min it would take a deadline of 428 s, or 5 rounds instead of 40" in shown
     assert "feasible within 1 h" in said(capsys, *words, "--deadline", "1 h")
@@ -57,7 +62,7 @@ def test_work_is_drawn_over_its_devices(capsys, tmp_path):
     assert "all done after 4.0 s" in shown
     assert "proved to be the best" in shown
     assert "Choices" in shown
-    shown = said(capsys, "--what-if", file, "--deadline", "3 s")
+    shown = said(capsys, "--what-if", file, "--deadline", "3 s", code=9)
     assert "infeasible: deadline in the way it would take a deadline of 4.000 s instead of 3 s" in shown
 
 
