@@ -70,7 +70,7 @@ def _shared(_policy: SitePolicy, task: RoundTask, standing: Standing) -> Refused
     own = {"federated", f"alone/{task.site}", f"personalised/{task.site}"}
     strange = [model.name for model in task.models if model.name not in own]
     if strange and not cross:
-        message = f"the job shows no site the models of others, and control asks to score {strange[0]}"
+        message = f"the job shows no site the models of others, and control asks to score {strange[0]!r}"
         return Refused(rule="pinned", message=message, hint=_ASK)
     return None
 
