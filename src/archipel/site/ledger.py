@@ -31,7 +31,7 @@ CREATE TABLE budgets (dataset TEXT PRIMARY KEY, budget BLOB NOT NULL) STRICT;
 CREATE TABLE claims (run TEXT PRIMARY KEY, dataset TEXT NOT NULL, claim BLOB NOT NULL, closed INTEGER NOT NULL) STRICT;
 CREATE TABLE releases (run TEXT, kind TEXT, task TEXT, PRIMARY KEY (run, kind, task)) STRICT;
 """
-NOISELESS = {
+_FORBIDDEN = {
     "statistics": "sums over rows",
     "alone": "scores of a model trained without noise",
     "personalise": "scores of a model trained without noise",
@@ -101,8 +101,10 @@ class Ledger:
         """
         budget = self.budget(task.job.data.dataset)
         bounds = tuple(bound for bound in (budget, ceiling) if bound is not None)
-        if bounds and task.kind in NOISELESS:
-            message = f"data set {task.job.data.dataset!r} has a privacy budget, and {NOISELESS[task.kind]} would leave"
+        if bounds and task.kind in _FORBIDDEN:
+            message = (
+                f"data set {task.job.data.dataset!r} has a privacy budget, and {_FORBIDDEN[task.kind]} would leave"
+            )
             raise BudgetError(f"{message} without noise", hint="ask the site's owner, who set the budget")
         if task.kind in {"check", "train", "evaluate"}:
             self._reserve(task, bounds)

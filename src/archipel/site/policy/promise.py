@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from archipel.site import ledger
 from archipel.site.approvals import Standing, is_work, subject_of
 from archipel.site.policy.verdict import Refused
 from archipel.spec import JobSpec, Kind, RoundTask
@@ -83,13 +82,6 @@ def _once(_policy: SitePolicy, task: RoundTask, standing: Standing) -> Refused |
     return Refused(rule="pinned", message=message, hint="begin a new run")
 
 
-def _noiseless(policy: SitePolicy, task: RoundTask, _standing: Standing) -> Refused | None:
-    if policy.epsilon is None or task.kind not in ledger.NOISELESS:
-        return None
-    message = f"{ledger.NOISELESS[task.kind]} would leave without noise"
-    return Refused(rule="epsilon", message=message, hint="leave this out of the job")
-
-
 def _sizes(policy: SitePolicy, task: RoundTask, _standing: Standing) -> Refused | None:
     limits, models = policy.limits, [task.model, *(item.blob for item in task.models)]
     brought = Size(float(sum(blob.size_bytes for blob in task.blobs().values())))
@@ -105,4 +97,4 @@ def _sizes(policy: SitePolicy, task: RoundTask, _standing: Standing) -> Refused 
     return None
 
 
-RULES: tuple[Rule, ...] = (_pinned, _in_job, _shared, _once, _noiseless, _sizes)
+RULES: tuple[Rule, ...] = (_pinned, _in_job, _shared, _once, _sizes)

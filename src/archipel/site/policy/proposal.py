@@ -13,7 +13,7 @@ from archipel.federated.secure.legs import LEAST_SITES, is_secure
 from archipel.security.privacy.budget import Budget, claim_of, require_within
 from archipel.security.secagg import Assumptions, shape_for
 from archipel.site.policy.verdict import Refused
-from archipel.spec import Blob, BudgetError, JobSpec
+from archipel.spec import Blob, BudgetError, JobSpec, SpecError
 from archipel.spec.policy import SitePolicy
 from archipel.spec.quantities import Size
 
@@ -85,6 +85,8 @@ def _noise(policy: SitePolicy, job: JobSpec, _bundle: Blob) -> Refused | None:
             require_within(one_run, (), claim)
     except BudgetError as error:
         return Refused(rule="epsilon.run", message=error.message, hint="ask for fewer rounds or more noise")
+    except SpecError as error:
+        return Refused(rule="epsilon.run", message=error.message, hint=error.hint)
     return None
 
 
