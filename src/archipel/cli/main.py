@@ -24,6 +24,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("policy", "policy:policy", "Show a site's policy, approve or refuse jobs there, and see what it refused."),
     ("revoke", "sites:revoke", "Cut a site off at once; it needs a new token to come back."),
     ("plan", "jobs:plan", "Show who would take part in a job, and what it would move and take."),
+    ("sign", "jobs:sign", "Sign a job and its code, for sites that trust your key."),
     ("run", "jobs:run", "Run a job over its sites; over local sites where it names no control plane."),
     ("simulate", "jobs:simulate", "Run a job with all sites in this process; the same bytes come out."),
     ("compare", "jobs:compare", "Show simulations of the same data side by side."),

@@ -47,6 +47,8 @@ class WorkRules(Value, frozen=True, kw_only=True):
     """Digests of jobs: every setting of theirs is fixed."""
     bundles: tuple[Digest, ...] = ()
     """Digests of bundles: every line of their code is fixed."""
+    signers: tuple[Digest, ...] = ()
+    """Digests of keys, one of which must have signed the job and its code; `archipel sign` prints its key's."""
 
 
 class EpsilonRules(Value, frozen=True, kw_only=True):

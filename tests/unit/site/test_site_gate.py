@@ -12,12 +12,23 @@ import msgspec
 import pytest
 
 from archipel.cli.main import main
+from archipel.data.bundle import pack_bundle
 from archipel.security.privacy.budget import Budget
 from archipel.site.agent import SiteFolder, read_status
 from archipel.site.agent.agent import Agent
 from archipel.site.agent.desk import Desk
 from archipel.site.journal import Journal
-from archipel.spec import Blob, NamedModel, Refusal, RoundTask, SpecError, StateError, UnknownNameError, Update
+from archipel.spec import (
+    Blob,
+    NamedModel,
+    Refusal,
+    RoundTask,
+    SpecError,
+    StateError,
+    UnknownNameError,
+    Update,
+    read_job,
+)
 from archipel.spec.job import JobSpec
 from unit.site.site_fakes import SITE, FakeControl, living, make_job, put_bundle
 
@@ -29,6 +40,13 @@ NOISY = make_job(
     privacy={"statistics": False, "central": {"clip_norm": 1.0, "noise_multiplier": 4.0}},
 )
 """Epsilon 1.698 a run."""
+SIGNED = """
+name = "birds"
+[task]
+code = "task.py:Birds"
+[data]
+dataset = "birds"
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -298,6 +316,29 @@ async def test_all_runs_on_a_data_set_cost_together_what_the_policy_lets_them(pl
         refused = await ask("check", job=NOISY, run="run-2")
     assert refused.startswith("BudgetError: data set 'birds': with this run, epsilon would be 2.5")
     assert "its budget is 2.3; 1.7 is" in refused
+
+
+async def test_only_what_somebody_trusted_has_signed_is_let_in(
+    place: SiteFolder, control: FakeControl, ask: Asking, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_file = tmp_path / "job" / "job.toml"
+    job_file.write_text(SIGNED)
+    keys = []
+    for name in ("ada", "eve"):
+        words = ("sign", str(job_file), "--key", str(tmp_path / f"{name}.pem"))
+        keys.append(run_main(capsys, *words).strip())
+        if name == "ada":
+            of_ada = control.spool.put(pack_bundle(job_file.parent, ["*.py"]))
+            for signature in (job_file.parent / "signatures").iterdir():
+                signature.unlink()
+    of_eve = control.spool.put(pack_bundle(job_file.parent, ["*.py"]))
+    job = read_job(job_file)
+    place.policy.write_text(f'[work]\nsigners = ["{keys[0]}"]\n')
+    async with living(place):
+        assert await ask("check", job=job, bundle=of_ada) == "done"
+        for run, more in (("run-2", {"bundle": of_eve}), ("run-3", {"bundle": ask.bundle}), ("run-4", {"job": JOB})):
+            refused = await ask("check", run=run, **{"job": job, "bundle": of_ada, **more})
+            assert refused.startswith("PolicyError: work.signers: nobody this site trusts"), run
 
 
 async def test_secure_sums_are_held_to_the_policys_own_least_number_of_sites(place: SiteFolder) -> None:

@@ -56,8 +56,13 @@ def task(kind: str, step: int = 0, **changes: Any) -> RoundTask:
     return RoundTask(**{**made, "step": step, **changes})
 
 
+def nobody(_job: JobSpec, _bundle: Blob) -> frozenset[str]:
+    """Who signed."""
+    return frozenset()
+
+
 def judge(text: str) -> Judge:
-    return Judge(read_policy(text.encode(), "policy.toml"))
+    return Judge(read_policy(text.encode(), "policy.toml"), nobody)
 
 
 def rule_of(said: object) -> str:
@@ -314,7 +319,7 @@ def test_what_was_found_of_a_job_is_found_once(monkeypatch: pytest.MonkeyPatch) 
     looks: list[str] = []
     found = module.judge_proposal
     monkeypatch.setattr(module, "judge_proposal", lambda *of: looks.append(of[1].digest) or found(*of))
-    one = Judge(SitePolicy())
+    one = Judge(SitePolicy(), nobody)
     for job in (JOB, JOB, CROSS, JOB):
         one.verdict(task("check", job=job), FRESH, NOON)
     assert looks == [JOB.digest, CROSS.digest]

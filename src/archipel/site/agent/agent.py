@@ -88,7 +88,14 @@ class Agent:
             "changed": self._changed,
             "note": self._take_note,
         }
-        self._gate = Gate(self._identity.site, folder.policy, self._journal, clock, self._take_note)
+        self._gate = Gate(
+            self._identity.site,
+            folder.policy,
+            journal=self._journal,
+            spool=self._spool,
+            clock=clock,
+            note=self._take_note,
+        )
         self._witness = Witness(self._identity.site, self._journal, clock)
         self._shelf = Shelf(**shared)  # type: ignore[arg-type]
         self._desk = Desk(

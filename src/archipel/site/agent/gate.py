@@ -17,12 +17,16 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from archipel.data.bundle import LIMIT_BYTES
+from archipel.data.signatures import signers_of
+from archipel.data.stores.spool import Spool
 from archipel.site.journal import Journal
 from archipel.site.policy import Allowed, Judge, Pending, Refused
 from archipel.spec import (
     ArchipelError,
     Blob,
+    Digest,
     Event,
+    JobSpec,
     PolicyError,
     RoundTask,
     SpecError,
@@ -48,7 +52,14 @@ class Gate:
     """The one way in for work; without a policy file everything passes, and nothing is kept."""
 
     def __init__(
-        self, site: str, file: Path, journal: Journal, clock: Callable[[], float], note: Callable[[Note], None]
+        self,
+        site: str,
+        file: Path,
+        *,
+        journal: Journal,
+        spool: Spool,
+        clock: Callable[[], float],
+        note: Callable[[Note], None],
     ) -> None:
         """Read the policy in `file`; `clock` gives seconds since the Unix epoch, `note` tells control something.
 
@@ -59,6 +70,7 @@ class Gate:
         self._site = site
         self._file = file
         self._journal = journal
+        self._spool = spool
         self._clock = clock
         self._note = note
         self._judge: Judge | None = None
@@ -85,6 +97,9 @@ class Gate:
         while True:
             async with self._turn:  # of two tasks of a new run, the second meets what the first was pinned to
                 said = await asyncio.to_thread(self._decide, task)
+            if said is None:
+                await bring(_within_bounds(task.bundle))
+                continue
             if said != waits:
                 waits = said
                 hold(waits)
@@ -100,8 +115,8 @@ class Gate:
 
     # ---- one look -------------------------------------------------------------------------------------------
 
-    def _decide(self, task: RoundTask) -> Waits:
-        """Let a task in, or return what it waits for."""
+    def _decide(self, task: RoundTask) -> Waits | None:
+        """Let a task in, or return what it waits for; None: the rules take its bundle, which is not here."""
         try:
             judge, self.trouble = self._refresh(), None
         except (SpecError, StateError) as error:
@@ -110,6 +125,8 @@ class Gate:
         if judge is None:
             self._journal.ledger.admit(task)
             return ""
+        if judge.policy.work.signers and not self._spool.has(task.bundle.digest):
+            return None
         now = dt.datetime.fromtimestamp(self._clock(), dt.UTC)
         match judge.verdict(task, self._journal.approvals.standing(task), now):
             case Refused() as refused:
@@ -129,12 +146,15 @@ class Gate:
             return None
         digest = digest_of(data)
         if self._judge is None or digest != self.in_force:
-            self._judge = Judge(read_policy(data, str(self._file)))
+            self._judge = Judge(read_policy(data, str(self._file)), self._signers)
             self.in_force = digest
             if self._journal.setting(_IN_FORCE) != digest:
                 self._log("site.policy.read", "info", policy=digest)
                 self._journal.remember(_IN_FORCE, digest)
         return self._judge
+
+    def _signers(self, job: JobSpec, bundle: Blob) -> frozenset[Digest]:
+        return signers_of(self._spool.require(bundle.digest).read_bytes(), job)
 
     def _read(self) -> bytes | None:
         try:

@@ -1,6 +1,6 @@
 """Judge: a policy, what the site remembers and a task in; a verdict out.
 
-    judge = Judge(read_policy(data, "policy.toml"))
+    judge = Judge(read_policy(data, "policy.toml"), signers)
     judge.verdict(task, standing, now)        # Allowed() | Pending(waits="approval") | Refused(rule=…, message=…)
 
 The order: is the task one that its job has and its run was begun with; may the job run here at all; has a person
@@ -10,15 +10,17 @@ approved it; is it time. So nobody is asked to approve what is refused anyway, a
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 
 from archipel.security.privacy.budget import Budget
 from archipel.site.approvals import Standing, is_work
 from archipel.site.policy.promise import judge_promise
 from archipel.site.policy.proposal import budget_of, judge_proposal
 from archipel.site.policy.verdict import Allowed, Pending, Refused, Verdict
-from archipel.spec import RoundTask
+from archipel.spec import Blob, Digest, JobSpec, RoundTask
 from archipel.spec.policy import SitePolicy
 
+Signers = Callable[[JobSpec, Blob], frozenset[Digest]]
 MOST_WAITING = 100
 """Pairs of job and bundle that may wait for a decision; people do not read more."""
 _MOST_FOUND = 1000
@@ -28,8 +30,10 @@ _MOST_FOUND = 1000
 class Judge:
     """Judges by one policy. It remembers what it found of a job, which takes a second where noise is accounted for."""
 
-    def __init__(self, policy: SitePolicy) -> None:
+    def __init__(self, policy: SitePolicy, signers: Signers) -> None:
+        """Judge by `policy`; `signers` reads who signed a job and a bundle, where the policy asks for that."""
         self.policy = policy
+        self._signers = signers
         self._found: dict[tuple[str, str], Refused | None] = {}
 
     def verdict(self, task: RoundTask, standing: Standing, now: dt.datetime) -> Verdict:
@@ -55,8 +59,16 @@ class Judge:
         if key not in self._found:
             if len(self._found) >= _MOST_FOUND:
                 self._found.clear()
-            self._found[key] = judge_proposal(self.policy, task.job, task.bundle)
+            refused = judge_proposal(self.policy, task.job, task.bundle)
+            self._found[key] = refused or self._of_signers(task)
         return self._found[key]
+
+    def _of_signers(self, task: RoundTask) -> Refused | None:
+        trusted = self.policy.work.signers
+        if not trusted or self._signers(task.job, task.bundle).intersection(trusted):
+            return None
+        message = "nobody this site trusts has signed this job and its code"
+        return Refused(rule="work.signers", message=message, hint="`archipel sign JOB`, and run it again")
 
     def _of_people(self, task: RoundTask, standing: Standing) -> Refused | None:
         if self.policy.approve != "once":
