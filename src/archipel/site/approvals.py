@@ -29,6 +29,7 @@ CREATE TABLE stages (run TEXT, stage TEXT, subject TEXT NOT NULL, PRIMARY KEY (r
 """
 Decision = Literal["approved", "refused"]
 _ID_DIGITS = 12
+_STATE = "json_extract(CAST(approval AS TEXT), '$.state')"
 
 
 class Approval(Value, frozen=True, kw_only=True, tag_field="type", tag="approval/1"):
@@ -114,12 +115,13 @@ class Approvals:
         pin = self._read("SELECT job, bundle FROM pins WHERE run = ?", (task.run,))
         begun = self._read("SELECT subject FROM stages WHERE run = ? AND stage = ?", (task.run, _stage(task)))
         model = "" if task.model is None else task.model.digest
-        decided = {one.id: one.state for one in self.all()}
+        state = self._read(f"SELECT {_STATE} FROM approvals WHERE id = ?", (id_of(task.job, task.bundle),))
+        [(waiting,)] = self._read(f"SELECT COUNT(*) FROM approvals WHERE {_STATE} = 'waiting'")
         return Standing(
             pin=Pin(job=pin[0][0], bundle=pin[0][1]) if pin else None,
             begun=begun[0][0] if begun else None,
-            approval=decided.get(id_of(task.job, task.bundle)),
-            waiting=sum(state == "waiting" for state in decided.values()),
+            approval=state[0][0] if state else None,
+            waiting=waiting,
             keeps_model=bool(self._read("SELECT 1 FROM kept WHERE digest = ?", (model,))),
         )
 

@@ -97,7 +97,7 @@ class Limits(Value, frozen=True, kw_only=True):
     disk: Size | None = None
     """What its worker may write. A task that would bring more than that is refused."""
     network: Size | None = None
-    """What one round may bring to the site, and what it may send: each by itself."""
+    """What one task may bring to the site, by the sizes it names."""
     model: Size | None = None
     """Weights of a model that the site is given to work on."""
 
