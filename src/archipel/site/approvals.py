@@ -23,13 +23,15 @@ from archipel.federated.secure.legs import PROTOCOL
 from archipel.spec import Blob, Digest, JobSpec, Name, RoundTask, UnknownNameError, Value, decode, digest_value, encode
 
 SCHEMA = """
-CREATE TABLE approvals (id TEXT PRIMARY KEY, approval BLOB NOT NULL) STRICT;
+CREATE TABLE approvals (
+    id TEXT PRIMARY KEY, approval BLOB NOT NULL,
+    state TEXT GENERATED ALWAYS AS (json_extract(CAST(approval AS TEXT), '$.state'))
+) STRICT;
 CREATE TABLE pins (run TEXT PRIMARY KEY, job TEXT NOT NULL, bundle TEXT NOT NULL) STRICT;
 CREATE TABLE stages (run TEXT, stage TEXT, subject TEXT NOT NULL, PRIMARY KEY (run, stage)) STRICT;
 """
 Decision = Literal["approved", "refused"]
 _ID_DIGITS = 12
-_STATE = "json_extract(CAST(approval AS TEXT), '$.state')"
 
 
 class Approval(Value, frozen=True, kw_only=True, tag_field="type", tag="approval/1"):
@@ -92,7 +94,7 @@ class Approvals:
         id_ = id_of(task.job, task.bundle)
         new = Approval(id=id_, run=task.run, job=task.job, bundle=task.bundle, asked_at=now)
         with self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO approvals VALUES (?, ?)", (id_, encode(new)))
+            db.execute("INSERT OR IGNORE INTO approvals (id, approval) VALUES (?, ?)", (id_, encode(new)))
             return _approval(db, id_) or new
 
     def decide(self, id_: str, decision: Decision, *, now: float, by: str) -> Approval:
@@ -115,8 +117,8 @@ class Approvals:
         pin = self._read("SELECT job, bundle FROM pins WHERE run = ?", (task.run,))
         begun = self._read("SELECT subject FROM stages WHERE run = ? AND stage = ?", (task.run, _stage(task)))
         model = "" if task.model is None else task.model.digest
-        state = self._read(f"SELECT {_STATE} FROM approvals WHERE id = ?", (id_of(task.job, task.bundle),))
-        [(waiting,)] = self._read(f"SELECT COUNT(*) FROM approvals WHERE {_STATE} = 'waiting'")
+        state = self._read("SELECT state FROM approvals WHERE id = ?", (id_of(task.job, task.bundle),))
+        [(waiting,)] = self._read("SELECT COUNT(*) FROM approvals WHERE state = 'waiting'")
         return Standing(
             pin=Pin(job=pin[0][0], bundle=pin[0][1]) if pin else None,
             begun=begun[0][0] if begun else None,
