@@ -92,7 +92,8 @@ def describe(progress: RunProgress) -> str:
         return f"{run.id}: {run.state}" + (f": {run.message}" if run.message else "")
     if run.state != "running" or progress.kind is None:
         return f"{run.id}: {run.state}" + (f": {run.message}" if run.message else "")
-    return describe_phase(progress.kind, len(progress.sites))
+    waiting = "".join(f"; {site.site} {wording.standstill(site.waits)}" for site in progress.sites if site.waits)
+    return describe_phase(progress.kind, len(progress.sites)) + waiting
 
 
 def describe_phase(kind: str, sites: int) -> str:
@@ -153,6 +154,8 @@ def _sites(sites: tuple[SiteProgress, ...]) -> Text:
 def _aside(site: SiteProgress) -> str:
     if site.presence != "here":
         return f" [red]({site.presence})[/]"
+    if site.waits:
+        return f" [yellow]{wording.standstill(site.waits)}[/]"
     return f" [dim]{wording.share(site.done)}[/]" if site.status == "working" and site.done else ""
 
 

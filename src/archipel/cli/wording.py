@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from archipel.spec.wire import Waits
+
 COUNTS = {"examples", "smallest_class"}
 """Figures that count rows and say nothing of the model."""
 
@@ -55,6 +57,20 @@ def share(number: float) -> str:
     '88 %'
     """
     return f"{number * 100:.0f} %"
+
+
+def standstill(waits: Waits) -> str:
+    """Return what a site waits for, that has a policy of its own.
+
+    >>> standstill("hours")
+    'waits for its hours'
+    """
+    return {
+        "": "",
+        "approval": "waits for approval by its own people",
+        "hours": "waits for its hours",
+        "policy": "waits until its policy is mended",
+    }[waits]
 
 
 def figures(found: Mapping[str, float]) -> str:

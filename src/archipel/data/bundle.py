@@ -25,18 +25,24 @@ from archipel.spec import DigestError, SpecError, TrustError
 
 LIMIT_BYTES = 64 * 1024 * 1024
 LIMIT_RATIO = 100
+SIGNATURES = "signatures/*.json"
+"""Files that travel with the code, whatever `include` says; see archipel.data.signatures."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _REGULAR = (stat.S_IFREG | 0o644) << 16
 
 
 def pack_bundle(folder: Path, include: Sequence[str]) -> bytes:
-    """Zip the files of `folder` that match the glob patterns `include`; hidden files and __pycache__ stay out."""
+    """Zip the files of `folder` that match the glob patterns `include`, and their signatures.
+
+    Hidden files and __pycache__ stay out.
+    """
     names = sorted({name for pattern in include for name in _match(folder, pattern)})
     if not names:
         raise SpecError(
             f"no file of {folder.name!r} matches {', '.join(include) or 'nothing'}",
             hint="check `include` in [task]; its patterns are relative to the job file",
         )
+    names = sorted({*names, *_match(folder, SIGNATURES)})
     out = io.BytesIO()
     total = 0
     # Stored, not deflated: compressed bytes differ between builds of zlib, and the digest must not.

@@ -13,6 +13,7 @@
     heads      signed heads of control's audit log, as they were accepted    (newest 1000)
     log        the site's own audit log, with the places of its tree         (never changed)
     budgets, claims, releases      see archipel.site.ledger
+    approvals, pins, stages        see archipel.site.approvals
 
 Rules: every change is one transaction with synchronous=FULL; an answer and the state it leads to are one
 transaction; blobs are on disk before the row that names them. A newer schema is refused, not guessed.
@@ -37,6 +38,7 @@ import msgspec
 
 from archipel.security.audit import grow, is_whole, peaks
 from archipel.security.secagg import History
+from archipel.site import approvals
 from archipel.site.ledger import SCHEMA as LEDGER_SCHEMA
 from archipel.site.ledger import Ledger, close_within, spend_within
 from archipel.spec import (
@@ -55,7 +57,7 @@ from archipel.spec import (
 from archipel.spec.audit import SignedHead
 from archipel.spec.wire import Serve
 
-VERSION = 2
+VERSION = 3
 _STATES_KEPT = 2
 _HEADS_KEPT = 1000
 _SCHEMA = """
@@ -78,7 +80,7 @@ CREATE TABLE sessions (run TEXT, number INTEGER, state BLOB NOT NULL, vector BLO
 CREATE TABLE joined (run TEXT, session TEXT, PRIMARY KEY (run, session)) STRICT;
 CREATE TABLE released (run TEXT, number INTEGER, PRIMARY KEY (run, number)) STRICT;
 """
-SCHEMAS = (_SCHEMA, _HEADS_AND_LOG + LEDGER_SCHEMA + _SECURE_SCHEMA)
+SCHEMAS = (_SCHEMA, _HEADS_AND_LOG + LEDGER_SCHEMA + _SECURE_SCHEMA, approvals.SCHEMA)
 """What each version adds to the one before."""
 
 Answer = Update | Refusal
@@ -117,6 +119,8 @@ class Journal:
             self._prepare()
         self.ledger = Ledger(self._read, self._transaction)
         """What runs have cost the data sets here."""
+        self.approvals = approvals.Approvals(self._read, self._transaction)
+        """What people here have approved, and what runs were begun with."""
 
     def close(self) -> None:
         """Close the file once no other thread is at it; nothing is lost either way."""
@@ -235,6 +239,7 @@ class Journal:
                 used |= {row[0] for row in db.execute(f"DELETE FROM {table} WHERE run = ? RETURNING digest", (run,))}  # noqa: S608
             db.execute("DELETE FROM work WHERE run = ?", (run,))
             close_within(db, run)
+            approvals.forget_within(db, run)
         return used - self.live()
 
     def remembered(self, but: str = "") -> tuple[str, ...]:
@@ -242,6 +247,7 @@ class Journal:
         query = """SELECT run FROM work UNION SELECT run FROM kept UNION SELECT run FROM recent
                    UNION SELECT run FROM plain UNION SELECT run FROM sessions
                    UNION SELECT run FROM state WHERE name != ? UNION SELECT run FROM claims WHERE NOT closed
+                   UNION SELECT run FROM pins
                    ORDER BY run"""
         return tuple(str(row[0]) for row in self._read(query, (but,)))
 

@@ -17,7 +17,7 @@ a site refuse; it cannot make it spend more than its owner allows.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -91,18 +91,23 @@ class Ledger:
         rows = self._read("SELECT budget FROM budgets WHERE dataset = ?", (dataset,))
         return decode(rows[0][0], Budget) if rows else None
 
-    def admit(self, task: RoundTask) -> None:
+    def admit(self, task: RoundTask, ceiling: Budget | None = None) -> None:
         """Let a task's work begin; the first of a run reserves all its rounds.
+
+        `ceiling` is what the site's policy allows on the data set; it holds beside the budget, for runs that begin now.
 
         Raises:
             BudgetError: the budget does not allow it; nothing was done.
         """
         budget = self.budget(task.job.data.dataset)
-        if budget is not None and task.kind in _FORBIDDEN:
-            message = f"data set {budget.dataset!r} has a privacy budget, and {_FORBIDDEN[task.kind]} would leave"
+        bounds = tuple(bound for bound in (budget, ceiling) if bound is not None)
+        if bounds and task.kind in _FORBIDDEN:
+            message = (
+                f"data set {task.job.data.dataset!r} has a privacy budget, and {_FORBIDDEN[task.kind]} would leave"
+            )
             raise BudgetError(f"{message} without noise", hint="ask the site's owner, who set the budget")
         if task.kind in {"check", "train", "evaluate"}:
-            self._reserve(task, budget)
+            self._reserve(task, bounds)
             with self._transaction() as db:
                 _require(db, task)
 
@@ -140,7 +145,7 @@ class Ledger:
         with self._transaction() as db:
             return tuple(claim for (run,) in rows if (claim := _claim(db, run)) is not None)
 
-    def _reserve(self, task: RoundTask, budget: Budget | None) -> None:
+    def _reserve(self, task: RoundTask, bounds: Sequence[Budget]) -> None:
         """Reserve the run's rounds, unless they are.
 
         Accounting takes a second, in which the journal must not wait: it is done outside the transaction, and again
@@ -151,11 +156,11 @@ class Ledger:
                 if _claim(db, task.run) is not None:
                     return
             held = self._claims(task.job.data.dataset)
-            new = claim_of(budget, task.run, task.job)
+            new, *_ = [claim_of(bound, task.run, task.job) for bound in bounds or (None,)]
             if new is None:
                 return
-            if budget is not None:
-                require_within(budget, held, new)
+            for bound in bounds:
+                require_within(bound, held, new)
             with self._transaction() as db:
                 if _count(db, new.dataset) == len(held):
                     row = (new.run, new.dataset, encode(new), 0)

@@ -10,6 +10,7 @@
     ├── TrustError                      5   a token, certificate, digest or signature does not hold
     │   ├── DigestError                 5   bytes are not what their digest says
     │   ├── BudgetError                 5   a data set's privacy budget does not allow it
+    │   ├── PolicyError                 5   a site's own policy does not allow it
     │   ├── SecureAggregationError      5   a session of secure aggregation was aborted
     │   └── AuditError                  5   an audit log is not what it was
     ├── StateError                      6   the state does not allow it (held by another, finished, stale)
@@ -95,6 +96,10 @@ class DigestError(TrustError):
 
 class BudgetError(TrustError):
     """A data set's privacy budget does not allow it."""
+
+
+class PolicyError(TrustError):
+    """A site's own policy does not allow it; the message begins with the rule's name."""
 
 
 class SecureAggregationError(TrustError):

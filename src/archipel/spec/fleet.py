@@ -24,18 +24,18 @@ from msgspec import Meta, field
 
 from archipel.spec.canonical import Name, Value
 from archipel.spec.errors import SpecError, UnknownNameError
-from archipel.spec.keys import overlay, refuse_non_finite, refuse_unknown
+from archipel.spec.keys import misfit, overlay, refuse_non_finite, refuse_unknown
 from archipel.spec.quantities import (
     Bandwidth,
     Compute,
     Duration,
     Power,
     Price,
-    Quantity,
     Size,
     SizePrice,
     Throughput,
     Work,
+    read_quantity,
 )
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -167,29 +167,11 @@ def fleet_from(document: dict[str, Any], presets: tuple[str, ...] = (), *, where
         document = overlay(document, known[preset])
     refuse_unknown(document, FleetSpec, where)
     try:
-        fleet = msgspec.convert({"type": "fleet/1", **document}, FleetSpec, dec_hook=_quantity)
+        fleet = msgspec.convert({"type": "fleet/1", **document}, FleetSpec, dec_hook=read_quantity)
     except msgspec.ValidationError as error:
-        wrong = error.__cause__.__cause__ if error.__cause__ else None
-        if isinstance(wrong, SpecError):
-            raise type(wrong)(f"{where}: {error}", hint=wrong.hint) from error
-        raise SpecError(f"{where}: {error}", hint="`archipel schema --fleet` prints what each key takes") from error
+        raise misfit(where, error, "archipel schema --fleet") from error
     _refuse_unknown_places(fleet, where)
     return fleet
-
-
-def _quantity(kind: type, text: Any) -> Quantity:
-    if not issubclass(kind, Quantity):
-        raise NotImplementedError(kind)
-    try:
-        return _above_zero(kind.parse(text))
-    except SpecError as error:
-        raise ValueError(str(error)) from error  # msgspec adds the place to this kind only
-
-
-def _above_zero(found: Quantity) -> Quantity:
-    if found.value <= 0:
-        raise SpecError(f"'{found}' is not above 0", hint="leave out what is not there")
-    return found
 
 
 def _refuse_unknown_places(fleet: FleetSpec, where: str) -> None:

@@ -81,3 +81,11 @@ def _descend_one_of(value: dict[str, Any], structs: list[type[msgspec.Struct]], 
     fields = {item.name: item.type for struct in possible for item in msgspec.structs.fields(struct)}
     told = f"{where} with {tag} {named!r}" if tag in value else where
     _refuse_others(value, {**fields, tag: str}, told)
+
+
+def misfit(where: str, error: msgspec.ValidationError, schema: str) -> SpecError:
+    """Return what a value of the wrong kind in a document is to people; `schema` prints what each key takes."""
+    wrong = error.__cause__.__cause__ if error.__cause__ else None
+    if isinstance(wrong, SpecError):  # a quantity, which says more
+        return type(wrong)(f"{where}: {error}", hint=wrong.hint)
+    return SpecError(f"{where}: {error}", hint=f"`{schema}` prints what each key takes")

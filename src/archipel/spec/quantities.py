@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from archipel.spec.errors import SpecError, UnknownNameError
 
@@ -296,3 +296,19 @@ def _advice(counted: str, wanted: type[Quantity]) -> str:
     if {counted, wanted.counts} == {"FLOP", "FLOP/s"}:
         return "FLOP is work, FLOPS is work for a second"
     return f'give it in {wanted.counts}, such as "1 {wanted.shown_in[-1]}"'.replace("money", "EUR")
+
+
+def read_quantity(kind: type, text: Any) -> Quantity:
+    """Read a quantity above 0 where msgspec finds one in a document (its `dec_hook`)."""
+    if not issubclass(kind, Quantity):
+        raise NotImplementedError(kind)
+    try:
+        return _above_zero(kind.parse(text))
+    except SpecError as error:
+        raise ValueError(str(error)) from error  # msgspec adds the place to this kind only
+
+
+def _above_zero(found: Quantity) -> Quantity:
+    if found.value <= 0:
+        raise SpecError(f"'{found}' is not above 0", hint="leave out what is not there")
+    return found

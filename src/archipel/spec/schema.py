@@ -1,4 +1,4 @@
-"""JSON Schema of the job file and of the fleet file, so that editors complete them."""
+"""JSON Schema of the files that people write (job, fleet, policy), so that editors complete them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import msgspec
 
 from archipel.spec.fleet import FleetSpec
 from archipel.spec.job import JobSpec
+from archipel.spec.policy import SitePolicy
 from archipel.spec.quantities import Quantity
 
 
@@ -21,13 +22,19 @@ def fleet_schema() -> dict[str, Any]:
     return _file_schema(FleetSpec, "Tables laid over the rest by --what-if FLEET.toml:NAME.")
 
 
-def _file_schema(kind: type[msgspec.Struct], presets: str) -> dict[str, Any]:
+def policy_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a site's policy."""
+    return _file_schema(SitePolicy)
+
+
+def _file_schema(kind: type[msgspec.Struct], presets: str | None = None) -> dict[str, Any]:
     schema = msgspec.json.schema(kind, schema_hook=_quantity)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     document = schema["$defs"][kind.__name__]
     document["properties"].pop("type", None)
     document["required"] = [name for name in document["required"] if name != "type"]
-    document["properties"]["preset"] = {"type": "object", "description": presets}
+    if presets is not None:
+        document["properties"]["preset"] = {"type": "object", "description": presets}
     return schema
 
 

@@ -32,7 +32,7 @@ from archipel.spec.model import ModelVersion, ServedModel
 from archipel.spec.plan import SecurePlan
 from archipel.spec.privacy import Guarantee
 from archipel.spec.round import Kind
-from archipel.spec.wire import Working
+from archipel.spec.wire import Waits, Working
 
 RunState = Literal["waiting", "running", "paused", "stopped", "failed", "finished"]
 """waiting: too few sites are here yet; paused: goes on by itself once the named trouble is over."""
@@ -145,6 +145,8 @@ class SiteProgress(Value, frozen=True, kw_only=True):
     status: Literal["working", "done", "refused", "not asked"]
     done: Annotated[float, Meta(ge=0, le=1)] = 0.0
     """Share of its work that is done, as the site says."""
+    waits: Waits = ""
+    """What the site's own policy lets it wait for."""
 
 
 class RunProgress(Value, frozen=True, kw_only=True):

@@ -35,6 +35,11 @@ IDLE_LEASE_SECONDS = 30.0
 """…and one without work for this long. Sites beat three times a lease."""
 
 
+Waits = Literal["", "approval", "hours", "policy"]
+"""What keeps a site from beginning: a person there has not approved the job; it is not the time; the site's policy
+cannot be read. Empty: nothing does."""
+
+
 class Working(Value, frozen=True, kw_only=True):
     """Progress of one piece of work: seen movement is what keeps a slow site alive."""
 
@@ -43,6 +48,7 @@ class Working(Value, frozen=True, kw_only=True):
     """Number in the run, from 0 over all kinds; people are told the kind, and a training round's own number."""
     done: Annotated[float, Meta(ge=0, le=1)]
     """Share of the work that is done."""
+    waits: Waits = ""
 
 
 class Hello(Value, frozen=True, kw_only=True, tag_field="type", tag="hello/1"):

@@ -12,6 +12,7 @@ from archipel.cli import watching, wording
 from archipel.cli.watching import describe, draw, watch
 from archipel.spec import LinkError
 from archipel.spec.views import RunProgress, RunState, RunView, SiteProgress
+from archipel.spec.wire import Waits
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -113,6 +114,22 @@ def test_one_poll_that_took_long_and_failed_is_asked_again(monkeypatch: pytest.M
 def test_a_waiting_run_says_why() -> None:
     waiting = progress(1, "waiting")
     assert describe(waiting) == "r1: waiting"
+
+
+@pytest.mark.parametrize(
+    ("waits", "words"), [("approval", "approval by its own people"), ("hours", "its hours"), ("policy", "is mended")]
+)
+def test_a_site_that_waits_by_its_own_policy_is_named_with_what_it_waits_for(waits: Waits, words: str) -> None:
+    sites = (
+        SiteProgress(site="north", presence="here", status="done", done=1.0),
+        SiteProgress(site="south", presence="here", status="working", waits=waits),
+    )
+    waiting = progress(1, kind="check", sites=sites)
+    assert describe(waiting).startswith("checking the data: 2 sites; south waits ")
+    assert describe(waiting).endswith(words)
+    console = Console(width=120, record=True, force_terminal=True)
+    console.print(draw(waiting))
+    assert f"south {wording.standstill(waits)}" in console.export_text()
 
 
 def test_the_live_picture_shows_sites_loss_and_bytes() -> None:

@@ -16,6 +16,7 @@ from archipel.control.settings import Settings
 from archipel.control.store import journal
 from archipel.control.store import runs as rows
 from archipel.spec import LinkError, StorageFullError
+from archipel.spec.wire import Working
 from unit.control.control_house import Home
 from unit.control.control_plane import make_bundle, make_job
 from unit.control.control_stage import NAMES, Stage
@@ -109,6 +110,22 @@ def test_every_site_that_is_waited_for_is_shown_as_working(tmp_path: Path) -> No
         stage.enter(*names)
         run = stage.home.start(make_job(), stage.bundle)
         assert {site.status for site in stage.house.standing.progress(run).sites} == {"working"}
+
+
+def test_a_site_that_waits_by_its_own_policy_is_shown_as_that_until_it_begins(tmp_path: Path) -> None:
+    with ExitStack() as closing:
+        stage = Stage(tmp_path, closing)
+        stage.enter(*NAMES)
+        driver = stage.start()
+        here = stage.house.attendances.get(NAMES[0])
+        assert here is not None
+        shown = []
+        for waits in ("approval", ""):
+            here.working = (Working(run=driver.run, round=0, done=0.0, waits=waits),)  # type: ignore[arg-type]
+            sites = {site.site: site for site in stage.house.standing.progress(driver.run).sites}
+            shown.append([sites[name].waits for name in NAMES])
+            assert {site.status for site in sites.values()} == {"working"}
+        assert shown == [["approval", *[""] * (len(NAMES) - 1)], [""] * len(NAMES)]
 
 
 def test_a_run_stopped_while_it_is_about_to_begin_stays_stopped(

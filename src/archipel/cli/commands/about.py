@@ -14,15 +14,17 @@ Json = Annotated[bool, Parameter(name="--json", negative="", show_default=False,
 
 
 def schema(
-    *, fleet: Annotated[bool, Parameter(negative="", show_default=False, help="Of fleet files instead.")] = False
+    *,
+    fleet: Annotated[bool, Parameter(negative="", show_default=False, help="Of fleet files instead.")] = False,
+    policy: Annotated[bool, Parameter(negative="", show_default=False, help="Of sites' policies instead.")] = False,
 ) -> None:
     """Print the JSON Schema of job files.
 
     Save it beside a job file and name it there, and editors complete the file.
     """
-    from archipel.spec.schema import fleet_schema, job_schema
+    from archipel.spec.schema import fleet_schema, job_schema, policy_schema
 
-    print(json.dumps(fleet_schema() if fleet else job_schema(), indent=2))
+    print(json.dumps((fleet_schema if fleet else policy_schema if policy else job_schema)(), indent=2))
 
 
 def version(*, as_json: Json = False) -> None:

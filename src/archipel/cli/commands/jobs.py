@@ -116,6 +116,33 @@ def run(
         _follow(client, started, detach=detach)
 
 
+def sign(
+    job: JobFile,
+    /,
+    *,
+    key: Annotated[Path, Parameter(help="File of your key, which stays yours (0600); made there if there is none.")],
+    preset: Presets = (),
+) -> None:
+    """Sign JOB and its code, for sites whose policy trusts your key; it is written beside the job and travels with it.
+
+    What is signed are these settings, presets laid over, and these files: change one, and sign again.
+    """
+    from archipel.data.signatures import sign_job
+    from archipel.security import load_or_make_key
+    from archipel.security.signing import key_digest
+
+    wanted, mine = read_job(job, preset), load_or_make_key(key)
+    file = sign_job(job.resolve().parent, wanted, mine)
+    console = Console(stderr=True)
+    console.print(
+        f"signed {wanted.name} in {file}; sites name this key in [work] signers:",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    print(key_digest(mine))
+
+
 def simulate(
     job: JobFile,
     /,

@@ -19,6 +19,7 @@ from archipel.cli.interrupts import check
 from archipel.cli.planes import Control, Json, OperatorFile, State, connect
 from archipel.spec import Event, StateError, encode
 from archipel.spec.views import RunView, SiteView
+from archipel.spec.wire import Working
 
 _PRESENCE = {"here": "green", "lost": "red", "away": "yellow", "revoked": "red"}
 _STATES = {"finished": "green", "running": "cyan", "failed": "red", "stopped": "yellow", "paused": "yellow"}
@@ -65,8 +66,9 @@ def _show_agent(folder: Path, *, as_json: bool) -> None:
         return
     console = Console()
     lines = [f"site {agent.site}: {agent.state} ({agent.control})"]
-    lines += [f"working on {item.run} {wording.share(item.done)}" for item in agent.working]
+    lines += [f"working on {_work(item)}" for item in agent.working]
     lines += [f"error: {agent.error}", f"next:  {agent.hint}"] if agent.error else []
+    lines.append(f"policy {agent.policy}" if agent.policy else "no policy: what control asks is done")
     seen = f"audit log: {agent.witnessed} entries witnessed"
     lines.append(f"{seen}; the newest head is REFUSED: {agent.audit}" if agent.audit else seen)
     for line in lines:
@@ -112,6 +114,10 @@ def _show(event: Event, console: Console, *, as_json: bool) -> None:
     console.print(line, soft_wrap=True)
 
 
+def _work(item: Working) -> str:
+    return f"{item.run} {wording.standstill(item.waits) or wording.share(item.done)}"
+
+
 def _fact(value: float | str | None) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
@@ -123,7 +129,7 @@ def _sites(sites: tuple[SiteView, ...]) -> Table:
             item.dataset + (f" ({wording.count(item.manifest.rows)} rows)" if item.manifest else "")
             for item in site.datasets
         ]
-        working = [f"{item.run} {wording.share(item.done)}" for item in site.working]
+        working = [_work(item) for item in site.working]
         serving = [escape(f"{item.name} v{item.version} {item.copy} {item.url}".strip()) for item in site.serving]
         presence = f"[{_PRESENCE[site.presence]}]{site.presence}[/]"
         table.add_row(site.name, presence, ", ".join(rows) or "—", ", ".join(working) or "—", ", ".join(serving) or "—")

@@ -27,6 +27,7 @@ from archipel.data.stores.spool import Spool
 from archipel.security import load_or_make_key, signing_request
 from archipel.site.agent.desk import Desk
 from archipel.site.agent.folder import AgentStatus, Identity, SiteFolder, require_key, require_valid
+from archipel.site.agent.gate import Gate
 from archipel.site.agent.line import Line
 from archipel.site.agent.shelf import Shelf
 from archipel.site.agent.witness import Witness
@@ -87,6 +88,14 @@ class Agent:
             "changed": self._changed,
             "note": self._take_note,
         }
+        self._gate = Gate(
+            self._identity.site,
+            folder.policy,
+            journal=self._journal,
+            spool=self._spool,
+            clock=clock,
+            note=self._take_note,
+        )
         self._witness = Witness(self._identity.site, self._journal, clock)
         self._shelf = Shelf(**shared)  # type: ignore[arg-type]
         self._desk = Desk(
@@ -101,7 +110,9 @@ class Agent:
                 self._journal,
                 self._spool,
                 clock,
+                least_sites=lambda: self._gate.least_sites,
             ),
+            gate=self._gate,
             **shared,  # type: ignore[arg-type]
         )
 
@@ -295,7 +306,7 @@ class Agent:
         if self._saying is not None:
             self._saying.cancel()
             self._saying = None
-        trouble = self._trouble
+        trouble = self._gate.trouble or self._trouble
         self._folder.say(
             AgentStatus(
                 site=self._identity.site,
@@ -308,6 +319,7 @@ class Agent:
                 serving=self._shelf.serving(),
                 witnessed=self._witness.witnessed,
                 audit=self._witness.trouble,
+                policy=self._gate.in_force,
                 error=trouble.message if trouble else "",
                 hint=trouble.hint if trouble else "",
             )

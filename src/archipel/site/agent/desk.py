@@ -4,7 +4,7 @@ Each task goes through these steps; a crash between any two of them loses nothin
 journal and the spool hold:
 
     assigned   in the journal                                             (at the next start it is taken up again)
-    admitted   by the privacy ledger, which reserves what the run may release
+    admitted   by the site's policy, where it may wait, and by the privacy ledger, which reserves what the run releases
     fetched    its blobs are in the spool                                 (transfers go on where they broke)
     answered   update (or refusal), new state and what it costs in the journal, together
     delivered  parts sent, answer submitted, receipt received
@@ -27,6 +27,7 @@ import msgspec
 
 from archipel.data.stores.spool import Spool
 from archipel.federated.secure.legs import PROTOCOL
+from archipel.site.agent.gate import Gate
 from archipel.site.agent.line import Line
 from archipel.site.journal import Answer, Journal
 from archipel.site.link.backoff import Backoff
@@ -53,7 +54,7 @@ from archipel.spec import (
     Update,
     failpoint,
 )
-from archipel.spec.wire import Note, Working
+from archipel.spec.wire import Note, Waits, Working
 
 IDLE_SECONDS = 1800.0
 """A worker without work for so long ends; the next task of its run starts another, which reads the data again: so
@@ -76,6 +77,7 @@ class _Piece(msgspec.Struct, kw_only=True):
     doing: asyncio.Task[None]
     done: float = 0.0
     executing: bool = False
+    waits: Waits = ""
     answered: bool = False
     """Its answer is on its way to control, or there; the journal has nothing of it any more once that is settled."""
 
@@ -103,6 +105,7 @@ class Desk:
         random: Callable[[], float],
         needed: Callable[[], frozenset[str]],
         secure: SecureSite,
+        gate: Gate,
     ) -> None:
         self._site = site
         self._journal = journal
@@ -113,6 +116,7 @@ class Desk:
         self._random = random
         self._needed = needed
         self._secure = secure
+        self._gate = gate
         self._pieces: dict[Key, _Piece] = {}
         self._warm: dict[tuple[str, str], _Warm] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -121,7 +125,8 @@ class Desk:
     def working(self) -> tuple[Working, ...]:
         """Work in hand and how far it is."""
         return tuple(
-            Working(run=run, round=round_, done=piece.done) for (run, round_), piece in sorted(self._pieces.items())
+            Working(run=run, round=round_, done=piece.done, waits=piece.waits)
+            for (run, round_), piece in sorted(self._pieces.items())
         )
 
     def take(self, task: RoundTask) -> None:
@@ -237,13 +242,13 @@ class Desk:
         state: dict[str, Blob] = {}
         answer: Answer
         try:
-            await asyncio.to_thread(self._journal.ledger.admit, task)
+            await self._gate.admit(task, self._bring, partial(self._hold, self._pieces[task.run, task.round]))
             await self._fetch(task)
             answer, state = await self._made(task)
         except StaleError as error:
             raise AbandonedError from error  # nobody waits for the answer any more
         except ArchipelError as error:
-            answer = _refusal(task, error)
+            answer = await self._refused(task, error)
         except (AbandonedError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001
@@ -254,7 +259,7 @@ class Desk:
         try:
             await asyncio.to_thread(self._journal.finish, task, answer, state)
         except BudgetError as error:
-            answer = _refusal(task, error)
+            answer = await self._refused(task, error)
             await asyncio.to_thread(self._journal.finish, task, answer, {})
         return answer
 
@@ -271,9 +276,21 @@ class Desk:
         self._drop(dropped)
         return said, state
 
+    def _hold(self, piece: _Piece, waits: Waits) -> None:
+        piece.waits = waits
+        self._changed()
+
+    async def _refused(self, task: RoundTask, error: ArchipelError) -> Refusal:
+        if isinstance(error, TrustError):
+            await asyncio.to_thread(self._gate.record, task, error)
+        return _refusal(task, error)
+
     async def _fetch(self, task: RoundTask) -> None:
         for blob in task.blobs().values():
-            await self._line.insist(partial(fetch, spool=self._spool, blob=blob))
+            await self._bring(blob)
+
+    async def _bring(self, blob: Blob) -> None:
+        await self._line.insist(partial(fetch, spool=self._spool, blob=blob))
 
     async def _execute(self, task: RoundTask) -> tuple[Update, dict[str, Blob]]:
         await self._settle_before(task)  # first: while it waits, a worker that is idle may be retired

@@ -3,6 +3,7 @@
 key.pem         the site's private key, made here, never sent (0600)
 request.pem     its signing request: sent again as it is if the answer was lost
 identity.json   name, control's address, certificate and CA (0600); written in one step
+policy.toml     what may run here, if its owner says so; see archipel.spec.policy
 journal.db      see archipel.site.journal
 spool/          blobs by digest
 status.json     what the agent is doing, for `archipel status`
@@ -23,6 +24,7 @@ from typing import IO, Literal
 from archipel.security import expiry_of, write_secret
 from archipel.site.link.dial import Credentials
 from archipel.spec import Name, ServedModel, SpecError, StateError, TrustError, Value, decode, encode
+from archipel.spec.policy import FILE as POLICY
 from archipel.spec.wire import Certificate, Working
 
 _LOOKS, _LOOK_SECONDS = 10, 0.05
@@ -60,6 +62,8 @@ class AgentStatus(Value, frozen=True, kw_only=True, tag_field="type", tag="agent
     """Entries of control's audit log in the newest head that was accepted."""
     audit: str = ""
     """Why the newest head was refused, if it was."""
+    policy: str = ""
+    """Digest of the site's policy that was read last; empty: it has none."""
     error: str = ""
     """What keeps it from going on, if anything does."""
     hint: str = ""
@@ -72,6 +76,7 @@ class SiteFolder:
         self.path = path
         self.key = path / "key.pem"
         self.request = path / "request.pem"
+        self.policy = path / POLICY
         self.journal = path / "journal.db"
         self.spool = path / "spool"
 
@@ -154,6 +159,7 @@ def read_status(path: Path) -> AgentStatus | None:
         certificate_until=status.certificate_until,
         witnessed=status.witnessed,
         audit=status.audit,
+        policy=status.policy,
         error=status.error or "the agent ended without a word (killed?)",
         hint=status.hint or "start it again: it goes on where it stopped",
     )

@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from archipel.federated.secure.legs import SECURED, is_secure, number_of
+from archipel.federated.secure.legs import LEAST_SITES, SECURED, is_secure, number_of
 from archipel.federated.secure.opening import MASKED
 from archipel.federated.secure.vector import (
     Prepared,
@@ -100,10 +100,12 @@ class SecureSite:
         blobs: Blobs,
         clock: Callable[[], float],
         entropy: Callable[[int], bytes] = os.urandom,
+        least_sites: Callable[[], int] = lambda: LEAST_SITES,
     ) -> None:
         """Be a site under `authority` (PEM), with its present certificate (PEM) for `key`.
 
-        `clock` gives seconds since the Unix epoch, `entropy` so many random bytes.
+        `clock` gives seconds since the Unix epoch, `entropy` so many random bytes. `least_sites` is what the site's
+        policy asks for; a sum of fewer than 3 is refused in any case.
         """
         self._site = site
         self._key = key
@@ -113,6 +115,7 @@ class SecureSite:
         self._blobs = blobs
         self._clock = clock
         self._entropy = entropy
+        self._least_sites = least_sites
 
     def require_allowed(self, task: RoundTask) -> None:
         """Refuse a task that asks in plain for what is only to be added up.
@@ -230,7 +233,8 @@ class SecureSite:
     def _member(self, certificate: str) -> Membership:
         now = dt.datetime.fromtimestamp(self._clock(), dt.UTC)
         identity = Identity(self._key, certificate)
-        return Membership(self._site, identity, self._trust, Policy(), now)
+        policy = Policy(min_sites=max(LEAST_SITES, self._least_sites()))
+        return Membership(self._site, identity, self._trust, policy, now)
 
     def _joined(self, task: RoundTask, plain: Plain) -> tuple[SiteSession, Blob | None]:
         member, number = self._member(plain.certificate), number_of(task.kind, task.step)

@@ -13,6 +13,7 @@ from archipel.control.services.sites.fleet import Fleet
 from archipel.federated.progress import Progress as Course
 from archipel.spec import Kind
 from archipel.spec.views import RunProgress, RunsPage, RunView, SiteProgress
+from archipel.spec.wire import Waits
 
 KINDS: tuple[str, ...] = get_args(Kind)
 Status = Literal["working", "done", "refused", "not asked"]
@@ -66,7 +67,7 @@ class Standing:
     def _site(self, run: str, site: str, course: Course, driver: Driver | None) -> SiteProgress:
         here = self._fleet.attendance(site)
         working = () if here is None else here.working
-        shares = [work.done for work in working if work.run == run and work.round == course.round]
+        mine = [work for work in working if work.run == run and work.round == course.round]
         status: Status
         if site in course.excluded:
             status = "refused"
@@ -76,8 +77,11 @@ class Standing:
             status = "done"
         else:
             status = "not asked"
-        done = 1.0 if status == "done" else max(shares, default=0.0) if status == "working" else 0.0
-        return SiteProgress(site=site, presence=self._fleet.presence(site), status=status, done=done)
+        done = 1.0 if status == "done" else 0.0
+        waits: Waits = ""
+        if status == "working":
+            done, waits = next(((work.done, work.waits) for work in mine), (done, waits))
+        return SiteProgress(site=site, presence=self._fleet.presence(site), status=status, done=done, waits=waits)
 
     def _with_trouble(self, view: RunView) -> RunView:
         driver = self._runs.find(view.id)

@@ -1,0 +1,181 @@
+"""`archipel policy …`: what a site lets run, what waits for its people's word, and what it refused.
+
+All of it is read from and written to the site's own folder, by whoever may: there is no other way to approve.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import getpass
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from archipel.cli.planes import Json
+from archipel.site.approvals import Approval, Decision
+from archipel.spec import Event, StateError, UnknownNameError, encode
+
+policy = App(name="policy", help="Show and check a site's policy, approve or refuse jobs, and see what was refused.")
+Folder = Annotated[Path, Parameter(help="The site's own folder, as `archipel join --folder` was given it.")]
+Id = Annotated[str, Parameter(help="What `archipel policy approvals` calls it.")]
+
+
+@policy.command
+def check(folder: Folder, /, *, as_json: Json = False) -> None:
+    """Read the policy of the site in FOLDER as its agent would, and print every rule of it."""
+    from archipel.spec import digest_of
+    from archipel.spec.policy import FILE, read_policy
+
+    file = folder / FILE
+    if not file.exists():
+        hint = "write one; `archipel schema --policy` lets editors complete it"
+        raise StateError(f"there is no {file}: what control asks is done", hint=hint)
+    data = file.read_bytes()
+    read = msgspec.to_builtins(read_policy(data, str(file)), enc_hook=str)
+    if as_json:
+        print(encode({"digest": digest_of(data), "policy": read}).decode())
+        return
+    _say(f"{file} is valid: {digest_of(data)}", *_flat(read))
+
+
+@policy.command
+def approvals(
+    folder: Folder,
+    id_: Annotated[str | None, Parameter(name="ID", help="Only this one, with every setting of its job.")] = None,
+    /,
+    *,
+    code: Annotated[Path | None, Parameter(help="With ID: unpack the bundle there, to read it; it is not run.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the jobs that the site in FOLDER was asked to take part in: waiting, approved, refused."""
+    with _journal(folder) as journal:
+        found = journal.approvals.all()
+    if id_ is not None:
+        found = (_named(found, id_),)
+        if code is not None:
+            _unpack(folder, found[0], code)
+    if as_json:
+        print(encode({"approvals": found}).decode())
+    elif id_ is not None:
+        _say(*_headlines(found[0]), *_flat(msgspec.to_builtins(found[0].job)))
+    elif not found:
+        _say('no job was ever put before people here (approve = "once" in policy.toml does that)')
+    else:
+        _say(*(line for one in found for line in _headlines(one)))
+
+
+@policy.command
+def approve(folder: Folder, id_: Id, /) -> None:
+    """Let a job run at the site in FOLDER, with exactly these settings and this code, now and whenever it is asked."""
+    _decide(folder, id_, "approved")
+
+
+@policy.command
+def refuse(folder: Folder, id_: Id, /) -> None:
+    """Refuse a job at the site in FOLDER; one that was approved does no more work from now on."""
+    _decide(folder, id_, "refused")
+
+
+@policy.command
+def refusals(folder: Folder, /, *, as_json: Json = False) -> None:
+    """Show what the site in FOLDER refused, and why, from its own log; an error if that was changed."""
+    with _journal(folder) as journal:
+        found = [event for event in journal.logged() if event.what == "site.refused"]
+    if as_json:
+        print(encode({"refusals": found}).decode())
+    else:
+        _say(*map(_refusal, found) if found else ("nothing was refused",))
+
+
+def _decide(folder: Path, id_: str, decision: Decision) -> None:
+    from archipel.site.agent.folder import SiteFolder
+
+    now, who = time.time(), getpass.getuser()
+    with _journal(folder) as journal:
+        decided = journal.approvals.decide(id_, decision, now=now, by=who)
+        site = SiteFolder(folder).require_identity().site
+        detail: dict[str, Any] = {"id": id_, "job": decided.job.digest, "bundle": decided.bundle.digest}
+        journal.log(Event(at=now, what=f"site.job.{decision}", actor=f"person/{who}", site=site, detail=detail))
+    goes_on = "runs that wait go on by themselves" if decision == "approved" else "its runs do no more work here"
+    _say(f"{decision}: {decided.job.name} ({id_}); {goes_on}")
+
+
+@contextmanager
+def _journal(folder: Path) -> Iterator[Any]:
+    from archipel.site.agent.folder import SiteFolder
+    from archipel.site.journal import Journal
+
+    place = SiteFolder(folder)
+    if not place.journal.exists():
+        raise StateError(f"no site has joined in {folder}", hint="name the site's own folder")
+    journal = Journal(place.journal)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def _named(found: tuple[Approval, ...], id_: str) -> Approval:
+    for one in found:
+        if one.id == id_:
+            return one
+    raise UnknownNameError.of("approval", id_, [one.id for one in found])
+
+
+def _unpack(folder: Path, asked: Approval, target: Path) -> None:
+    from archipel.data.bundle import open_bundle
+    from archipel.data.stores.spool import Spool
+    from archipel.site.agent.folder import SiteFolder
+
+    spool = Spool(SiteFolder(folder).spool)
+    if not spool.has(asked.bundle.digest):
+        raise StateError("the bundle is not here any more", hint="it is, as long as a run of the job waits")
+    open_bundle(spool.path(asked.bundle.digest).read_bytes(), target)
+
+
+def _headlines(asked: Approval) -> tuple[str, ...]:
+    job = asked.job
+    by = f" by {asked.decided_by} at {_when(asked.decided_at)}" if asked.decided_at is not None else ""
+    privacy = [
+        "secure aggregation" if job.privacy.secure_aggregation != "none" else "control sees this site's updates",
+        *(["noise from the coordinator"] if job.privacy.central else []),
+        *(["noise from the site"] if job.privacy.examples else []),
+    ]
+    size = f"{job.federation.rounds} rounds over at least {job.federation.min_sites} sites"
+    return (
+        f"{asked.id}  {asked.state}{by}: {job.name} on {job.data.dataset}, {size}; {', '.join(privacy)}",
+        f"              job {job.digest}",
+        f"              bundle {asked.bundle.digest}, {asked.bundle.size_bytes} bytes",
+        f"              first asked by run {asked.run} at {_when(asked.asked_at)}",
+    )
+
+
+def _refusal(event: Event) -> str:
+    detail = event.detail
+    what = f"{detail.get('kind')} of run {event.run}"
+    return f"{_when(event.at)}  {what}: {detail.get('error')}: {detail.get('message')} (job {detail.get('job')})"
+
+
+def _flat(value: Any, name: str = "") -> Iterator[str]:
+    """Yield a line for each value of a document, by its dotted key."""
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else str(key))
+    elif name != "type":
+        yield f"  {name} = {encode(value).decode()}"
+
+
+def _when(at: float | None) -> str:
+    return dt.datetime.fromtimestamp(at or 0.0, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _say(*lines: str) -> None:
+    console = Console()
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
