@@ -67,6 +67,7 @@ def _show_agent(folder: Path, *, as_json: bool) -> None:
     lines = [f"site {agent.site}: {agent.state} ({agent.control})"]
     lines += [f"working on {item.run} {wording.share(item.done)}" for item in agent.working]
     lines += [f"error: {agent.error}", f"next:  {agent.hint}"] if agent.error else []
+    lines += [f"sandbox: {agent.sandbox}"] if agent.sandbox else []
     seen = f"audit log: {agent.witnessed} entries witnessed"
     lines.append(f"{seen}; the newest head is REFUSED: {agent.audit}" if agent.audit else seen)
     for line in lines:

@@ -5,6 +5,7 @@ request.pem     its signing request: sent again as it is if the answer was lost
 identity.json   name, control's address, certificate and CA (0600); written in one step
 journal.db      see archipel.site.journal
 spool/          blobs by digest
+bench/          what workers work on, each in a folder of its own
 status.json     what the agent is doing, for `archipel status`
 agent.lock      held by the one agent that may run on this folder
 """
@@ -56,6 +57,8 @@ class AgentStatus(Value, frozen=True, kw_only=True, tag_field="type", tag="agent
     certificate_until: float
     working: tuple[Working, ...] = ()
     serving: tuple[ServedModel, ...] = ()
+    sandbox: str = ""
+    """How tasks are confined."""
     witnessed: int = 0
     """Entries of control's audit log in the newest head that was accepted."""
     audit: str = ""
@@ -152,6 +155,7 @@ def read_status(path: Path) -> AgentStatus | None:
         since=status.since,
         control=status.control,
         certificate_until=status.certificate_until,
+        sandbox=status.sandbox,
         witnessed=status.witnessed,
         audit=status.audit,
         error=status.error or "the agent ended without a word (killed?)",
