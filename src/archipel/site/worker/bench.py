@@ -58,7 +58,7 @@ class Bench:
             open_bundle(self._spool.require(bundle.digest).read_bytes(), code)
 
     def collect(self, files: Mapping[str, str], blobs: Iterable[Blob]) -> None:
-        """Copy results into the spool: `files` says in which file each digest is.
+        """Copy results into the spool, over what may be there: `files` says in which file each digest is.
 
         Raises:
             TaskError: a blob is in no file of results.
@@ -67,16 +67,16 @@ class Bench:
         """
         known = {file.name: file for file in self.results}
         for blob in blobs:
-            if self._spool.has(blob.digest):
-                continue
             file = known.get(files.get(blob.digest, ""))
+            if file is None and self._spool.has(blob.digest):
+                continue  # it was given to it
             if file is None:
                 raise TaskError(f"the worker has made no {blob.digest}", hint="report this: it is a fault")
             with file.open("rb") as source, self._spool.receive(blob, uuid.uuid4().hex) as incoming:
                 while piece := source.read(READ_BYTES):
                     incoming.write(piece)
-            if not self._spool.has(blob.digest):
-                raise TaskError(f"the worker cut {blob.digest} short", hint="report this: it is a fault")
+                if incoming.size < blob.size_bytes:
+                    raise TaskError(f"the worker cut {blob.digest} short", hint="report this: it is a fault")
         for file in self.results:
             os.truncate(file, 0)
 
@@ -85,10 +85,10 @@ class Bench:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _lay(self, name: str) -> None:
-        target = self.folder / "blobs" / name
-        if target.exists():
+        target, source = self.folder / "blobs" / name, self._spool.require(f"sha256:{name}")
+        if target.exists() and target.samefile(source):
             return
-        source = self._spool.require(f"sha256:{name}")
+        target.unlink(missing_ok=True)
         try:
             os.link(source, target)
         except OSError:  # some file systems have no second names
