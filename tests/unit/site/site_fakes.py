@@ -56,7 +56,7 @@ from archipel.spec.wire import (
 )
 
 SITE = "torgersen"
-PATIENCE_SECONDS = 25
+PATIENCE_SECONDS = 200
 """Longest wait for something that must happen; a test that fails takes this long, one that passes does not."""
 TASK = '''
 import os

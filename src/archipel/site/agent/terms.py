@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from archipel.site.journal import Journal
-from archipel.site.sandbox import Sandbox
+from archipel.site.sandbox.terms import Sandbox
 from archipel.spec import decode, encode
 
 _SETTING = "sandbox"

@@ -21,14 +21,17 @@ def system() -> tuple[str, ...]:
 
 def python(environment: Mapping[str, str], hidden: Iterable[Path]) -> tuple[str, ...]:
     """Return the folders of this Python, of its packages and of archipel itself, but for what is `hidden`."""
-    named = (sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(sys.executable).resolve().parent.parent), *sys.path)
+    here = str(Path.cwd())
+    named = [sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(sys.executable).resolve().parent.parent)]
+    named += [item for item in sys.path if item != here]  # the working directory is no library
     libraries = environment.get("LD_LIBRARY_PATH", "").split(":")
-    roots = {Path(item).resolve() for item in (*named, *libraries) if item and Path(item).exists()}
+    roots = {Path(item).resolve() for item in [*named, *libraries] if item and Path(item).exists()}
     roots |= {Path(archipel.__file__).resolve().parent, Path(sys.prefix).absolute()}
     roots -= {root for root in roots if root == Path("/")}
     concealed = [path.resolve() for path in hidden]
-    shown = {str(part) for root in roots for part in _without(root, concealed)}
-    return tuple(sorted(path for path in shown if not any(Path(path).is_relative_to(base) for base in SYSTEM)))
+    shown = {part for root in roots for part in _without(root, concealed)}
+    outer = {part for part in shown if not any(part != other and part.is_relative_to(other) for other in shown)}
+    return tuple(sorted(str(path) for path in outer if not any(path.is_relative_to(base) for base in SYSTEM)))
 
 
 def _without(root: Path, hidden: Iterable[Path]) -> list[Path]:
