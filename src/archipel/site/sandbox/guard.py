@@ -147,15 +147,17 @@ class Guard:
         words += ["--ro-bind", str(view.bench), str(view.bench)]
         for file in (*view.results, *view.write):
             words += ["--bind", str(file), str(file)]
-        words += ["--symlink", str(_cache_of(self._given)), "/tmp/cache/archipel"]  # noqa: S108
+        if (cache := _cache_of(self._given)).exists():
+            words += ["--symlink", str(cache), "/tmp/cache/archipel"]  # noqa: S108
         return (*words, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp", "--")  # noqa: S108
 
     def furnish(self, view: View) -> None:
         """Make the folder that is the worker's /tmp where there are no namespaces."""
         if self._sandbox.require != "none" and self._walls.bubblewrap is None:
-            cache = view.bench / "tmp" / "cache"
-            cache.mkdir(parents=True)
-            (cache / "archipel").symlink_to(_cache_of(self._given))
+            mine, shared = view.bench / "tmp" / "cache", _cache_of(self._given)
+            mine.mkdir(parents=True)
+            if shared.exists():
+                (mine / "archipel").symlink_to(shared)
 
 
 def _mount(path: str) -> list[str]:
