@@ -4,11 +4,19 @@ BIN := .venv/bin
 UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --constraint constraints.txt
 SOURCES := src tests examples benchmarks
 
-.PHONY: setup setup-base setup-torch check test docs bench bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner demo demo-flights clean-demo clean format
+.PHONY: setup setup-base setup-torch sandbox check test docs bench bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner demo demo-flights clean-demo clean format
 
-setup: .venv/ready-dev
-setup-base: .venv/ready-base
-setup-torch: .venv/ready-torch
+setup: .venv/ready-dev sandbox
+setup-base: .venv/ready-base sandbox
+setup-torch: .venv/ready-torch sandbox
+
+# bubblewrap is a program of the system's; without it tasks run behind fewer walls, and everything says so.
+sandbox:
+	@command -v bwrap >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	  && apt-get install -y -qq bubblewrap >/dev/null 2>&1; } \
+	  || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && timeout 60 apt-get update -qq >/dev/null 2>&1 \
+	  && apt-get install -y -qq bubblewrap >/dev/null 2>&1; } \
+	  || echo "note: bubblewrap is not installed (sudo apt-get install -y bubblewrap): tasks run in a partial sandbox"
 
 .venv/ready-uv:
 	$(PYTHON) -m venv .venv

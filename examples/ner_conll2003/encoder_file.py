@@ -29,7 +29,11 @@ def encoder_folder() -> Path:
         DigestError: they hold other weights than the published ones.
     """
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = caches / "archipel" / f"all-mpnet-base-v2-{SHA256[:12]}"
+    name = f"all-mpnet-base-v2-{SHA256[:12]}"
+    folder = caches / "archipel" / name
+    if not folder.is_dir() and not _may_write(folder.parent):
+        # In a site's sandbox the cache is to be read only; /tmp is the worker's own, and the encoder fits in.
+        folder = Path(tempfile.gettempdir()) / "encoder" / name
     if not folder.is_dir():
         parts = packages.encoder_parts()
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +44,15 @@ def encoder_folder() -> Path:
             if not folder.is_dir():  # another process may have been faster
                 place.rename(folder)
     return folder
+
+
+def _may_write(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def _unpack(parts: list[Path], target: Path) -> None:

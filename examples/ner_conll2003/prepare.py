@@ -6,13 +6,15 @@ Reuters', its licence forbids passing it on, and so it is neither in this reposi
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from archipel.spec import DataError
+from archipel.spec import DataError, MissingExtraError
 
 from .bureaux import DatelineRule, dirichlet_split
 from .conll import Document, read, write
+from .encoder_file import encoder_folder
 
 OWN_BUREAU = 25
 """A place with so many training articles is a bureau of its own; see `bureaux`."""
@@ -27,8 +29,15 @@ HINT = (
 )
 
 
+def _fill_cache() -> None:
+    """Unpack the encoder while it may be written where all bureaux find it: they work in a sandbox."""
+    with contextlib.suppress(MissingExtraError):  # said by the task, at the bureau that lacks it
+        encoder_folder()
+
+
 def prepare(target: Path, data: Path | None) -> None:
     """Deal the articles out by dateline."""
+    _fill_cache()
     parts = {part: read(path) for part, path in find_files(data).items()}
     rule = DatelineRule.from_training(parts["train"], OWN_BUREAU)
     print(f"rule: a dateline with {OWN_BUREAU} or more training articles is a bureau of its own;")
@@ -38,6 +47,7 @@ def prepare(target: Path, data: Path | None) -> None:
 
 def prepare_dirichlet(target: Path, data: Path | None) -> None:
     """Deal the articles out by subject, with Dirichlet shares."""
+    _fill_cache()
     parts = {part: read(path) for part, path in find_files(data).items()}
     print(f"rule: Dirichlet({DIRICHLET_ALPHA}) shares of each kind to {DIRICHLET_SITES} bureaux, seed {SEED}")
     lay_out(target, dirichlet_split(parts, DIRICHLET_SITES, DIRICHLET_ALPHA, SEED))

@@ -22,15 +22,25 @@ def failpoint(name: str) -> None:
     wanted = os.environ.get(VARIABLE)
     if wanted is None:
         return
-    targets, _, marker = wanted.partition("@")
+    targets, _, path = wanted.partition("@")
     if name in targets.split(","):
-        _die_once(name, Path(marker))
+        _die_once(name, Path(path))
 
 
-def _die_once(name: str, marker: Path) -> None:
+def marker() -> Path | None:
+    """Return the file in which processes note where they died, made if it is not there; None: none is asked to die."""
+    wanted = os.environ.get(VARIABLE)
+    if wanted is None:
+        return None
+    path = Path(wanted.partition("@")[2])
+    path.touch()
+    return path
+
+
+def _die_once(name: str, path: Path) -> None:
     import fcntl  # noqa: PLC0415 (only where processes are killed by signals)
 
-    with marker.open("a+") as died:
+    with path.open("a+") as died:
         fcntl.flock(died, fcntl.LOCK_EX)  # whoever passes another name at this moment dies with it, unnoted
         died.seek(0)
         if name in died.read().split():

@@ -26,6 +26,8 @@ from archipel.site.agent.agent import Agent
 from archipel.site.agent.folder import Identity, SiteFolder
 from archipel.site.journal import Journal
 from archipel.site.link import protocol
+from archipel.site.sandbox import Guard, Sandbox, Walls, survey
+from archipel.site.worker.process import Post
 from archipel.spec import (
     ArchipelError,
     Blob,
@@ -87,6 +89,12 @@ class Deadly(Birds):
     def read(self, site, statistics):
         os.kill(os.getpid(), 9)
 '''
+
+
+def post_of(folder: Path, data: Mapping[str, Path], sandbox: Sandbox | None = None, walls: Walls | None = None) -> Post:
+    """What a worker of the site in `folder` gets, with the walls of this machine unless others are given."""
+    guard = Guard(sandbox or Sandbox(), walls or survey())
+    return Post(site=SITE, folder=folder, spool=Spool(folder / "spool"), guard=guard, data=dict(data))
 
 
 def utc_now() -> dt.datetime:

@@ -16,8 +16,7 @@ from archipel.site.agent import SiteFolder, desk, read_status
 from archipel.site.agent.folder import Identity
 from archipel.site.journal import Journal
 from archipel.site.link.dial import Credentials
-from archipel.site.worker.frames import Begin
-from archipel.site.worker.process import WorkerProcess
+from archipel.site.worker.process import Post, WorkerProcess
 from archipel.spec import ArchipelError, Blob, LinkError, Refusal, RoundTask, Update
 from archipel.spec.wire import Cancel, Forget
 from unit.site.site_fakes import PATIENCE_SECONDS, FakeControl, living, make_job, put_bundle, utc_now, write_birds
@@ -152,8 +151,8 @@ async def test_a_task_that_waits_for_an_earlier_answer_is_done_by_a_worker_that_
     workers: list[WorkerProcess] = []
     stuck, come = asyncio.Event(), asyncio.Event()
 
-    def start(begin: Begin) -> WorkerProcess:
-        workers.append(WorkerProcess(begin))
+    def start(post: Post) -> WorkerProcess:
+        workers.append(WorkerProcess(post))
         return workers[-1]
 
     async def hold() -> None:

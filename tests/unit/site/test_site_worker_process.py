@@ -12,19 +12,17 @@ import psutil
 import pytest
 
 from archipel.data.stores.spool import Spool
-from archipel.site.worker.frames import Begin
-from archipel.site.worker.process import AbandonedError, WorkerProcess
+from archipel.site.worker.process import AbandonedError, Post, WorkerProcess
 from archipel.spec import Blob, DataError, RoundTask, TaskError
 from archipel.spec.job import JobSpec
-from unit.site.site_fakes import SITE, TASK, make_job, put_bundle, write_birds
+from unit.site.site_fakes import SITE, TASK, make_job, post_of, put_bundle, write_birds
 
 LONG, ENDLESS = 20_000, 10_000_000
 """Epochs: one percent of the first is soon told, of the second not within any patience."""
 
 
-def begin(folder: Path) -> Begin:
-    data = write_birds(folder / "data")
-    return Begin(site=SITE, datasets={"birds": str(data)}, spool=str(folder / "spool"))
+def post(folder: Path) -> Post:
+    return post_of(folder, {"birds": write_birds(folder / "data")})
 
 
 def task_of(folder: Path, job: JobSpec | None = None, kind: str = "check", **fields: object) -> RoundTask:
@@ -38,7 +36,7 @@ async def model_of(worker: WorkerProcess, folder: Path) -> Blob:
 
 
 async def test_one_process_does_many_tasks_and_prints_do_not_disturb_it(tmp_path: Path) -> None:
-    worker = WorkerProcess(begin(tmp_path))
+    worker = WorkerProcess(post(tmp_path))
     await worker.execute(task_of(tmp_path), {}, lambda _: None)
     first = worker.pid
     await worker.execute(task_of(tmp_path, kind="statistics"), {}, lambda _: None)
@@ -48,7 +46,7 @@ async def test_one_process_does_many_tasks_and_prints_do_not_disturb_it(tmp_path
 
 
 async def test_killed_in_the_middle_of_training_the_task_is_done_again(tmp_path: Path) -> None:
-    worker = WorkerProcess(begin(tmp_path))
+    worker = WorkerProcess(post(tmp_path))
     task = task_of(tmp_path, kind="train", step=1, model=await model_of(worker, tmp_path))
     expected, _ = await worker.execute(task, {}, lambda _: None)
     killed: list[int] = []
@@ -66,7 +64,7 @@ async def test_killed_in_the_middle_of_training_the_task_is_done_again(tmp_path:
 
 
 async def test_a_task_that_kills_its_process_each_time_is_refused_with_a_word_on_memory(tmp_path: Path) -> None:
-    worker = WorkerProcess(begin(tmp_path))
+    worker = WorkerProcess(post(tmp_path))
     with pytest.raises(TaskError, match="SIGKILL 3 times during 'check'") as caught:
         await worker.execute(task_of(tmp_path, make_job(task={"code": "task.py:Deadly"})), {}, lambda _: None)
     assert "memory" in caught.value.hint
@@ -76,7 +74,7 @@ async def test_a_task_that_kills_its_process_each_time_is_refused_with_a_word_on
 
 
 async def test_the_text_of_a_users_exception_stays_in_the_log(tmp_path: Path) -> None:
-    worker = WorkerProcess(begin(tmp_path))
+    worker = WorkerProcess(post(tmp_path))
     with pytest.raises(TaskError, match=r"task\.py:\d+, in .*ValueError") as caught:
         await worker.execute(task_of(tmp_path, make_job(task={"code": "task.py:Broken"})), {}, lambda _: None)
     assert "secret-row-value" not in caught.value.message + caught.value.hint
@@ -84,7 +82,7 @@ async def test_the_text_of_a_users_exception_stays_in_the_log(tmp_path: Path) ->
 
 
 async def test_errors_of_the_tree_cross_with_their_class_and_hint(tmp_path: Path) -> None:
-    worker = WorkerProcess(begin(tmp_path))
+    worker = WorkerProcess(post(tmp_path))
     with pytest.raises(DataError, match="no data set 'fish'") as caught:
         await worker.execute(task_of(tmp_path, make_job(data={"dataset": "fish"})), {}, lambda _: None)
     assert "fish=PATH" in caught.value.hint
@@ -100,7 +98,7 @@ def endless(folder: Path, model: Blob, epochs: int = ENDLESS) -> RoundTask:
 async def test_abandoned_work_stops_and_the_process_stays_warm_if_it_hears(
     tmp_path: Path, *, epochs: int, stays: bool
 ) -> None:
-    worker = WorkerProcess(begin(tmp_path))
+    worker = WorkerProcess(post(tmp_path))
     model = await model_of(worker, tmp_path)
     before = worker.pid
     working = asyncio.create_task(worker.execute(endless(tmp_path, model, epochs), {}, lambda _: None))
@@ -114,7 +112,7 @@ async def test_abandoned_work_stops_and_the_process_stays_warm_if_it_hears(
 
 
 async def test_cancelled_work_ends_with_its_process(tmp_path: Path) -> None:
-    worker = WorkerProcess(begin(tmp_path))
+    worker = WorkerProcess(post(tmp_path))
     model = await model_of(worker, tmp_path)
     assert worker.pid is not None
     process = psutil.Process(worker.pid)
@@ -128,11 +126,15 @@ async def test_cancelled_work_ends_with_its_process(tmp_path: Path) -> None:
 
 PARENT = """
 import asyncio, sys
-from archipel.site.worker.frames import Begin
-from archipel.site.worker.process import WorkerProcess
+from pathlib import Path
+from archipel.data.stores.spool import Spool
+from archipel.site.sandbox import Guard, Sandbox, survey
+from archipel.site.worker.process import Post, WorkerProcess
 
 async def main():
-    worker = WorkerProcess(Begin(site="a", datasets={}, spool=sys.argv[1]))
+    folder = Path(sys.argv[1])
+    guard = Guard(Sandbox(), survey())
+    worker = WorkerProcess(Post(site="a", folder=folder, spool=Spool(folder / "spool"), guard=guard, data={}))
     await worker._start()
     print(worker.pid, flush=True)
     await asyncio.sleep(3600)

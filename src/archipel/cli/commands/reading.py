@@ -69,6 +69,7 @@ def _show_agent(folder: Path, *, as_json: bool) -> None:
     lines += [f"working on {_work(item)}" for item in agent.working]
     lines += [f"error: {agent.error}", f"next:  {agent.hint}"] if agent.error else []
     lines.append(f"policy {agent.policy}" if agent.policy else "no policy: what control asks is done")
+    lines += [f"sandbox: {agent.sandbox}"] if agent.sandbox else []
     seen = f"audit log: {agent.witnessed} entries witnessed"
     lines.append(f"{seen}; the newest head is REFUSED: {agent.audit}" if agent.audit else seen)
     for line in lines:

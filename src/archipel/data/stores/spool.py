@@ -155,6 +155,14 @@ class Spool:
         path.unlink(missing_ok=True)
         return path
 
+    def settle(self, file: IO[bytes]) -> None:
+        """Flush a file that is about to be adopted to disk."""
+        os.fsync(file.fileno())
+
+    def discard(self, path: Path) -> None:
+        """Remove a file of `new_file` that was not adopted; of one that was, there is nothing left under this name."""
+        path.unlink(missing_ok=True)
+
     def _partial(self, digest: str, sender: str) -> Path:
         return self.folder / "partial" / f"{digest.removeprefix('sha256:')}.{sender}"
 

@@ -13,7 +13,6 @@ import contextlib
 import logging
 import os
 import random
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -30,10 +29,13 @@ from archipel.site.agent.folder import AgentStatus, Identity, SiteFolder, requir
 from archipel.site.agent.gate import Gate
 from archipel.site.agent.line import Line
 from archipel.site.agent.shelf import Shelf
+from archipel.site.agent.terms import kept_terms
 from archipel.site.agent.witness import Witness
 from archipel.site.journal import Journal
 from archipel.site.link.backoff import Backoff
 from archipel.site.link.dial import Attendance, Link, dial
+from archipel.site.sandbox import Guard, Sandbox, survey
+from archipel.site.worker.bench import sweep
 from archipel.site.worker.secure import SecureSite
 from archipel.spec import ArchipelError, StateError
 from archipel.spec.audit import LogGrowth
@@ -64,8 +66,18 @@ class Agent:
     """A running site; `run` is its life."""
 
     def __init__(
-        self, folder: SiteFolder, *, clock: Callable[[], float] = time.time, chance: Callable[[], float] = random.random
+        self,
+        folder: SiteFolder,
+        *,
+        sandbox: Sandbox | None = None,
+        clock: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
     ) -> None:
+        """Open the site in `folder`; `sandbox` None: on the terms it was last given.
+
+        Raises:
+            StateError: no site has joined there, or the machine lacks a wall that the site requires.
+        """
         self._folder = folder
         self._identity = folder.require_identity()
         require_key(folder)
@@ -73,6 +85,7 @@ class Agent:
         self._chance = chance
         self._journal = Journal(folder.journal)
         self._spool = Spool(folder.spool)
+        self._guard = Guard(sandbox or kept_terms(self._journal), survey())
         self._line = Line(chance)
         self._notes: list[Note] = []
         self._stirred = asyncio.Event()
@@ -101,6 +114,7 @@ class Agent:
         self._desk = Desk(
             self._identity.site,
             random=chance,
+            guard=self._guard,
             needed=self._shelf.coming,
             secure=SecureSite(
                 self._identity.site,
@@ -125,6 +139,7 @@ class Agent:
         if not self._journal.served():
             require_valid(self._identity, self._clock())
         self._sweep()
+        self._say_walls()
         self._shelf.restore()
         for work in self._journal.in_hand():
             self._desk.take(work.task)
@@ -262,6 +277,14 @@ class Agent:
 
     # ---- what is said about it ------------------------------------------------------------------------------
 
+    def _say_walls(self) -> None:
+        """Say how tasks are confined: in the log, and to control where a wall is missing."""
+        line = self._guard.line()
+        if self._guard.is_closed:
+            _LOG.info("sandbox: %s", line)
+        else:
+            self._take_note(Note(what="site.sandbox.partial", level="warning", detail={"sandbox": line}))
+
     def _sweep(self) -> None:
         """Remove what a crash left behind in the spool; no work is under way yet."""
         live = {digest.removeprefix("sha256:") for digest in self._journal.live()}
@@ -271,9 +294,7 @@ class Agent:
         for path in (self._spool.folder / "partial").iterdir():
             if path.name.partition(".")[0] not in live:
                 path.unlink()
-        for path in self._spool.folder.glob("bundles/*"):
-            if path.name not in live:
-                shutil.rmtree(path)
+        sweep(self._folder.path / "bench")
 
     def _complain(self, error: ArchipelError | OSError) -> None:
         """Remember what keeps the site from going on; each trouble is logged once."""
@@ -317,6 +338,7 @@ class Agent:
                 certificate_until=self._identity.validity()[1].timestamp(),
                 working=self._desk.working(),
                 serving=self._shelf.serving(),
+                sandbox=self._guard.line(),
                 witnessed=self._witness.witnessed,
                 audit=self._witness.trouble,
                 policy=self._gate.in_force,

@@ -34,9 +34,9 @@ from archipel.site.link.backoff import Backoff
 from archipel.site.link.dial import Link
 from archipel.site.link.protocol import failure_of
 from archipel.site.link.transfer import fetch, send
-from archipel.site.worker.frames import Begin
+from archipel.site.sandbox import Guard
 from archipel.site.worker.memory import PERSONALISED_ONNX
-from archipel.site.worker.process import AbandonedError, WorkerProcess
+from archipel.site.worker.process import AbandonedError, Post, WorkerProcess
 from archipel.site.worker.secure import SecureSite
 from archipel.spec import (
     ArchipelError,
@@ -106,6 +106,7 @@ class Desk:
         needed: Callable[[], frozenset[str]],
         secure: SecureSite,
         gate: Gate,
+        guard: Guard,
     ) -> None:
         self._site = site
         self._journal = journal
@@ -117,6 +118,7 @@ class Desk:
         self._needed = needed
         self._secure = secure
         self._gate = gate
+        self._guard = guard
         self._pieces: dict[Key, _Piece] = {}
         self._warm: dict[tuple[str, str], _Warm] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -393,10 +395,22 @@ class Desk:
     def _warm_of(self, task: RoundTask) -> _Warm:
         key = (task.run, task.bundle.digest)
         if key not in self._warm:
-            datasets = {name: str(path) for name, path in self._journal.datasets().items()}
-            begin = Begin(site=self._site, datasets=datasets, spool=str(self._spool.folder))
-            self._warm[key] = _Warm(worker=WorkerProcess(begin), turn=asyncio.Lock())
+            self._warm[key] = _Warm(worker=WorkerProcess(self._post(task)), turn=asyncio.Lock())
         return self._warm[key]
+
+    def _post(self, task: RoundTask) -> Post:
+        """Say what the run's worker gets of the site: of its data sets the one that the job is about."""
+        datasets = {name: path.resolve() for name, path in self._journal.datasets().items()}
+        mine = {name: path for name, path in datasets.items() if name == task.job.data.dataset}
+        return Post(
+            site=self._site,
+            folder=self._spool.folder.parent.resolve(),
+            spool=self._spool,
+            guard=self._guard,
+            data=mine,
+            hidden=tuple(path for name, path in datasets.items() if name not in mine),
+            gpu=task.job.resources.device != "cpu",
+        )
 
     def _retire_later(self, task: RoundTask, warm: _Warm) -> None:
         loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ identity.json   name, control's address, certificate and CA (0600); written in o
 policy.toml     what may run here, if its owner says so; see archipel.spec.policy
 journal.db      see archipel.site.journal
 spool/          blobs by digest
+bench/          what workers work on, each in a folder of its own
 status.json     what the agent is doing, for `archipel status`
 agent.lock      held by the one agent that may run on this folder
 """
@@ -58,6 +59,8 @@ class AgentStatus(Value, frozen=True, kw_only=True, tag_field="type", tag="agent
     certificate_until: float
     working: tuple[Working, ...] = ()
     serving: tuple[ServedModel, ...] = ()
+    sandbox: str = ""
+    """How tasks are confined."""
     witnessed: int = 0
     """Entries of control's audit log in the newest head that was accepted."""
     audit: str = ""
@@ -157,6 +160,7 @@ def read_status(path: Path) -> AgentStatus | None:
         since=status.since,
         control=status.control,
         certificate_until=status.certificate_until,
+        sandbox=status.sandbox,
         witnessed=status.witnessed,
         audit=status.audit,
         policy=status.policy,

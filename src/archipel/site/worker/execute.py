@@ -20,6 +20,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,8 +31,9 @@ from archipel.data.bundle import open_bundle
 from archipel.data.dataset import open_dataset
 from archipel.data.site_data import SiteData
 from archipel.federated.fit import require_fit
-from archipel.security.privacy import kept_secret, require_private_fit, run_secret
+from archipel.security.privacy import require_private_fit
 from archipel.site.worker.memory import CONTROL, PERSONALISED, PERSONALISED_ONNX, Memory
+from archipel.site.worker.noise import NOISE_KEY, noise_secret
 from archipel.site.worker.training import disclosed_metrics, train_alone, train_personalised, train_round
 from archipel.site.worker.weights import (
     Blobs,
@@ -78,7 +80,16 @@ class Result(msgspec.Struct, kw_only=True):
 class Worker:
     """Does a site's work; not for several threads at once."""
 
-    def __init__(self, site: str, datasets: Mapping[str, Path], blobs: Blobs, memory: Memory) -> None:
+    def __init__(
+        self,
+        site: str,
+        datasets: Mapping[str, Path],
+        blobs: Blobs,
+        memory: Memory,
+        noise: Callable[[RoundTask], bytes] | None = None,
+    ) -> None:
+        """Be `site`; `noise` gives the secret that a task's noise follows from, None: from a key beside the blobs."""
+        self._noise = noise or partial(noise_secret, blobs.folder.parent / NOISE_KEY)
         self._site = site
         self._datasets = dict(datasets)
         self._blobs = blobs
@@ -220,7 +231,7 @@ class Worker:
         if task.job.privacy.examples is None:
             return None
         require_private_fit(task.job)
-        return run_secret(kept_secret(self._blobs.folder.parent / "noise.key"), digest_value(task))
+        return self._noise(task)
 
     # ---- what a task is about -------------------------------------------------------------------------------
 

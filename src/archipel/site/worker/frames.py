@@ -1,10 +1,10 @@
 """What an agent and its worker process say to each other over the worker's stdin and stdout.
 
 A frame is a length (4 bytes, big-endian) and the canonical JSON of one value. Never pickles; tensors travel as blobs
-in the spool, which both sides open.
+on the worker's bench, which both sides open.
 
     agent                         worker
-     │ Begin ───────────────────────▶ │   once: who the site is, where its data and its spool are
+     │ Begin ───────────────────────▶ │   once: who the site is, where its data and its bench are, how it is confined
      │ ◀─────────────────────── Ready │
      │ Execute ─────────────────────▶ │   a task, and the run's state so far
      │ ◀─────────────────────── Moved │   share of the work done, as it changes
@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import msgspec
 
+from archipel.site.sandbox import Confinement
 from archipel.spec import Blob, RoundTask, SpecError, Update, Value, encode
 from archipel.spec.wire import Failure
 
@@ -32,8 +33,10 @@ class Begin(Value, frozen=True, kw_only=True, tag_field="type", tag="begin/1"):
     site: str
     datasets: dict[str, str]
     """Data set name → path."""
-    spool: str
-    """Folder of the site's spool."""
+    bench: str
+    """The worker's own folder; see bench.py."""
+    confinement: Confinement | None = None
+    """What it closes behind itself before anything else; None: nothing."""
 
 
 class Execute(Value, frozen=True, kw_only=True, tag_field="type", tag="execute/1"):
@@ -42,6 +45,8 @@ class Execute(Value, frozen=True, kw_only=True, tag_field="type", tag="execute/1
     task: RoundTask
     state: dict[str, Blob] = msgspec.field(default_factory=dict)
     """The run's newest state from earlier rounds."""
+    noise: bytes | None = None
+    """Secret that this task's noise follows from, where the job asks for noise at the site."""
 
 
 class Abandon(Value, frozen=True, kw_only=True, tag_field="type", tag="abandon/1"):
@@ -49,7 +54,7 @@ class Abandon(Value, frozen=True, kw_only=True, tag_field="type", tag="abandon/1
 
 
 class Ready(Value, frozen=True, kw_only=True, tag_field="type", tag="ready/1"):
-    """The worker listens."""
+    """The worker listens, and is confined."""
 
 
 class Moved(Value, frozen=True, kw_only=True, tag_field="type", tag="moved/1"):
@@ -59,10 +64,12 @@ class Moved(Value, frozen=True, kw_only=True, tag_field="type", tag="moved/1"):
 
 
 class Done(Value, frozen=True, kw_only=True, tag_field="type", tag="done/1"):
-    """The answer, and the state it leads to; all their blobs are on disk."""
+    """The answer, and the state it leads to; all their blobs are on the bench, or were given to it."""
 
     update: Update
     state: dict[str, Blob] = msgspec.field(default_factory=dict)
+    files: dict[str, str] = msgspec.field(default_factory=dict)
+    """Digest → file of the bench that holds it."""
 
 
 class Failed(Value, frozen=True, kw_only=True, tag_field="type", tag="failed/1"):

@@ -1,11 +1,11 @@
 """A warm worker process, seen from the agent: started once, given one task after another, restarted after a kill.
 
-The process runs `python -m archipel.site.worker` with one thread for BLAS and the ML framework, in the agent's process
-group's care: it ends when its stdin ends, and with the agent, however the agent ends. What the user's code prints
-goes to the agent's stderr.
+The process runs `python -m archipel.site.worker` with one thread for BLAS and the ML framework, enclosed by the site's
+sandbox, on a bench of its own (bench.py). It ends when its stdin ends, and with the agent, however the agent ends.
+What the user's code prints goes to the agent's stderr.
 
 Example:
-    worker = WorkerProcess(Begin(site="torgersen", datasets={...}, spool="..."))
+    worker = WorkerProcess(Post(site="torgersen", folder=folder, spool=spool, guard=guard, data={...}))
     update, state = await worker.execute(task, recalled, progress)
     await worker.close()
 """
@@ -19,13 +19,26 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
+import msgspec
+
+from archipel.data.stores.spool import Spool
+from archipel.site.sandbox import Enclosure, Guard, View
 from archipel.site.worker import frames
-from archipel.spec import Blob, RoundTask, TaskError, Update
+from archipel.site.worker.bench import Bench
+from archipel.site.worker.bytecode import compile_once
+from archipel.site.worker.noise import NOISE_KEY, noise_secret
+from archipel.site.worker.turns import Turns
+from archipel.spec import Blob, RoundTask, TaskError, TrustError, Update
+from archipel.spec.failpoint import marker
 
 KILLS = 3
 """A task whose worker died this often is refused."""
 _GRACE_SECONDS = 2.0
+_REAPER = 1
+"""Who a process in a process namespace has for a parent."""
+_KILLED = 128
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -41,18 +54,40 @@ class _DiedError(Exception):
         self.code = code
 
 
+class Post(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose worker it is, and what it gets of its site."""
+
+    site: str
+    folder: Path
+    """The site's."""
+    spool: Spool
+    guard: Guard
+    data: dict[str, Path]
+    """The data set its run is about, by name; none where the site does not have it."""
+    hidden: tuple[Path, ...] = ()
+    """The site's other data sets."""
+    gpu: bool = False
+
+    @property
+    def benches(self) -> Path:
+        """Where workers of the site have their benches."""
+        return self.folder / "bench"
+
+
 class WorkerProcess:
     """One process at a time; `execute` calls do not overlap."""
 
-    def __init__(self, begin: frames.Begin) -> None:
-        self._begin = begin
+    def __init__(self, post: Post) -> None:
+        self._post = post
+        self._bench: Bench | None = None
+        self._enclosure: Enclosure | None = None
         self._process: Process | None = None
         self._task: RoundTask | None = None
         self._unwanted = False
 
     @property
     def pid(self) -> int | None:
-        """The process, None where there is none."""
+        """The process (bubblewrap's own where there is one: the worker ends with it), None where there is none."""
         return None if self._process is None else self._process.pid
 
     async def execute(
@@ -65,9 +100,11 @@ class WorkerProcess:
             Abandoned: `abandon` was called.
         """
         self._task, self._unwanted = task, False
-        request = frames.frame(frames.Execute(task=task, state=dict(state)))
+        noise = None
+        if task.job.privacy.examples is not None and task.kind == "train":
+            noise = noise_secret(self._post.folder / NOISE_KEY, task)
         try:
-            return await self._insist(task, request, progress)
+            return await self._insist(frames.Execute(task=task, state=dict(state), noise=noise), progress)
         except asyncio.CancelledError:
             await self.close()
             raise
@@ -95,7 +132,7 @@ class WorkerProcess:
             await self._reap(self._process)
 
     async def _insist(
-        self, task: RoundTask, request: bytes, progress: Callable[[float], None]
+        self, request: frames.Execute, progress: Callable[[float], None]
     ) -> tuple[Update, dict[str, Blob]]:
         codes: list[int] = []
         while len(codes) < KILLS:
@@ -105,16 +142,24 @@ class WorkerProcess:
                 codes.append(death.code)
                 if self._unwanted:
                     raise AbandonedError from death
-        raise _died(task, codes[-1])
+        raise _died(request.task, codes[-1])
 
-    async def _attempt(self, request: bytes, progress: Callable[[float], None]) -> tuple[Update, dict[str, Blob]]:
-        process = self._process or await self._start()
-        await self._write(process, request)
+    async def _attempt(
+        self, request: frames.Execute, progress: Callable[[float], None]
+    ) -> tuple[Update, dict[str, Blob]]:
+        process = self._process or await self._start(request.task.job.task.framework)
+        task, bench = request.task, self._bench
+        assert bench is not None
+        await asyncio.to_thread(bench.give, [*task.blobs().values(), *request.state.values()], task.bundle)
+        await self._write(process, frames.frame(request))
         while True:
             match await self._next(process):
                 case frames.Moved(done=done):
                     progress(done)
-                case frames.Done(update=update, state=state):
+                case frames.Done(update=update, state=state, files=files):
+                    _require_answer(task, update)
+                    parts = [part.blob for part in update.parts.values()]
+                    await asyncio.to_thread(bench.collect, files, [*parts, *state.values()])
                     return update, state
                 case frames.Failed(failure=None):
                     raise AbandonedError
@@ -124,20 +169,30 @@ class WorkerProcess:
                 case other:
                     raise TaskError(f"the worker said {other!r} out of turn", hint="restart the agent")
 
-    async def _start(self) -> Process:
-        environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), "PYTHONUNBUFFERED": "1"}
+    async def _start(self, framework: str = "numpy") -> Process:
+        post = self._post
+        await compile_once(framework)
+        self._bench = bench = await asyncio.to_thread(Bench, post.benches, post.spool)
+        view = _view(post, bench)
+        post.guard.furnish(view)
+        self._enclosure = enclosure = await asyncio.to_thread(post.guard.enclose, view)
         self._process = process = await asyncio.create_subprocess_exec(
+            *enclosure.words,
             sys.executable,
             "-P",  # a file that lies about in the working directory is no module
             "-m",
             "archipel.site.worker",
-            str(os.getpid()),
+            str(_REAPER if enclosure.is_parent_hidden else os.getpid()),
             stdin=PIPE,
             stdout=PIPE,
-            env=environment,
+            env={**enclosure.environment, **dict.fromkeys(_ONE_THREAD, "1"), "PYTHONUNBUFFERED": "1"},
         )
-        await self._write(process, frames.frame(self._begin))
+        data = {name: str(path) for name, path in post.data.items()}
+        begin = frames.Begin(site=post.site, datasets=data, bench=str(bench.folder), confinement=enclosure.confinement)
+        await self._write(process, frames.frame(begin))
         ready = await self._next(process)
+        if isinstance(ready, frames.Failed) and ready.failure is not None:
+            raise ready.failure.as_error()
         if not isinstance(ready, frames.Ready):
             raise TaskError(f"the worker began with {ready!r}", hint="restart the agent")
         return process
@@ -169,7 +224,31 @@ class WorkerProcess:
             code = await process.wait()
         if self._process is process:
             self._process = None
+            if self._bench is not None:
+                await asyncio.to_thread(self._bench.remove)
+        if code > _KILLED and self._enclosure is not None and self._enclosure.words:
+            return _KILLED - code  # bubblewrap ends as the worker did, and says a signal as shells do
         return code
+
+
+def _view(post: Post, bench: Bench) -> View:
+    turns, died = Turns.of(os.environ).files(), marker()
+    return View(
+        bench=bench.folder,
+        results=bench.results,
+        data=tuple(post.data.values()),
+        hidden=(post.folder, *post.hidden),
+        read=turns,
+        write=() if died is None else (died,),
+        gpu=post.gpu,
+    )
+
+
+def _require_answer(task: RoundTask, update: Update) -> None:
+    """Refuse an answer to something else: the worker runs the task's code, which may say anything in its name."""
+    if (update.run, update.round, update.site, update.kind) != (task.run, task.round, task.site, task.kind):
+        hint = "read the task's code: it speaks in the worker's place"
+        raise TrustError(f"the worker of {task.run} answered {task.kind!r} with something else", hint=hint)
 
 
 def _kill(process: Process) -> None:

@@ -41,13 +41,18 @@ class Turns:
             raise SpecError(f"{TURNS}={given!r} is not FOLDER:COUNT", hint="unset it: every site then works at once")
         return cls(Path(folder), int(count))
 
+    def files(self) -> tuple[Path, ...]:
+        """Return the files, made if they are not there: a confined worker can lock them and make none."""
+        for path in self._files:
+            _make(path)
+        return tuple(self._files)
+
     @contextlib.contextmanager
     def take(self, unwanted: Callable[[], bool]) -> Iterator[bool]:
         """Wait for a turn and hold it; yields False, with no turn held, once the work is `unwanted`."""
         if not self._files:
             yield True
             return
-        self._files[0].parent.mkdir(parents=True, exist_ok=True)
         wait = _FIRST_WAIT_SECONDS
         while (held := self._free()) is None:
             if unwanted():
@@ -60,7 +65,9 @@ class Turns:
 
     def _free(self) -> IO[str] | None:
         for path in self._files:
-            file = path.open("a")
+            if not path.exists():
+                _make(path)
+            file = path.open()
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -68,6 +75,11 @@ class Turns:
             else:
                 return file
         return None
+
+
+def _make(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
 
 
 def turns_of_a_machine(folder: Path) -> str:

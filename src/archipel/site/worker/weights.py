@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import mmap
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from archipel.spec import (
     Part,
     ShapeError,
     SpecError,
+    StorageFullError,
     failpoint,
     header_bytes,
     manifest_of,
@@ -46,8 +47,16 @@ class Blobs(Protocol):
         """Return a path for a file to be written and adopted."""
         ...
 
+    def settle(self, file: IO[bytes]) -> None:
+        """Make a finished file outlive a crash, as far as that is this side's business."""
+        ...
+
     def adopt(self, path: Path, digest: str) -> Blob:
-        """Take over a finished, fsynced file."""
+        """Take over a finished, settled file."""
+        ...
+
+    def discard(self, path: Path) -> None:
+        """Leave no bytes of a file that was not adopted."""
         ...
 
 
@@ -104,7 +113,7 @@ def store_file(blobs: Blobs, path: Path) -> Blob:
     """Take over a finished file (of the spool's file system) that someone else wrote."""
     with path.open("rb+") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        os.fsync(file.fileno())
+        blobs.settle(file)
     return blobs.adopt(path, "sha256:" + digest)
 
 
@@ -113,10 +122,21 @@ def new_file(blobs: Blobs, what: str) -> Iterator[Path]:
     """Give a path to write and adopt inside the block; a failed file leaves no bytes on a disk that may be full."""
     path = blobs.new_file(what)
     try:
-        with full_disk_named(path.parent):
+        with full_disk_named(path.parent), _limit_named():
             yield path
     finally:
-        path.unlink(missing_ok=True)  # adopted: it lies elsewhere by now
+        blobs.discard(path)
+
+
+@contextlib.contextmanager
+def _limit_named() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        hint = "free space on the site's disk, or raise file_mb of the site's sandbox"
+        raise StorageFullError("a result is larger than the site lets one file be", hint=hint) from error
 
 
 def _write(blobs: Blobs, what: str, pieces: Iterable[bytes | memoryview]) -> Blob:
@@ -130,5 +150,5 @@ def _write(blobs: Blobs, what: str, pieces: Iterable[bytes | memoryview]) -> Blo
                     hashed.update(view[start : start + _PIECE_BYTES])
             file.flush()
             failpoint("site.worker.before_fsync")
-            os.fsync(file.fileno())
+            blobs.settle(file)
         return blobs.adopt(path, "sha256:" + hashed.hexdigest())
