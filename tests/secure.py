@@ -56,6 +56,8 @@ class SecureAnswers:
         self.name = name
         self.spool = Spool(self.folder / "spool")
         self._identity = (key, certificate, authority)
+        self.least_sites = 3
+        """What the site's own policy asks for."""
         self.plain: set[bytes] = set()
         """Files of the site's own answers, which nobody else may see."""
 
@@ -65,7 +67,8 @@ class SecureAnswers:
         key, certificate, authority = self._identity
         journal = Journal(self.folder / "journal.db")
         try:
-            yield SecureSite(self.name, key, lambda: certificate, authority, journal, self.spool, time.time)
+            own = (self.name, key, lambda: certificate, authority, journal, self.spool, time.time)
+            yield SecureSite(*own, least_sites=lambda: self.least_sites)
         finally:
             journal.close()
 

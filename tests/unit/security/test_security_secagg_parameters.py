@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archipel.security.secagg import Assumptions, Policy, Reason, Shape, reason_of, shape_for
+from archipel.security.secagg import Assumptions, Policy, Reason, Shape, quorum_of, reason_of, shape_for
 from archipel.security.secagg.parameters import require_strict, ring_shape
 from archipel.spec import SecureAggregationError, SpecError
 
@@ -37,6 +37,12 @@ def test_every_published_infeasible_case_is_refused(row: dict) -> None:
     with pytest.raises(SpecError, match="no ring of") as caught:
         ring_shape(row["sites"], assumed(row))
     assert "assume fewer" in caught.value.hint
+
+
+@pytest.mark.parametrize("sites", [3, 4, 64, 65, 100, 301])
+def test_a_quorum_is_known_without_its_ring(sites: int) -> None:
+    for assumptions in (Assumptions(), Assumptions(corrupt=0.05, dropout=0.2)):
+        assert quorum_of(sites, assumptions) == shape_for(sites, assumptions).quorum
 
 
 def test_the_table_is_whole() -> None:

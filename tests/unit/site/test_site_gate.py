@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from archipel.spec import (
     StateError,
     UnknownNameError,
     Update,
+    digest_of,
     read_job,
 )
 from archipel.spec.job import JobSpec
@@ -93,6 +95,14 @@ class Asking:
 
     async def released(self, task: RoundTask) -> str:
         return told(await self.control.answered(task))
+
+
+@contextlib.asynccontextmanager
+async def running(place: SiteFolder) -> AsyncIterator[None]:
+    """An agent that holds its folder, as a process of its own would."""
+    with place.locked():
+        async with living(place):
+            yield
 
 
 def told(answer: Update | Refusal) -> str:
@@ -188,7 +198,7 @@ async def test_a_new_job_waits_for_a_person_who_reads_its_code_and_then_goes_on_
 ) -> None:
     place.policy.write_text('approve = "once"\n')
     folder = str(place.path)
-    async with living(place) as agent:
+    async with running(place):
         first = ask.task("check")
         await ask.held(first, "approval")
         await control.until(lambda: bool(control.notes))
@@ -201,7 +211,10 @@ async def test_a_new_job_waits_for_a_person_who_reads_its_code_and_then_goes_on_
             capsys, "policy", "approvals", folder, asked["id"], "--code", str(tmp_path / "code")
         )
         assert "class Birds" in (tmp_path / "code" / "task.py").read_text()
-        assert agent._desk.working()[0].waits == "approval"
+        await control.until(lambda: (said := read_status(place.path)) is not None and any(said.working))
+        shown = run_main(capsys, "status", "--folder", folder)
+        assert "working on run-1 waits for approval by its own people" in shown
+        assert f"policy {digest_of(place.policy.read_bytes())}" in shown
         assert "approved: birds" in run_main(capsys, "policy", "approve", folder, asked["id"])
         assert await ask.released(first) == "done"
         assert await ask("check", run="run-2") == "done", "the same job and code are not asked about again"

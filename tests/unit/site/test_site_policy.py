@@ -35,6 +35,11 @@ NOISY = make_job(
 """Epsilon 1.698 for three rounds, at delta 1e-5 and for each site."""
 
 
+def secure_over(sites: int) -> JobSpec:
+    """A job with secure aggregation over at least so many sites."""
+    return make_job(federation={"min_sites": sites}, privacy={"secure_aggregation": "secagg"})
+
+
 def with_statistics(job: JobSpec) -> JobSpec:
     """A job that promises noise, and asks for sums without any."""
     return msgspec.structs.replace(job, privacy=msgspec.structs.replace(job.privacy, statistics=True))
@@ -103,12 +108,10 @@ PROPOSALS = [
         "least_sites = 4", "least_sites", make_job(federation={"min_sites": 5, "absent": "quorum", "quorum": 0.6})
     ),
     # Of 5 sites under secure aggregation one may drop out: 2 * 5 // 3 + 1 = 4.
-    Proposal(
-        "least_sites = 5",
-        "least_sites",
-        make_job(federation={"min_sites": 5}, privacy={"secure_aggregation": "secagg"}),
-        says="may have 4 sites",
-    ),
+    Proposal("least_sites = 5", "least_sites", secure_over(5), says="may have 4 sites"),
+    Proposal("least_sites = 108", "(allowed)", secure_over(120)),  # of 120 a tenth may: 12
+    Proposal("least_sites = 109", "least_sites", secure_over(120), says="may have 108 sites"),
+    Proposal("least_sites = 109", "(allowed)", secure_over(10**9)),  # no ring is looked for
     Proposal("least_sites = 2", "least_sites", make_job(privacy={"secure_aggregation": "secagg"}), says="0 sites"),
     Proposal('[epsilon]\nrun = 1.7\nunit = "site"', "(allowed)", NOISY),
     Proposal('[epsilon]\nrun = 1.69\nunit = "site"', "epsilon.run", NOISY, says="epsilon would be 1.7"),

@@ -141,3 +141,17 @@ def test_a_site_that_lost_its_journal_is_a_drop_out(tmp_path: Path) -> None:
     said = scene.says(task)
     assert isinstance(said, Refusal)
     assert "has computed nothing to add" in said.message
+
+
+@pytest.mark.parametrize(("least", "says"), [(3, Update), (4, Refusal), (5, Refusal)])
+def test_a_site_keeps_out_of_a_sum_of_fewer_sites_than_its_own_policy_asks_for(
+    least: int, says: type, tmp_path: Path
+) -> None:
+    """There are four, and one may drop out."""
+    scene = Scene(tmp_path)
+    task = scene.until("advertise")
+    scene.party.sites[VICTIM].least_sites = least
+    said = scene.says(task)
+    assert type(said) is says
+    if isinstance(said, Refusal):
+        assert said.message.startswith(f"small-cohort: 4 sites with a quorum of 3, and the policy asks for {least}")

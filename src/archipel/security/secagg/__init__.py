@@ -10,7 +10,7 @@ from archipel.security.secagg.abort import Reason, reason_of
 from archipel.security.secagg.encoding import WEIGHT, Field, Layout, Levels
 from archipel.security.secagg.graph import Graph
 from archipel.security.secagg.masks import apply_masks
-from archipel.security.secagg.parameters import Assumptions, Policy, Shape, shape_for
+from archipel.security.secagg.parameters import Assumptions, Policy, Shape, quorum_of, shape_for
 from archipel.security.secagg.server import Opening, ServerSession
 from archipel.security.secagg.site import History, Membership, SiteSession
 from archipel.security.secagg.terms import Member, Terms
@@ -37,6 +37,7 @@ __all__ = [
     "Trust",
     "apply_masks",
     "pin_of",
+    "quorum_of",
     "reason_of",
     "shape_for",
 ]

@@ -91,6 +91,13 @@ def shape_for(sites: int, assumptions: Assumptions) -> Shape:
     return ring_shape(sites, assumptions)
 
 
+def quorum_of(sites: int, assumptions: Assumptions) -> int:
+    """Return how many of `sites` must be left at every stage, as `shape_for` says, without looking for a ring."""
+    if sites <= COMPLETE_UP_TO:
+        return complete_threshold(sites)
+    return sites - _floor(assumptions.dropout * sites)
+
+
 def complete_threshold(sites: int) -> int:
     """Return two thirds of the sites, rounded down, and one more."""
     return 2 * sites // 3 + 1

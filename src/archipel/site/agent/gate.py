@@ -49,7 +49,7 @@ Hold = Callable[[Waits], None]
 
 
 class Gate:
-    """The one way in for work; without a policy file everything passes, and nothing is kept."""
+    """The one way in for work; without a policy file everything passes that the privacy ledger lets pass."""
 
     def __init__(
         self,
@@ -194,7 +194,8 @@ class Gate:
 
 
 def _within_bounds(bundle: Blob) -> Blob:
-    """Return a bundle that is not too large to be brought for people to read."""
+    """Return a bundle that is not too large to be brought before it is let in."""
     if bundle.size_bytes > _MOST_BUNDLE_BYTES:
-        raise PolicyError(f"approve: a bundle of {bundle.size_bytes} bytes is too large to be read")
+        message = f"bundle: {bundle.size_bytes} bytes are more than a bundle has"
+        raise PolicyError(message, hint="narrow `include` in [task]")
     return bundle

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from archipel.federated.robust.cohorts import fewest_updates, least_sites
+from archipel.federated.robust.cohorts import fewest_updates
 from archipel.federated.secure.legs import LEAST_SITES, is_secure
 from archipel.security.privacy.budget import Budget, claim_of, require_within
-from archipel.security.secagg import Assumptions, shape_for
+from archipel.security.secagg import Assumptions, quorum_of
 from archipel.site.policy.verdict import Refused
 from archipel.spec import Blob, BudgetError, JobSpec, SpecError
 from archipel.spec.policy import SitePolicy
@@ -65,9 +65,9 @@ def _secure(policy: SitePolicy, job: JobSpec, _bundle: Blob) -> Refused | None:
 
 def _cohort(policy: SitePolicy, job: JobSpec, _bundle: Blob) -> Refused | None:
     """Hold what the job promises at the least; under secure aggregation, sites may drop out down to the quorum."""
-    fewest = fewest_updates(job.federation, least_sites(job.federation))
+    fewest = fewest_updates(job.federation, job.federation.min_sites)
     if is_secure(job):
-        fewest = 0 if fewest < LEAST_SITES else min(fewest, shape_for(fewest, Assumptions()).quorum)
+        fewest = 0 if fewest < LEAST_SITES else quorum_of(fewest, Assumptions())
     if fewest >= policy.least_sites:
         return None
     message = f"a round of this job may have {fewest} sites, and this site wants {policy.least_sites} at the least"
