@@ -29,8 +29,8 @@ def require_secure(job: JobSpec) -> None:
         )
     if job.federation.robust is not None:
         raise _clash("[federation.robust]: a rule must see the updates one by one", f"leave the rule out, {off}")
-    if job.privacy.central is not None or job.privacy.examples is not None:
-        hint = f"keep one of them: leave [privacy.central] and [privacy.examples] out, {off}"
+    if job.privacy.is_noisy:
+        hint = f"keep one of them: leave [privacy.central], [privacy.examples] and [privacy.local] out, {off}"
         raise _clash("differential privacy: its accounts are not yet of sums under this protocol", hint)
     if job.evaluation.cross:
         raise _clash("[evaluation] cross = true: it shows the models of single sites", f"set cross = false, {off}")

@@ -94,9 +94,9 @@ class VirtualRun:
         """
         check_time(job)
         require_private_fit(job, virtual=True)
-        if job.privacy.examples is not None:
+        if job.privacy.is_noisy_at_sites:
             hint = "take [privacy.central], or simulate the job's sites without [simulation]"
-            raise SpecError("[privacy.examples] has no virtual clients: its unit is a row at a site", hint=hint)
+            raise SpecError("noise that sites add has no virtual clients: it follows from a site's own key", hint=hint)
         self._job = job
         self._spec = simulation_of(job)
         self._adapter = adapter

@@ -27,7 +27,7 @@ from msgspec import Meta, field
 from archipel.spec.canonical import Name, Value, digest_value
 from archipel.spec.errors import SpecError, UnknownNameError
 from archipel.spec.keys import overlay, refuse_non_finite, refuse_unknown
-from archipel.spec.privacy import CentralPrivacy, ExamplePrivacy
+from archipel.spec.privacy import CentralPrivacy, ExamplePrivacy, LocalPrivacy
 from archipel.spec.timing import TimeSpec
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -169,11 +169,23 @@ class PrivacySpec(Value, frozen=True, kw_only=True):
     """None: the coordinator adds no noise."""
     examples: ExamplePrivacy | None = None
     """None: sites train without noise."""
+    local: LocalPrivacy | None = None
+    """None: sites send their updates without noise of their own."""
     secure_aggregation: Literal["none", "secagg"] = "none"
     """"secagg": control learns the sum of the sites' statistics, updates and scores, and no single one of them."""
     update_range: Rate = 16.0
     """With secure aggregation: each weight's change in a round lies within plus or minus this; a site whose change
     goes beyond refuses. The smaller, the finer the steps in which changes are added."""
+
+    @property
+    def is_noisy(self) -> bool:
+        """Is there noise in what is published?"""
+        return self.central is not None or self.is_noisy_at_sites
+
+    @property
+    def is_noisy_at_sites(self) -> bool:
+        """Do sites add it, before anything leaves them?"""
+        return self.examples is not None or self.local is not None
 
 
 class ResourceSpec(Value, frozen=True, kw_only=True):

@@ -61,6 +61,17 @@ class ExamplePrivacy(Value, frozen=True, kw_only=True):
     """The probability with which epsilon may not hold; below one over the number of rows."""
 
 
+class LocalPrivacy(Value, frozen=True, kw_only=True):
+    """[privacy.local]: each site clips its update and adds noise to it before it leaves."""
+
+    clip_norm: Positive
+    """Largest L2 norm of an update, before the noise."""
+    noise_multiplier: Positive
+    """Standard deviation of the noise on each site's update, as a multiple of the clip norm."""
+    delta: Delta = 1e-5
+    """The probability with which epsilon may not hold; below one over the number of sites."""
+
+
 class Guarantee(Value, frozen=True, kw_only=True, tag_field="type", tag="guarantee/1"):
     """What the mechanisms of a run promise. `str(guarantee)` says all of it."""
 

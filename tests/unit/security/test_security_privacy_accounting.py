@@ -72,6 +72,31 @@ def test_a_published_job_costs_what_was_published(published: JobSpec, figures: d
         assert found == pytest.approx(figure, rel=0.01), accountant
 
 
+@pytest.mark.parametrize(("noise", "epsilon"), [(1.0, 1.0), (4.0, 0.1), (0.5, 8.0)])
+def test_noise_of_each_site_costs_what_the_gaussian_mechanisms_exact_curve_says(noise: float, epsilon: float) -> None:
+    """Balle and Wang 2018, arXiv:1805.06530, theorem 8; the classic formula holds for no epsilon above 1."""
+
+    def tail(value: float) -> float:
+        return math.erfc(-value / math.sqrt(2)) / 2
+
+    left, right = 1 / (2 * noise) - epsilon * noise, -1 / (2 * noise) - epsilon * noise
+    exact = tail(left) - math.exp(epsilon) * tail(right)
+    told = job_from(
+        {
+            "name": "local",
+            "task": {"code": "task.py:Task"},
+            "data": {"dataset": "rows"},
+            "federation": {"rounds": 9, "weighting": "uniform"},
+            "privacy": {"statistics": False, "local": {"clip_norm": 1.0, "noise_multiplier": noise, "delta": exact}},
+        }
+    )
+    releases = releases_of(told)
+    assert releases is not None
+    assert (releases.unit, releases.trusted) == ("site", "nobody")
+    assert releases.guarantee(1).epsilon == pytest.approx(epsilon, rel=0.01)
+    assert releases.event(9) == Repeated(event=Gaussian(noise_multiplier=noise), times=9)
+
+
 TREE = TreeAggregation(noise_multiplier=7, steps=2000, participations=6, separation=313)
 """Gboard's Spanish language model by DP-FTRL (arXiv:2305.18465): zCDP 0.81, epsilon 8.90."""
 

@@ -129,13 +129,20 @@ def test_the_clip_norm_moves_towards_its_quantile_by_the_papers_step():
 
 CENTRAL = {"clip_norm": 1.0, "noise_multiplier": 1.0}
 EXAMPLES = {**CENTRAL, "sampling_rate": 0.1}
+SCAFFOLD = {"weighting": "uniform", "algorithm": "scaffold"}
 REFUSED = [
     ({"privacy": {"central": CENTRAL}}, "sums over rows"),
     ({"privacy": {"statistics": False, "central": CENTRAL, "examples": EXAMPLES}}, "in one job"),
+    ({"privacy": {"statistics": False, "central": CENTRAL, "local": CENTRAL}}, "in one job"),
+    (
+        {"privacy": {"statistics": False, "local": CENTRAL}, "federation": {"weighting": "examples"}},
+        r"\[privacy.local\]",
+    ),
+    ({"privacy": {"statistics": False, "local": CENTRAL}, "federation": SCAFFOLD}, "control variates"),
     ({"evaluation": {"alone": True}}, "scores of models"),
     ({"evaluation": {"personalise_epochs": 1}}, "scores of models"),
     ({"federation": {"weighting": "examples"}}, "weights by examples"),
-    ({"federation": {"weighting": "uniform", "algorithm": "scaffold"}}, "control variates"),
+    ({"federation": SCAFFOLD}, "control variates"),
     ({"privacy": {"statistics": False, "examples": EXAMPLES}}, "row by row"),
 ]
 

@@ -140,6 +140,48 @@ def test_uniform_weighting_gives_every_site_weight_one(tmp_path: Path) -> None:
     assert bench.do("train", round=2, step=1, **bench.first()).weight == 1.0
 
 
+UNSCALED = (
+    TASK
+    + """
+    def statistics(self, site):
+        return {}
+
+    def model(self, statistics):
+        from archipel.tasks.numpy import Network
+
+        return Network(inputs=2, hidden=(16,), outputs=2, mean=np.zeros(2), scale=np.ones(2))
+"""
+)
+
+
+def test_with_local_noise_what_leaves_is_the_clipped_update_and_noise_that_only_this_site_can_make_again(
+    tmp_path: Path,
+) -> None:
+    local = {"clip_norm": 0.01, "noise_multiplier": 3.0}
+    quiet = {**local, "noise_multiplier": 1e-9}
+
+    def update_of(folder: str, privacy: dict[str, float]) -> Update:
+        quietly = {"alone": False, "personalise_epochs": 0}
+        told = {"statistics": False, "local": privacy}
+        job = make_job(federation={"weighting": "uniform"}, privacy=told, evaluation=quietly)
+        bench = Bench(tmp_path / folder, job, source=UNSCALED)
+        update = bench.do("train", round=2, step=1, model=bench.do("initialise").parts["model"].blob)
+        again = bench.do("train", round=2, step=1, model=bench.do("initialise").parts["model"].blob)
+        assert again.parts == update.parts
+        vectors[folder] = np.concatenate([a.ravel() for a in bench.arrays(update.parts["delta"].blob).values()])
+        return update
+
+    vectors: dict[str, np.ndarray] = {}
+    noisy = update_of("noisy", local)
+    assert (noisy.weight, noisy.metrics) == (1.0, {})
+    update_of("other", local)
+    update_of("quiet", quiet)
+    assert np.linalg.norm(vectors["quiet"]) == pytest.approx(0.01, rel=1e-5)
+    noise = vectors["noisy"] - vectors["quiet"]
+    assert np.std(noise) == pytest.approx(0.03, rel=0.5)
+    assert not np.allclose(noise, vectors["other"] - vectors["quiet"], atol=1e-3)
+
+
 def test_training_alone_equals_a_federation_of_this_one_site(tmp_path: Path) -> None:
     bench = Bench(tmp_path, make_job(federation={"local": {"schedule": "cosine", "batch_size": 8}}))
     known = bench.first()

@@ -145,7 +145,7 @@ def _headlines(asked: Approval) -> tuple[str, ...]:
     privacy = [
         "secure aggregation" if job.privacy.secure_aggregation != "none" else "control sees this site's updates",
         *(["noise from the coordinator"] if job.privacy.central else []),
-        *(["noise from the site"] if job.privacy.examples else []),
+        *(["noise from the site"] if job.privacy.is_noisy_at_sites else []),
     ]
     size = f"{job.federation.rounds} rounds over at least {job.federation.min_sites} sites"
     return (

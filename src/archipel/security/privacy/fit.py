@@ -8,7 +8,7 @@ _NOISELESS = "would leave sites without noise, and no epsilon would be true"
 
 
 def require_private_fit(job: JobSpec, *, virtual: bool = False) -> None:
-    """Refuse a job whose [privacy.central] or [privacy.examples] would promise what it does not keep.
+    """Refuse a job whose [privacy.central], [privacy.examples] or [privacy.local] would promise what it does not keep.
 
     `virtual`: its units are the clients of a simulation, not the sites of a live run.
 
@@ -16,31 +16,32 @@ def require_private_fit(job: JobSpec, *, virtual: bool = False) -> None:
         SpecError: names the key and what to set instead.
     """
     privacy, evaluation = job.privacy, job.evaluation
-    if privacy.central is None and privacy.examples is None:
+    if not privacy.is_noisy:
         return
-    if privacy.central is not None and privacy.examples is not None:
-        hint = "keep one of them: they protect different units, and their noises add"
-        raise SpecError("[privacy.central] and [privacy.examples] in one job", hint=hint)
+    asked = {"central": privacy.central, "examples": privacy.examples, "local": privacy.local}
+    first, *more = [f"[privacy.{name}]" for name, table in asked.items() if table is not None]
+    if more:
+        raise SpecError(f"{first} and {more[0]} in one job", hint="keep one of them: their noises add")
     if privacy.statistics:
         hint = "set statistics = false in [privacy], and give the task constants where it asks for sums"
         raise SpecError(f"sums over rows {_NOISELESS}", hint=hint)
     if evaluation.alone or evaluation.personalise_epochs:
         hint = "set alone = false and personalise_epochs = 0 in [evaluation]"
         raise SpecError(f"scores of models that sites train without noise {_NOISELESS}", hint=hint)
-    if privacy.central is not None:
-        _require_central_fit(job)
+    if privacy.examples is None:
+        _require_update_fit(job, first)
         _require_noise_fit(job, virtual=virtual)
     elif job.task.framework != "torch":
-        hint = 'set framework = "torch" in [task], or take [privacy.central]'
+        hint = 'set framework = "torch" in [task], or take [privacy.local]'
         raise SpecError(f"[privacy.examples] needs gradients row by row, which {job.task.framework} has not", hint=hint)
 
 
-def _require_central_fit(job: JobSpec) -> None:
+def _require_update_fit(job: JobSpec, table: str) -> None:
     if job.federation.weighting != "uniform":
         hint = 'set weighting = "uniform" in [federation]'
-        message = "[privacy.central] with weights by examples: one large site would count for more than the clip norm"
+        message = f"{table} with weights by examples: one large site would count for more than the clip norm"
         raise SpecError(message, hint=hint)
-    if job.federation.robust is not None:
+    if job.federation.robust is not None and job.privacy.central is not None:
         hint = (
             "keep one of them: what a robust rule makes of clipped updates may move further by one site than their sum"
         )

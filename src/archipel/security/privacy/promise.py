@@ -125,6 +125,15 @@ def releases_of(job: JobSpec, *, clients: int | None = None) -> Releases | None:
             bands=bands,
             seeded=central.seed is not None,
         )
+    if (local := job.privacy.local) is not None:
+        return Releases(
+            unit="site",
+            delta=local.delta,
+            once=Gaussian(noise_multiplier=local.noise_multiplier),
+            each_round=1,
+            sampling=EVERY_ROUND.format("site"),
+            trusted="nobody",
+        )
     if examples is not None:
         noisy = Gaussian(noise_multiplier=examples.noise_multiplier)
         rate = examples.sampling_rate

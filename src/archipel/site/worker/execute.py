@@ -168,7 +168,7 @@ class Worker:
             task.job.federation,
             buffers=weights.buffers,
             multipliers=weights.multipliers,
-            private=privacy.central is not None or privacy.examples is not None,
+            private=privacy.is_noisy,
         )
         return Result(parts={"model": self._store(task, "model", weights)})
 
@@ -228,7 +228,7 @@ class Worker:
 
     def _noise_secret(self, task: RoundTask) -> bytes | None:
         """Return what this site's noise for this very task follows from: the same where it is done again."""
-        if task.job.privacy.examples is None:
+        if not task.job.privacy.is_noisy_at_sites:
             return None
         require_private_fit(task.job)
         return self._noise(task)

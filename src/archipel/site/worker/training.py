@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
+import numpy as np
 
 from archipel.federated.local_variant import LocalVariant
 from archipel.federated.private_mean import WITHIN_CLIP
-from archipel.security.privacy import clipped, private_steps
+from archipel.security.privacy import NoiseStream, clipped, private_steps
 from archipel.site.worker.memory import CONTROL
 from archipel.site.worker.schedule import learning_rate, stream
 from archipel.spec import RoundTask
-from archipel.spec.privacy import ExamplePrivacy
+from archipel.spec.privacy import ExamplePrivacy, LocalPrivacy
 from archipel.tasks.port import Adapter, LocalPlan, PrivateSteps, Progress, Trained, Vector, Weights
 
 
@@ -42,7 +43,7 @@ def train_round(  # noqa: PLR0917 - each is a different thing the round needs
 ) -> TrainedRound:
     """Train one round, as the task's algorithm asks; `inputs` came with the task, `state` was kept here.
 
-    `secret` is what the noise of [privacy.examples] follows from: this task's alone.
+    `secret` is what the noise of [privacy.examples] or [privacy.local] follows from: this task's alone.
     """
     local = LocalVariant.of(task.variant, control=inputs.get(CONTROL), own=state.get(CONTROL))
     plain = _plan(task, task.step)
@@ -56,15 +57,17 @@ def train_round(  # noqa: PLR0917 - each is a different thing the round needs
     delta, within = trained.delta, True
     if (bound := clip_norm_of(task)) is not None:
         delta, within = clipped(delta, bound)
+    if task.job.privacy.local is not None and secret is not None:
+        delta = _noisy(task.job.privacy.local, delta, secret)
     parts = {"delta": delta, **outcome.parts}
     return TrainedRound(parts=parts, state=kept, metrics=_metrics(trained), within_clip=within)
 
 
 def clip_norm_of(task: RoundTask) -> float | None:
     """Return the largest norm a delta may leave with; the task's own word counts where the job says it adapts."""
-    central = task.job.privacy.central
+    central, local = task.job.privacy.central, task.job.privacy.local
     if central is None:
-        return None
+        return None if local is None else local.clip_norm
     return central.clip_norm if central.adaptive is None else task.clip_norm or central.clip_norm
 
 
@@ -72,7 +75,7 @@ def disclosed_metrics(task: RoundTask, trained: TrainedRound) -> dict[str, float
     """Return what an update may say of its training: with differential privacy no sum over rows that has no noise."""
     if task.job.privacy.central is not None:
         return {WITHIN_CLIP: float(trained.within_clip)}
-    return {} if task.job.privacy.examples is not None else trained.metrics
+    return {} if task.job.privacy.is_noisy else trained.metrics
 
 
 def train_alone(
@@ -121,6 +124,12 @@ def _private_steps(examples: ExamplePrivacy, epochs: int, secret: bytes) -> Priv
         steps=private_steps(examples.sampling_rate, epochs),
         secret=secret,
     )
+
+
+def _noisy(local: LocalPrivacy, delta: Vector, secret: bytes) -> Vector:
+    noise = NoiseStream(secret, "update")
+    deviation = local.noise_multiplier * local.clip_norm
+    return noise.add(delta.astype(np.float64), deviation=deviation).astype(delta.dtype)
 
 
 def _metrics(trained: Trained) -> dict[str, float]:
