@@ -87,7 +87,7 @@ class Proposal:
 
 
 PROPOSALS = [
-    Proposal("", "(allowed)"),
+    *(Proposal("", "(allowed)", job) for job in (JOB, CROSS, SECURE, NOISY, make_job(), secure_over(1))),
     Proposal('approve = "never"', "approve"),
     Proposal('approve = "once"', "(approval)"),
     Proposal('approve = "once"\nsecure_aggregation = true', "secure_aggregation"),  # nobody is asked in vain
@@ -112,7 +112,8 @@ PROPOSALS = [
     Proposal("least_sites = 108", "(allowed)", secure_over(120)),  # of 120 a tenth may: 12
     Proposal("least_sites = 109", "least_sites", secure_over(120), says="may have 108 sites"),
     Proposal("least_sites = 109", "(allowed)", secure_over(10**9)),  # no ring is looked for
-    Proposal("least_sites = 2", "least_sites", make_job(privacy={"secure_aggregation": "secagg"}), says="0 sites"),
+    Proposal("least_sites = 3", "(allowed)", secure_over(1)),  # there is no secure sum of fewer
+    Proposal("least_sites = 4", "least_sites", secure_over(1), says="may have 3 sites"),
     Proposal('[epsilon]\nrun = 1.7\nunit = "site"', "(allowed)", NOISY),
     Proposal('[epsilon]\nrun = 1.69\nunit = "site"', "epsilon.run", NOISY, says="epsilon would be 1.7"),
     Proposal('[epsilon]\nrun = 1.7\nunit = "site"\ndelta = 1e-7', "epsilon.run", NOISY),  # whatever the job tells
