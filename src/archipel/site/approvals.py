@@ -1,7 +1,7 @@
 """What a site's people have approved, and what its runs were begun with: tables in the journal's file.
 
 ask(task, now)              a pair of job and bundle that nobody has decided on waits for somebody
-decide(id, "approved", …)   a person has; also while the agent runs
+decide(asked, "approved")   a person has; also while the agent runs
 standing(task)              all that is remembered and bears on a task
 pin(task)                   a task was let in: its run stays with this job and this bundle, its stage with this task
 
@@ -31,14 +31,15 @@ CREATE TABLE pins (run TEXT PRIMARY KEY, job TEXT NOT NULL, bundle TEXT NOT NULL
 CREATE TABLE stages (run TEXT, stage TEXT, subject TEXT NOT NULL, PRIMARY KEY (run, stage)) STRICT;
 """
 Decision = Literal["approved", "refused"]
-_ID_DIGITS = 12
+SHOWN_DIGITS = 12
 
 
 class Approval(Value, frozen=True, kw_only=True, tag_field="type", tag="approval/1"):
     """A pair of job and bundle, and what a person at the site says to it."""
 
     id: str
-    """What people name it by; it follows from the two digests."""
+    """Hex of a digest of both. People name it by its beginning, decisions are looked up by all of it: whoever makes up
+    jobs can make up two with the same beginning."""
     run: Name
     """The run that asked first."""
     job: JobSpec
@@ -49,6 +50,11 @@ class Approval(Value, frozen=True, kw_only=True, tag_field="type", tag="approval
     decided_at: float | None = None
     decided_by: str = ""
     """Name of the account at the site's machine."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.id[:SHOWN_DIGITS]
 
 
 class Pin(Value, frozen=True, kw_only=True):
@@ -97,20 +103,27 @@ class Approvals:
             db.execute("INSERT OR IGNORE INTO approvals (id, approval) VALUES (?, ?)", (id_, encode(new)))
             return _approval(db, id_) or new
 
-    def decide(self, id_: str, decision: Decision, *, now: float, by: str) -> Approval:
-        """Keep a person's decision, in the place of an earlier one.
+    def named(self, name: str) -> Approval:
+        """Return the pair whose id begins with `name`.
 
         Raises:
-            UnknownNameError: nobody was asked about that.
+            UnknownNameError: nobody was asked about such a one, or about several.
         """
+        known = self.all()
+        found = [one for one in known if len(name) >= SHOWN_DIGITS and one.id.startswith(name)]
+        if len(found) > 1:
+            ids = ", ".join(one.id for one in found)
+            raise UnknownNameError(f"{name} is the beginning of {len(found)} approvals", hint=f"give all of it: {ids}")
+        if not found:
+            raise UnknownNameError.of("approval", name, [one.name for one in known])
+        return found[0]
+
+    def decide(self, asked: Approval, decision: Decision, *, now: float, by: str) -> Approval:
+        """Keep a person's decision, in the place of an earlier one."""
+        decided = msgspec.structs.replace(asked, state=decision, decided_at=now, decided_by=by)
         with self._transaction() as db:
-            asked = _approval(db, id_)
-            if asked is not None:
-                asked = msgspec.structs.replace(asked, state=decision, decided_at=now, decided_by=by)
-                db.execute("UPDATE approvals SET approval = ? WHERE id = ?", (encode(asked), id_))
-        if asked is None:
-            raise UnknownNameError.of("approval", id_, [one.id for one in self.all()])
-        return asked
+            db.execute("UPDATE approvals SET approval = ? WHERE id = ?", (encode(decided), asked.id))
+        return decided
 
     def standing(self, task: RoundTask) -> Standing:
         """Return what is remembered of a task's run, stage, model, job and bundle."""
@@ -139,8 +152,8 @@ class Approvals:
 
 
 def id_of(job: JobSpec, bundle: Blob) -> str:
-    """Return the name of a pair of job and bundle: the beginning of a digest of both."""
-    return digest_value([job.digest, bundle.digest]).removeprefix("sha256:")[:_ID_DIGITS]
+    """Return the id of a pair of job and bundle."""
+    return digest_value([job.digest, bundle.digest]).removeprefix("sha256:")
 
 
 def is_work(task: RoundTask) -> bool:

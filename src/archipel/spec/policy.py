@@ -9,8 +9,9 @@
     [hours]       when work begins
     [limits]      how much of the machine
 
-The site's agent reads and obeys it; control never sees it, and cannot change it. An empty file allows what no file
-allows. Unknown keys are refused with the nearest valid name. `read_policy` is the one way in.
+The site's agent reads and obeys it; control never sees it, and cannot change it. With an empty file every job
+may run that may without one; each run is then held to what it was begun with. Unknown keys are refused with the nearest
+valid name. `read_policy` is the one way in.
 """
 
 from __future__ import annotations

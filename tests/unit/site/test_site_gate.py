@@ -174,7 +174,7 @@ async def test_a_hostile_control_plane_is_refused_by_name_and_every_move_is_in_t
     journal = Journal(place.journal)
     for job, decision in ((JOB, "approved"), (SECURE, "approved"), (settings(rounds=4), "refused")):
         asked = journal.approvals.ask(ask.task("check", job=job), 1.0)
-        journal.approvals.decide(asked.id, decision, now=2.0, by="ada")  # type: ignore[arg-type]
+        journal.approvals.decide(asked, decision, now=2.0, by="ada")  # type: ignore[arg-type]
     async with living(place):
         assert await ask("check") == "done"
         assert await ask("train", **train(ask)) == "done"
@@ -242,7 +242,7 @@ async def test_an_agent_that_starts_again_still_waits_for_the_same_approval(
     async with living(place):
         await ask.held(first, "approval")
         [asked] = Journal(place.journal).approvals.all()
-        Journal(place.journal).approvals.decide(asked.id, "approved", now=1.0, by="ada")
+        Journal(place.journal).approvals.decide(asked, "approved", now=1.0, by="ada")
         assert await ask.released(first) == "done"
 
 

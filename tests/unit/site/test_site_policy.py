@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from archipel.site.approvals import Standing, id_of
 from archipel.site.journal import Journal
 from archipel.site.policy import Allowed, Judge, Pending, Refused
-from archipel.spec import Blob, NamedModel, RoundTask, UnknownNameError, digest_of
+from archipel.spec import Blob, NamedModel, RoundTask, UnknownNameError, digest_of, encode
 from archipel.spec.job import JobSpec
 from archipel.spec.policy import SitePolicy, read_policy
 from unit.site.site_fakes import SITE, make_job
@@ -87,7 +87,7 @@ class Proposal:
 
 
 PROPOSALS = [
-    Proposal("", "(allowed)"),
+    *(Proposal("", "(allowed)", job) for job in (JOB, CROSS, SECURE, NOISY, make_job(), secure_over(1))),
     Proposal('approve = "never"', "approve"),
     Proposal('approve = "once"', "(approval)"),
     Proposal('approve = "once"\nsecure_aggregation = true', "secure_aggregation"),  # nobody is asked in vain
@@ -112,7 +112,8 @@ PROPOSALS = [
     Proposal("least_sites = 108", "(allowed)", secure_over(120)),  # of 120 a tenth may: 12
     Proposal("least_sites = 109", "least_sites", secure_over(120), says="may have 108 sites"),
     Proposal("least_sites = 109", "(allowed)", secure_over(10**9)),  # no ring is looked for
-    Proposal("least_sites = 2", "least_sites", make_job(privacy={"secure_aggregation": "secagg"}), says="0 sites"),
+    Proposal("least_sites = 3", "(allowed)", secure_over(1)),  # there is no secure sum of fewer
+    Proposal("least_sites = 4", "least_sites", secure_over(1), says="may have 3 sites"),
     Proposal('[epsilon]\nrun = 1.7\nunit = "site"', "(allowed)", NOISY),
     Proposal('[epsilon]\nrun = 1.69\nunit = "site"', "epsilon.run", NOISY, says="epsilon would be 1.7"),
     Proposal('[epsilon]\nrun = 1.7\nunit = "site"\ndelta = 1e-7', "epsilon.run", NOISY),  # whatever the job tells
@@ -176,16 +177,35 @@ def test_an_approval_is_of_one_pair_and_can_be_taken_back(tmp_path: Path) -> Non
         return rule_of(once.verdict(of, known.standing(of), NOON))
 
     assert says() == "(approval)"
-    known.decide(asked.id, "approved", now=3.0, by="ada")
+    known.decide(asked, "approved", now=3.0, by="ada")
     assert says() == says(run="run-2") == "(allowed)"
     assert says(job=CROSS) == "(approval)"
     assert says(bundle=blob("other")) == "(approval)"
-    known.decide(asked.id, "refused", now=4.0, by="bob")
+    known.decide(asked, "refused", now=4.0, by="bob")
     assert says() == "approve"
     [kept] = known.all()
     assert (kept.state, kept.decided_by, kept.decided_at, kept.asked_at) == ("refused", "bob", 4.0, 1.0)
-    with pytest.raises(UnknownNameError):
-        known.decide(id_of(CROSS, BUNDLE), "approved", now=5.0, by="ada")
+    assert known.named(asked.name) == known.named(asked.id) == kept
+    for name in (id_of(CROSS, BUNDLE), asked.name[:-1], ""):
+        with pytest.raises(UnknownNameError):
+            known.named(name)
+
+
+def test_two_jobs_made_to_be_called_alike_are_told_apart(tmp_path: Path) -> None:
+    """Two pairs with the same twelve digits are quickly found; what is approved is all sixty-four."""
+    journal = Journal(tmp_path / "journal.db")
+    asked = journal.approvals.ask(task("check"), 1.0)
+    assert asked.id == id_of(JOB, BUNDLE)
+    assert len(asked.id) == 64
+    twin = msgspec.structs.replace(asked, id=asked.name + "0" * 52, job=CROSS)
+    with journal._transaction() as db:
+        db.execute("INSERT INTO approvals (id, approval) VALUES (?, ?)", (twin.id, encode(twin)))
+    with pytest.raises(UnknownNameError, match="the beginning of 2") as both:
+        journal.approvals.named(asked.name)
+    assert asked.id in both.value.hint
+    assert twin.id in both.value.hint
+    journal.approvals.decide(journal.approvals.named(twin.id), "approved", now=2.0, by="ada")
+    assert journal.approvals.standing(task("check")).approval == "waiting"
 
 
 def test_people_are_not_buried_in_questions(tmp_path: Path) -> None:
@@ -308,7 +328,7 @@ def test_a_secure_sum_may_be_tried_again_over_the_same_model_only(tmp_path: Path
 def test_a_run_that_is_forgotten_is_held_to_nothing_and_its_approval_stays(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.db")
     asked = journal.approvals.ask(task("check"), 1.0)
-    journal.approvals.decide(asked.id, "approved", now=2.0, by="ada")
+    journal.approvals.decide(asked, "approved", now=2.0, by="ada")
     journal.approvals.pin(TRAIN)
     assert journal.remembered() == ("run-1",)
     journal.forget("run-1")

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from archipel.cli.planes import Json
 from archipel.site.approvals import Approval, Decision
-from archipel.spec import Event, StateError, UnknownNameError, encode
+from archipel.spec import Event, StateError, encode
 
 policy = App(name="policy", help="Show and check a site's policy, approve or refuse jobs, and see what was refused.")
 Folder = Annotated[Path, Parameter(help="The site's own folder, as `archipel join --folder` was given it.")]
@@ -55,11 +55,9 @@ def approvals(
 ) -> None:
     """List the jobs that the site in FOLDER was asked to take part in: waiting, approved, refused."""
     with _journal(folder) as journal:
-        found = journal.approvals.all()
-    if id_ is not None:
-        found = (_named(found, id_),)
-        if code is not None:
-            _unpack(folder, found[0], code)
+        found = journal.approvals.all() if id_ is None else (journal.approvals.named(id_),)
+    if id_ is not None and code is not None:
+        _unpack(folder, found[0], code)
     if as_json:
         print(encode({"approvals": found}).decode())
     elif id_ is not None:
@@ -98,12 +96,12 @@ def _decide(folder: Path, id_: str, decision: Decision) -> None:
 
     now, who = time.time(), getpass.getuser()
     with _journal(folder) as journal:
-        decided = journal.approvals.decide(id_, decision, now=now, by=who)
+        decided = journal.approvals.decide(journal.approvals.named(id_), decision, now=now, by=who)
         site = SiteFolder(folder).require_identity().site
-        detail: dict[str, Any] = {"id": id_, "job": decided.job.digest, "bundle": decided.bundle.digest}
+        detail: dict[str, Any] = {"id": decided.id, "job": decided.job.digest, "bundle": decided.bundle.digest}
         journal.log(Event(at=now, what=f"site.job.{decision}", actor=f"person/{who}", site=site, detail=detail))
     goes_on = "runs that wait go on by themselves" if decision == "approved" else "its runs do no more work here"
-    _say(f"{decision}: {decided.job.name} ({id_}); {goes_on}")
+    _say(f"{decision}: {decided.job.name} ({decided.name}); {goes_on}")
 
 
 @contextmanager
@@ -119,13 +117,6 @@ def _journal(folder: Path) -> Iterator[Any]:
         yield journal
     finally:
         journal.close()
-
-
-def _named(found: tuple[Approval, ...], id_: str) -> Approval:
-    for one in found:
-        if one.id == id_:
-            return one
-    raise UnknownNameError.of("approval", id_, [one.id for one in found])
 
 
 def _unpack(folder: Path, asked: Approval, target: Path) -> None:
@@ -149,7 +140,7 @@ def _headlines(asked: Approval) -> tuple[str, ...]:
     ]
     size = f"{job.federation.rounds} rounds over at least {job.federation.min_sites} sites"
     return (
-        f"{asked.id}  {asked.state}{by}: {job.name} on {job.data.dataset}, {size}; {', '.join(privacy)}",
+        f"{asked.name}  {asked.state}{by}: {job.name} on {job.data.dataset}, {size}; {', '.join(privacy)}",
         f"              job {job.digest}",
         f"              bundle {asked.bundle.digest}, {asked.bundle.size_bytes} bytes",
         f"              first asked by run {asked.run} at {_when(asked.asked_at)}",

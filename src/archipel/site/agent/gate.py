@@ -177,7 +177,7 @@ class Gate:
         if waits == "approval":
             await bring(_within_bounds(task.bundle))
             asked = await asyncio.to_thread(self._journal.approvals.ask, task, self._clock())
-            _LOG.info("run %s waits: archipel policy approve %s %s", task.run, self._file.parent, asked.id)
+            _LOG.info("run %s waits: archipel policy approve %s %s", task.run, self._file.parent, asked.name)
         elif self.trouble is not None:
             _LOG.error("nothing begins: %s; %s", self.trouble.message, self.trouble.hint)
         self._note(Note(what="site.waits", level="warning", run=task.run, detail={"for": waits}))

@@ -67,7 +67,7 @@ def _cohort(policy: SitePolicy, job: JobSpec, _bundle: Blob) -> Refused | None:
     """Hold what the job promises at the least; under secure aggregation, sites may drop out down to the quorum."""
     fewest = fewest_updates(job.federation, job.federation.min_sites)
     if is_secure(job):
-        fewest = 0 if fewest < LEAST_SITES else quorum_of(fewest, Assumptions())
+        fewest = quorum_of(max(fewest, LEAST_SITES), Assumptions())  # no site takes part in a sum of fewer than 3
     if fewest >= policy.least_sites:
         return None
     message = f"a round of this job may have {fewest} sites, and this site wants {policy.least_sites} at the least"
