@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from asyncio.subprocess import Process
 from pathlib import Path
 
 import psutil
@@ -47,7 +48,7 @@ async def test_one_process_does_many_tasks_and_prints_do_not_disturb_it(tmp_path
 
 async def test_killed_in_the_middle_of_training_the_task_is_done_again(tmp_path: Path) -> None:
     worker = WorkerProcess(post(tmp_path))
-    task = task_of(tmp_path, kind="train", step=1, model=await model_of(worker, tmp_path))
+    task = endless(tmp_path, await model_of(worker, tmp_path), LONG // 10)
     expected, _ = await worker.execute(task, {}, lambda _: None)
     killed: list[int] = []
 
@@ -94,6 +95,31 @@ def endless(folder: Path, model: Blob, epochs: int = ENDLESS) -> RoundTask:
     return task_of(folder, make_job(federation={"local": local}), kind="train", step=1, model=model)
 
 
+def given_to(worker: WorkerProcess) -> asyncio.Event:
+    """Return what is set once the worker has been given a task."""
+    given, write = asyncio.Event(), worker._write
+
+    async def watched(process: Process, data: bytes) -> None:
+        await write(process, data)
+        given.set()
+
+    worker._write = watched  # type: ignore[method-assign]
+    return given
+
+
+async def test_work_abandoned_before_the_worker_has_it_is_not_done(tmp_path: Path) -> None:
+    worker = WorkerProcess(post(tmp_path))
+    model = await model_of(worker, tmp_path)
+    before, given = worker.pid, given_to(worker)
+    working = asyncio.create_task(worker.execute(endless(tmp_path, model), {}, lambda _: None))
+    await asyncio.sleep(0)
+    worker.abandon()
+    with pytest.raises(AbandonedError):
+        await asyncio.wait_for(working, 60)
+    assert (given.is_set(), worker.pid) == (False, before)
+    await worker.close()
+
+
 @pytest.mark.parametrize(("epochs", "stays"), [(LONG, True), (ENDLESS, False)], ids=["heard", "unheard"])
 async def test_abandoned_work_stops_and_the_process_stays_warm_if_it_hears(
     tmp_path: Path, *, epochs: int, stays: bool
@@ -101,8 +127,9 @@ async def test_abandoned_work_stops_and_the_process_stays_warm_if_it_hears(
     worker = WorkerProcess(post(tmp_path))
     model = await model_of(worker, tmp_path)
     before = worker.pid
+    given = given_to(worker)
     working = asyncio.create_task(worker.execute(endless(tmp_path, model, epochs), {}, lambda _: None))
-    await asyncio.sleep(0)
+    await given.wait()
     worker.abandon()
     with pytest.raises(AbandonedError):
         await asyncio.wait_for(working, 60)

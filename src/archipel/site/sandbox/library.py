@@ -30,8 +30,8 @@ def python(environment: Mapping[str, str], hidden: Iterable[Path]) -> tuple[str,
     roots -= {root for root in roots if root == Path("/")}
     concealed = [path.resolve() for path in hidden]
     shown = {part for root in roots for part in _without(root, concealed)}
-    outer = {part for part in shown if not any(part != other and part.is_relative_to(other) for other in shown)}
-    return tuple(sorted(str(path) for path in outer if not any(path.is_relative_to(base) for base in SYSTEM)))
+    known = {*shown, *(Path(base) for base in SYSTEM)}
+    return tuple(sorted(str(path) for path in shown if str(path) not in SYSTEM and known.isdisjoint(path.parents)))
 
 
 def _without(root: Path, hidden: Iterable[Path]) -> list[Path]:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
+import struct
 import sys
 from asyncio.subprocess import DEVNULL
 from pathlib import Path
 
+_HEADER_BYTES = 16
 _WORKER = "archipel.site.worker.__main__"
 
 
@@ -39,5 +42,18 @@ def _is_compiled(module: str) -> bool:
         return True
     if found is None or found.cached is None or found.origin is None:
         return True
-    compiled = Path(found.cached)
-    return compiled.exists() and compiled.stat().st_mtime >= Path(found.origin).stat().st_mtime
+    may_be_written = not sys.dont_write_bytecode and os.access(Path(found.origin).parent, os.W_OK)
+    if not may_be_written:
+        return True
+    return _is_of(Path(found.cached), Path(found.origin))
+
+
+def _is_of(compiled: Path, source: Path) -> bool:
+    """Would Python take `compiled` for `source`? Its header is magic number, flags, and the source's time and size."""
+    if not compiled.exists():
+        return False
+    with compiled.open("rb") as file:
+        magic, flags, moment, size = struct.unpack("<4sIII", file.read(_HEADER_BYTES).ljust(_HEADER_BYTES, b"\0"))
+    known = source.stat()
+    is_same = (moment, size) == (int(known.st_mtime) & 0xFFFFFFFF, known.st_size & 0xFFFFFFFF)
+    return magic == importlib.util.MAGIC_NUMBER and (flags != 0 or is_same)

@@ -2,7 +2,7 @@
 
 The process runs `python -m archipel.site.worker` with one thread for BLAS and the ML framework, enclosed by the site's
 sandbox, on a bench of its own (bench.py). It ends when its stdin ends, and with the agent, however the agent ends.
-What the user's code prints goes to the agent's stderr.
+What the user's code prints reaches the agent's stderr through the agent: the worker holds no file of the site's log.
 
 Example:
     worker = WorkerProcess(Post(site="torgersen", folder=folder, spool=spool, guard=guard, data={...}))
@@ -39,6 +39,7 @@ _GRACE_SECONDS = 2.0
 _REAPER = 1
 """Who a process in a process namespace has for a parent."""
 _KILLED = 128
+_PRINTED_BYTES = 64 * 1024
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -82,6 +83,7 @@ class WorkerProcess:
         self._bench: Bench | None = None
         self._enclosure: Enclosure | None = None
         self._process: Process | None = None
+        self._printing: asyncio.Task[None] | None = None
         self._task: RoundTask | None = None
         self._unwanted = False
 
@@ -151,6 +153,8 @@ class WorkerProcess:
         task, bench = request.task, self._bench
         assert bench is not None
         await asyncio.to_thread(bench.give, [*task.blobs().values(), *request.state.values()], task.bundle)
+        if self._unwanted:
+            raise AbandonedError  # said before the worker was given anything
         await self._write(process, frames.frame(request))
         while True:
             match await self._next(process):
@@ -185,8 +189,10 @@ class WorkerProcess:
             str(_REAPER if enclosure.is_parent_hidden else os.getpid()),
             stdin=PIPE,
             stdout=PIPE,
+            stderr=PIPE,
             env={**enclosure.environment, **dict.fromkeys(_ONE_THREAD, "1"), "PYTHONUNBUFFERED": "1"},
         )
+        self._printing = asyncio.create_task(_repeat(process))
         data = {name: str(path) for name, path in post.data.items()}
         begin = frames.Begin(site=post.site, datasets=data, bench=str(bench.folder), confinement=enclosure.confinement)
         await self._write(process, frames.frame(begin))
@@ -224,11 +230,21 @@ class WorkerProcess:
             code = await process.wait()
         if self._process is process:
             self._process = None
+            if self._printing is not None:
+                await asyncio.wait([self._printing], timeout=_GRACE_SECONDS)  # its last words
+                self._printing.cancel()
             if self._bench is not None:
                 await asyncio.to_thread(self._bench.remove)
         if code > _KILLED and self._enclosure is not None and self._enclosure.words:
             return _KILLED - code  # bubblewrap ends as the worker did, and says a signal as shells do
         return code
+
+
+async def _repeat(process: Process) -> None:
+    """Print what the worker prints."""
+    assert process.stderr is not None
+    while piece := await process.stderr.read(_PRINTED_BYTES):
+        os.write(sys.stderr.fileno(), piece)
 
 
 def _view(post: Post, bench: Bench) -> View:
