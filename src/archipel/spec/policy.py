@@ -7,6 +7,7 @@
     [work]        which jobs, code and data sets
     [epsilon]     the most that differential privacy may cost; then it is required
     [hours]       when work begins
+    [sandbox]     what task code may see
     [limits]      how much of the machine
 
 The site's agent reads and obeys it; control never sees it, and cannot change it. With an empty file every job
@@ -94,13 +95,31 @@ class Limits(Value, frozen=True, kw_only=True):
     cores: Positive | None = None
     """Processor cores that its worker may use."""
     memory: Size | None = None
-    """Main memory of its worker. A job that says it needs more is refused."""
+    """Private memory of its worker; a job that says it needs more is refused. None: three quarters of the machine's, or
+    of the container's."""
     disk: Size | None = None
-    """What its worker may write. A task that would bring more than that is refused."""
+    """Largest file its worker may write, and so its largest result; a task that brings more is refused. None: 8 GB.
+    Never more than a quarter of the free disk, or 64 MB."""
+    tmp: Size | None = None
+    """Room in its /tmp and its /dev/shm, each; it is memory, as far as it is used. None: 2 GB."""
+    processes: Positive = 512
+    """Its processes and threads, all together."""
+    open_files: Positive = 1024
     network: Size | None = None
     """What one task may bring to the site, by the sizes it names."""
     model: Size | None = None
     """Weights of a model that the site is given to work on."""
+
+
+class SandboxRules(Value, frozen=True, kw_only=True):
+    """[sandbox]: the walls around task code."""
+
+    require: Literal["full", "available", "none"] = "available"
+    """"full": no work without every wall; "available": with those there are; "none": without any."""
+    caches: tuple[str, ...] = ()
+    """Folders that every task may read, such as one of pretrained models."""
+    gpu: bool = True
+    """Show NVIDIA devices to jobs that do not ask for the CPU."""
 
 
 class SitePolicy(Value, frozen=True, kw_only=True, tag_field="type", tag="policy/1"):
@@ -118,6 +137,7 @@ class SitePolicy(Value, frozen=True, kw_only=True, tag_field="type", tag="policy
     """None: noise is not asked for."""
     hours: Hours | None = None
     """None: at any time."""
+    sandbox: SandboxRules = field(default_factory=SandboxRules)
     limits: Limits = field(default_factory=Limits)
 
 

@@ -19,6 +19,7 @@ TABLES = {
     "`[work]`": policy.WorkRules,
     "`[epsilon]`": policy.EpsilonRules,
     "`[hours]`": policy.Hours,
+    "`[sandbox]`": policy.SandboxRules,
     "`[limits]`": policy.Limits,
 }
 

@@ -11,13 +11,13 @@ import msgspec
 import pytest
 
 from archipel.site.agent import SiteFolder, read_status
-from archipel.site.agent.join import register
-from archipel.site.agent.terms import kept_terms
-from archipel.site.journal import Journal
+from archipel.site.agent.agent import Agent
+from archipel.site.agent.terms import terms_of
 from archipel.site.sandbox import Guard, Limits, Sandbox, View, Walls, confine, library, seccomp, survey
 from archipel.site.sandbox.denial import NetworkDeniedError, denial_of
 from archipel.site.sandbox.terms import Confinement
 from archipel.spec import StateError
+from archipel.spec.policy import read_policy
 from unit.site.site_fakes import FakeControl, living
 
 FULL = Walls(bubblewrap="/usr/bin/bwrap", landlock=7, seccomp=True)
@@ -227,13 +227,25 @@ async def test_a_partial_sandbox_is_said_to_control_and_in_the_status(
     assert "bubblewrap is not installed" in status.sandbox
 
 
-def test_terms_are_kept_until_others_are_given(place: SiteFolder) -> None:
-    terms = Sandbox(require="none", caches=("/models",), limits=Limits(processes=9))
-    register(place.path, {}, terms)
-    register(place.path, {})
-    journal = Journal(place.journal)
-    assert kept_terms(journal) == terms
-    journal.close()
+def test_a_policys_words_are_the_terms_its_sandbox_keeps() -> None:
+    policy = read_policy(
+        b'[sandbox]\nrequire = "none"\ncaches = ["/models"]\ngpu = false\n'
+        b'[limits]\ncores = 2\nmemory = "3 GB"\ndisk = "1 GB"\ntmp = "500 MB"\nprocesses = 9\nopen_files = 99',
+        "policy.toml",
+    )
+    limits = Limits(cores=2, memory_mb=3000, file_mb=1000, tmp_mb=500, processes=9, open_files=99)
+    assert terms_of(policy) == Sandbox(require="none", caches=("/models",), gpu=False, limits=limits)
+    assert terms_of(read_policy(b"", "policy.toml")) == Sandbox()
+
+
+def test_a_site_that_wants_every_wall_does_not_start_without_one(
+    place: SiteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    place.policy.write_text('[sandbox]\nrequire = "full"\n')
+    with pytest.raises(StateError, match="bubblewrap is not installed") as caught:
+        Agent(place)
+    assert "policy" in caught.value.hint
 
 
 # ---- what a task is told -------------------------------------------------------------------------------------------

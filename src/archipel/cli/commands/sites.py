@@ -6,17 +6,14 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
 
 from archipel.cli import processes
 from archipel.cli.planes import HOME, Control, Json, OperatorFile, State, connect
-from archipel.spec import DataError, SpecError, StateError, UnknownNameError, encode
-
-if TYPE_CHECKING:
-    from archipel.site.sandbox.terms import Sandbox
+from archipel.spec import DataError, SpecError, StateError, encode
 
 
 def invite(
@@ -85,46 +82,24 @@ def join(
         ),
     ] = (),
     folder: Annotated[Path | None, Parameter(help="The site's own folder: key, certificate, journal.")] = None,
-    sandbox: Annotated[
-        Literal["full", "available", "none"] | None,
-        Parameter(help="Run tasks with every wall or not at all, with those there are (default), or without any."),
-    ] = None,
-    cache: Annotated[
-        tuple[Path, ...],
-        Parameter(
-            name="--cache", negative="", show_default=False, help="Folder every task may read; may be given again."
-        ),
-    ] = (),
-    limit: Annotated[
-        tuple[str, ...],
-        Parameter(
-            name="--limit",
-            negative="",
-            show_default=False,
-            help="NAME=NUMBER: memory_mb, processes, file_mb, open_files or tmp_mb of a worker; may be given again.",
-        ),
-    ] = (),
     detach: Annotated[bool, Parameter(negative="", show_default=False, help="Serve in the background.")] = False,
 ) -> None:
     """Join a control plane as a site (unless that is done) and serve it.
 
     The key is made here and never leaves; the site only dials out. Without a token, a site that has joined before
     serves again from its folder, with data sets where --data says that they are now.
-
-    Tasks run in a sandbox; --sandbox, --cache and --limit are its terms, kept until some of them are given again.
     """
-    terms = _terms(sandbox, cache, limit)
     words = sys.stdin.readline().strip() if token == "-" else token  # noqa: S105 - a dash is no secret
     datasets = dict(_dataset(item) for item in data)
     place = folder if folder is not None else _folder_of(words)
     if words is not None:
         from archipel.site.agent.join import join as join_site
 
-        join_site(words, place, datasets, now=time.time(), sandbox=terms)
-    elif datasets or terms is not None:
+        join_site(words, place, datasets, now=time.time())
+    elif datasets:
         from archipel.site.agent.join import register
 
-        register(place, datasets, terms)
+        register(place, datasets)
     role, serve = f"site/{place.resolve().name}", ["-m", "archipel.site", "--folder", str(place)]
     if detach:
         _detach(place, role, serve)
@@ -159,38 +134,6 @@ def _folder_of(token: str | None) -> Path:
     from archipel.security.tokens import read_token
 
     return HOME / "sites" / read_token(token).site
-
-
-def _terms(require: str | None, caches: tuple[Path, ...], limits: tuple[str, ...]) -> Sandbox | None:
-    """Return the terms for tasks; None where none are given."""
-    if require is None and not caches and not limits:
-        return None
-    import msgspec
-
-    from archipel.site.sandbox.terms import Limits, Sandbox
-
-    given = dict(_limit(text, Limits.__struct_fields__) for text in limits)
-    for folder in caches:
-        if not folder.is_dir():
-            raise DataError(f"no folder at {folder}", hint="mend the path of --cache")
-    paths = tuple(str(folder.resolve()) for folder in caches)
-    try:
-        return Sandbox(
-            require=require or "available",  # type: ignore[arg-type]
-            limits=msgspec.convert(given, Limits),
-            caches=paths,
-        )
-    except msgspec.ValidationError as error:
-        raise SpecError(f"--limit: {error}", hint="such as --limit memory_mb=8000") from error
-
-
-def _limit(text: str, known: tuple[str, ...]) -> tuple[str, int]:
-    name, _, number = text.partition("=")
-    if name not in known:
-        raise UnknownNameError.of("limit", name, known)
-    if not number.isdecimal():
-        raise SpecError(f"--limit {text!r} is not NAME=NUMBER", hint="such as --limit memory_mb=8000")
-    return name, int(number)
 
 
 def _dataset(text: str) -> tuple[str, Path]:

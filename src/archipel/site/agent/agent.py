@@ -29,12 +29,11 @@ from archipel.site.agent.folder import AgentStatus, Identity, SiteFolder, requir
 from archipel.site.agent.gate import Gate
 from archipel.site.agent.line import Line
 from archipel.site.agent.shelf import Shelf
-from archipel.site.agent.terms import kept_terms
 from archipel.site.agent.witness import Witness
 from archipel.site.journal import Journal
 from archipel.site.link.backoff import Backoff
 from archipel.site.link.dial import Attendance, Link, dial
-from archipel.site.sandbox import Guard, Sandbox, survey
+from archipel.site.sandbox import survey
 from archipel.site.worker.bench import sweep
 from archipel.site.worker.secure import SecureSite
 from archipel.spec import ArchipelError, StateError
@@ -69,14 +68,14 @@ class Agent:
         self,
         folder: SiteFolder,
         *,
-        sandbox: Sandbox | None = None,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """Open the site in `folder`; `sandbox` None: on the terms it was last given.
+        """Open the site in `folder`.
 
         Raises:
-            StateError: no site has joined there, or the machine lacks a wall that the site requires.
+            SpecError: its policy is not valid.
+            StateError: no site has joined there, or the machine lacks a wall that its policy requires.
         """
         self._folder = folder
         self._identity = folder.require_identity()
@@ -85,7 +84,6 @@ class Agent:
         self._chance = chance
         self._journal = Journal(folder.journal)
         self._spool = Spool(folder.spool)
-        self._guard = Guard(sandbox or kept_terms(self._journal), survey())
         self._line = Line(chance)
         self._notes: list[Note] = []
         self._stirred = asyncio.Event()
@@ -106,6 +104,7 @@ class Agent:
             folder.policy,
             journal=self._journal,
             spool=self._spool,
+            walls=survey(),
             clock=clock,
             note=self._take_note,
         )
@@ -114,7 +113,6 @@ class Agent:
         self._desk = Desk(
             self._identity.site,
             random=chance,
-            guard=self._guard,
             needed=self._shelf.coming,
             secure=SecureSite(
                 self._identity.site,
@@ -279,8 +277,9 @@ class Agent:
 
     def _say_walls(self) -> None:
         """Say how tasks are confined: in the log, and to control where a wall is missing."""
-        line = self._guard.line()
-        if self._guard.is_closed:
+        guard = self._gate.guard
+        line = guard.line()
+        if guard.is_closed:
             _LOG.info("sandbox: %s", line)
         else:
             self._take_note(Note(what="site.sandbox.partial", level="warning", detail={"sandbox": line}))
@@ -338,7 +337,7 @@ class Agent:
                 certificate_until=self._identity.validity()[1].timestamp(),
                 working=self._desk.working(),
                 serving=self._shelf.serving(),
-                sandbox=self._guard.line(),
+                sandbox=self._gate.guard.line(),
                 witnessed=self._witness.witnessed,
                 audit=self._witness.trouble,
                 policy=self._gate.in_force,

@@ -34,7 +34,6 @@ from archipel.site.link.backoff import Backoff
 from archipel.site.link.dial import Link
 from archipel.site.link.protocol import failure_of
 from archipel.site.link.transfer import fetch, send
-from archipel.site.sandbox import Guard
 from archipel.site.worker.memory import PERSONALISED_ONNX
 from archipel.site.worker.process import AbandonedError, Post, WorkerProcess
 from archipel.site.worker.secure import SecureSite
@@ -106,7 +105,6 @@ class Desk:
         needed: Callable[[], frozenset[str]],
         secure: SecureSite,
         gate: Gate,
-        guard: Guard,
     ) -> None:
         self._site = site
         self._journal = journal
@@ -118,7 +116,6 @@ class Desk:
         self._needed = needed
         self._secure = secure
         self._gate = gate
-        self._guard = guard
         self._pieces: dict[Key, _Piece] = {}
         self._warm: dict[tuple[str, str], _Warm] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -406,7 +403,7 @@ class Desk:
             site=self._site,
             folder=self._spool.folder.parent.resolve(),
             spool=self._spool,
-            guard=self._guard,
+            guard=self._gate.guard,
             data=mine,
             hidden=tuple(path for name, path in datasets.items() if name not in mine),
             gpu=task.job.resources.device != "cpu",

@@ -19,8 +19,10 @@ from pathlib import Path
 from archipel.data.bundle import LIMIT_BYTES
 from archipel.data.signatures import signers_of
 from archipel.data.stores.spool import Spool
+from archipel.site.agent.terms import terms_of
 from archipel.site.journal import Journal
 from archipel.site.policy import Allowed, Judge, Pending, Refused
+from archipel.site.sandbox import Guard, Sandbox, Walls, require_walls
 from archipel.spec import (
     ArchipelError,
     Blob,
@@ -58,6 +60,7 @@ class Gate:
         *,
         journal: Journal,
         spool: Spool,
+        walls: Walls,
         clock: Callable[[], float],
         note: Callable[[Note], None],
     ) -> None:
@@ -65,12 +68,13 @@ class Gate:
 
         Raises:
             SpecError: it is not valid.
-            StateError: it cannot be read, or there was one and it is gone.
+            StateError: it cannot be read, there was one and it is gone, or it asks for walls that are missing.
         """
         self._site = site
         self._file = file
         self._journal = journal
         self._spool = spool
+        self._walls = walls
         self._clock = clock
         self._note = note
         self._judge: Judge | None = None
@@ -80,6 +84,11 @@ class Gate:
         self.trouble: ArchipelError | None = None
         """Why the policy cannot be read now."""
         self._refresh()
+
+    @property
+    def guard(self) -> Guard:
+        """How a worker that starts now is confined."""
+        return Guard(Sandbox() if self._judge is None else terms_of(self._judge.policy), self._walls)
 
     @property
     def least_sites(self) -> int:
@@ -146,7 +155,9 @@ class Gate:
             return None
         digest = digest_of(data)
         if self._judge is None or digest != self.in_force:
-            self._judge = Judge(read_policy(data, str(self._file)), self._signers)
+            policy = read_policy(data, str(self._file))
+            require_walls(terms_of(policy), self._walls)
+            self._judge = Judge(policy, self._signers)
             self.in_force = digest
             if self._journal.setting(_IN_FORCE) != digest:
                 self._log("site.policy.read", "info", policy=digest)

@@ -28,9 +28,7 @@ from archipel.security import (
 )
 from archipel.security.tokens import hash_of
 from archipel.site.agent.folder import Identity, SiteFolder
-from archipel.site.agent.terms import keep_terms
 from archipel.site.journal import Journal
-from archipel.site.sandbox.terms import Sandbox
 from archipel.spec import (
     DataError,
     StateError,
@@ -39,12 +37,8 @@ from archipel.spec import (
 )
 
 
-def join(
-    token_text: str, path: Path, datasets: Mapping[str, Path], *, now: float, sandbox: Sandbox | None = None
-) -> Identity:
+def join(token_text: str, path: Path, datasets: Mapping[str, Path], *, now: float) -> Identity:
     """Make the folder `path` the site of the token, holding `datasets`; return who it now is.
-
-    `sandbox` None: it runs tasks on the terms it was last given.
 
     Raises:
         TrustError: the token is wrong, used, expired, or control is not the one the token was issued by.
@@ -57,12 +51,12 @@ def join(
     folder = SiteFolder(path)
     with folder.locked():
         identity = _enrolled(folder, token, now)
-        _register(folder, datasets, sandbox)
+        _register(folder, datasets)
     return identity
 
 
-def register(path: Path, datasets: Mapping[str, Path], sandbox: Sandbox | None = None) -> None:
-    """Tell the site in the folder `path` where data sets are now, and its terms for tasks; no agent may run on it.
+def register(path: Path, datasets: Mapping[str, Path]) -> None:
+    """Tell the site that has joined in the folder `path` where data sets are now; no agent may run on it.
 
     Raises:
         DataError: a data set is not there.
@@ -72,7 +66,7 @@ def register(path: Path, datasets: Mapping[str, Path], sandbox: Sandbox | None =
     folder = SiteFolder(path)
     folder.require_identity()
     with folder.locked():
-        _register(folder, datasets, sandbox)
+        _register(folder, datasets)
 
 
 def _require_there(datasets: Mapping[str, Path]) -> None:
@@ -83,11 +77,9 @@ def _require_there(datasets: Mapping[str, Path]) -> None:
             )
 
 
-def _register(folder: SiteFolder, datasets: Mapping[str, Path], sandbox: Sandbox | None) -> None:
+def _register(folder: SiteFolder, datasets: Mapping[str, Path]) -> None:
     journal = Journal(folder.journal)
     journal.register({name: place.absolute() for name, place in datasets.items()})
-    if sandbox is not None:
-        keep_terms(journal, sandbox)
     journal.close()
 
 

@@ -1,20 +1,32 @@
-"""The terms on which a site runs tasks, kept in its journal: given once, they hold until others are given."""
+"""From a site's policy to the terms its sandbox keeps."""
 
 from __future__ import annotations
 
-from archipel.site.journal import Journal
-from archipel.site.sandbox.terms import Sandbox
-from archipel.spec import decode, encode
+from archipel.site.sandbox import Limits, Sandbox
+from archipel.spec.policy import SitePolicy
+from archipel.spec.quantities import Size
 
-_SETTING = "sandbox"
-
-
-def keep_terms(journal: Journal, sandbox: Sandbox) -> None:
-    """Let the site run tasks on these terms from its next start on."""
-    journal.remember(_SETTING, encode(sandbox).decode())
+_DISK, _TMP = Size(8, unit="GB"), Size(2, unit="GB")
 
 
-def kept_terms(journal: Journal) -> Sandbox:
-    """Return the terms the site was last given."""
-    kept = journal.setting(_SETTING)
-    return Sandbox() if kept is None else decode(kept.encode(), Sandbox)
+def terms_of(policy: SitePolicy) -> Sandbox:
+    """Return the terms on which the site runs tasks."""
+    rules, limits = policy.sandbox, policy.limits
+    return Sandbox(
+        require=rules.require,
+        caches=rules.caches,
+        gpu=rules.gpu,
+        limits=Limits(
+            cores=limits.cores,
+            memory_mb=None if limits.memory is None else _mb(limits.memory),
+            processes=limits.processes,
+            file_mb=_mb(limits.disk or _DISK),
+            open_files=limits.open_files,
+            tmp_mb=_mb(limits.tmp or _TMP),
+        ),
+    )
+
+
+def _mb(size: Size) -> int:
+    """Return whole megabytes, one at the least."""
+    return max(1, round(size.value / 1e6))

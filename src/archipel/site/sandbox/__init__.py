@@ -11,7 +11,7 @@ a filter of system calls (seccomp); resource limits in any case. docs/concepts/s
 from archipel.site.sandbox.confine import confine
 from archipel.site.sandbox.denial import NetworkDeniedError, denial_of
 from archipel.site.sandbox.guard import Enclosure, Guard, View
-from archipel.site.sandbox.survey import Walls, survey
+from archipel.site.sandbox.survey import Walls, require_walls, survey
 from archipel.site.sandbox.terms import Confinement, Limits, Sandbox
 
 __all__ = [
@@ -25,5 +25,6 @@ __all__ = [
     "Walls",
     "confine",
     "denial_of",
+    "require_walls",
     "survey",
 ]

@@ -1,6 +1,6 @@
 """Confine: what a worker does to itself before it loads any task code; nothing of it can be undone.
 
-1. limits       memory, processes, files; no core dumps; first to go where the machine runs out of memory
+1. limits       cores, memory, processes, files; no core dumps; first to go where the machine runs out of memory
 2. user         root counts as a user of its own, for a limit of processes does not hold root
 3. privileges   no capabilities, none to be gained
 4. files        Landlock
@@ -34,6 +34,7 @@ def confine(confinement: Confinement) -> None:
     if threads != 1:
         raise StateError(f"{threads} threads run before the sandbox is closed", hint="report this: it is a fault")
     try:
+        _keep_to(confinement.cores)
         _limit(confinement.limits)
         if os.geteuid() == 0:
             _count_as_a_user()
@@ -46,6 +47,14 @@ def confine(confinement: Confinement) -> None:
     except OSError as error:
         hint = "see docs/concepts/sandbox.md; the agent looks anew at what the machine has when it is started again"
         raise StateError(f"the sandbox does not close: {error}", hint=hint) from error
+
+
+def _keep_to(cores: int | None) -> None:
+    """Run on so many of the cores there are, and not on the same as every other worker."""
+    if cores is not None:
+        there = sorted(os.sched_getaffinity(0))
+        first = secrets.randbelow(len(there))
+        os.sched_setaffinity(0, {there[(first + number) % len(there)] for number in range(cores)})
 
 
 def _limit(limits: dict[str, int]) -> None:

@@ -101,6 +101,7 @@ class Guard:
             write=tuple(str(path) for path in (*view.results, *view.write)),
             own=(str(own), "/dev/shm") if self._walls.bubblewrap else (str(own),),  # noqa: S108
             devices=devices,
+            cores=self._sandbox.limits.cores,
             limits=_rlimits(self._sandbox.limits, view.bench, address_space=not devices),
             landlock=self._walls.landlock,
             seccomp=self._walls.seccomp,

@@ -70,8 +70,8 @@ def require_walls(sandbox: Sandbox, walls: Walls) -> None:
         StateError: which one, and what to do.
     """
     if sandbox.require == "full" and not walls.is_full:
-        hint = "install bubblewrap (apt-get install bubblewrap) and allow user namespaces, or ask for less: "
-        hint += "archipel join --folder FOLDER --sandbox available"
+        hint = "install bubblewrap (apt-get install bubblewrap) and allow user namespaces, or set "
+        hint += 'require = "available" in [sandbox] of the site\'s policy'
         raise StateError(f"this site runs tasks in a full sandbox only: {'; '.join(walls.missing())}", hint=hint)
 
 

@@ -15,14 +15,16 @@ Positive = Annotated[int, Meta(ge=1)]
 class Limits(Value, frozen=True, kw_only=True):
     """What one worker may take of the machine."""
 
+    cores: Positive | None = None
+    """Processor cores; None: all."""
     memory_mb: Positive | None = None
     """Private memory of a process in MB; None: three quarters of the machine's, or of the container's."""
     processes: Positive = 512
     """Processes and threads, all together."""
-    file_mb: Positive = 8192
+    file_mb: Positive = 8000
     """Largest file in MB; a result is one file. Never more than a quarter of the free disk, or 64 MB."""
     open_files: Positive = 1024
-    tmp_mb: Positive = 2048
+    tmp_mb: Positive = 2000
     """Room in MB in /tmp and in /dev/shm, each; it is memory, as far as it is used."""
 
 
@@ -48,6 +50,7 @@ class Confinement(Value, frozen=True, kw_only=True):
     own: tuple[str, ...] = ()
     """Folders in which it may do anything."""
     devices: tuple[str, ...] = ()
+    cores: Positive | None = None
     limits: dict[str, int] = field(default_factory=dict)
     """Name of an rlimit ("DATA") → its value."""
     landlock: Annotated[int, Meta(ge=0)] = 0
