@@ -30,6 +30,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """URL of the artefact store such as "s3://bucket/prefix"; None: a folder in the state folder."""
     artefact_options: dict[str, str] = field(default_factory=dict)
     """Options of the object store (endpoint, access_key_id, …); never logged."""
+    key: str | None = None
+    """URL of the key that wraps the data key, such as "file:/mnt/key/archipel.key" or "command:our-kms".
+
+    "none": nothing is encrypted. None: as the keyring in the state folder says; at the first start a key file is made
+    beside it."""
     host: str = "127.0.0.1"
     """Address both ports listen on."""
     http_port: Port = 7400

@@ -25,6 +25,7 @@ import msgspec
 import archipel
 from archipel.data.stores.spool import Spool
 from archipel.security import load_or_make_key, signing_request
+from archipel.security.sealing import open_sealing
 from archipel.site.agent.desk import Desk
 from archipel.site.agent.folder import AgentStatus, Identity, SiteFolder, require_key, require_valid
 from archipel.site.agent.line import Line
@@ -71,7 +72,7 @@ class Agent:
         self._clock = clock
         self._chance = chance
         self._journal = Journal(folder.journal)
-        self._spool = Spool(folder.spool)
+        self._spool = Spool(folder.spool, open_sealing(folder.path, None))
         self._line = Line(chance)
         self._notes: list[Note] = []
         self._stirred = asyncio.Event()
@@ -114,6 +115,7 @@ class Agent:
         if not self._journal.served():
             require_valid(self._identity, self._clock())
         self._sweep()
+        self._spool.seal_plain()
         self._shelf.restore()
         for work in self._journal.in_hand():
             self._desk.take(work.task)

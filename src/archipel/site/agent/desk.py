@@ -45,6 +45,7 @@ from archipel.spec import (
     LinkError,
     Refusal,
     RoundTask,
+    SealError,
     StaleError,
     StateError,
     StorageFullError,
@@ -359,9 +360,9 @@ class Desk:
     def _digest(self, digest: str) -> str | None:
         """Return what the file of a blob holds; None where it is gone, or the disk cannot read it."""
         try:
-            with self._spool.path(digest).open("rb") as file:
+            with self._spool.open(digest) as file:
                 return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:
+        except (OSError, SealError, StateError):
             return None
 
     def _drop(self, digests: set[str]) -> None:
@@ -376,7 +377,8 @@ class Desk:
         key = (task.run, task.bundle.digest)
         if key not in self._warm:
             datasets = {name: str(path) for name, path in self._journal.datasets().items()}
-            begin = Begin(site=self._site, datasets=datasets, spool=str(self._spool.folder))
+            data_key = None if self._spool.sealing is None else self._spool.sealing.data_key
+            begin = Begin(site=self._site, datasets=datasets, spool=str(self._spool.folder), data_key=data_key)
             self._warm[key] = _Warm(worker=WorkerProcess(begin), turn=asyncio.Lock())
         return self._warm[key]
 

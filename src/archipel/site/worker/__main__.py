@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from archipel.data.stores.spool import Spool
+from archipel.security.sealing import Sealing
 from archipel.site.link.protocol import failure_of
 from archipel.site.worker import frames
 from archipel.site.worker.execute import Worker
@@ -138,7 +139,8 @@ def main() -> None:
     begin = _begin(inbox)
     memory = CarriedMemory()
     datasets = {name: Path(path) for name, path in begin.datasets.items()}
-    worker = Worker(begin.site, datasets, Spool(Path(begin.spool)), memory)
+    sealing = None if begin.data_key is None else Sealing(begin.data_key)
+    worker = Worker(begin.site, datasets, Spool(Path(begin.spool), sealing), memory)
     turns = Turns.of(os.environ)
     outbox.say(frames.Ready())
     while True:

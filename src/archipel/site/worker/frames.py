@@ -34,6 +34,8 @@ class Begin(Value, frozen=True, kw_only=True, tag_field="type", tag="begin/1"):
     """Data set name → path."""
     spool: str
     """Folder of the site's spool."""
+    data_key: bytes | None = None
+    """What its blobs are sealed with; None: they lie plain."""
 
 
 class Execute(Value, frozen=True, kw_only=True, tag_field="type", tag="execute/1"):
