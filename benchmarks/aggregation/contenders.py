@@ -52,7 +52,9 @@ def archipel_memory(updates: Sequence[Vector], weights: Sequence[float]) -> Cont
 def archipel_files(paths: Sequence[Path], weights: Sequence[float], count: int) -> Contender:
     """Archipel's fold over tensor files, which the page cache may hold."""
     contributions = [
-        Contribution(site=f"s{index:03}", weight=weight, parts=FileBlocks({"delta": TensorFile(partial(path.open, "rb", 0))}))
+        Contribution(
+            site=f"s{index:03}", weight=weight, parts=FileBlocks({"delta": TensorFile(partial(path.open, "rb", 0))})
+        )
         for index, (path, weight) in enumerate(zip(paths, weights, strict=True))
     ]
     return _fold(contributions, count)
