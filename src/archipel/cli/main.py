@@ -21,6 +21,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("invite", "sites:invite", "Make a single-use token with which a site joins."),
     ("join", "sites:join", "Join a control plane as a site and serve it, from the machine that holds the data."),
     ("ledger", "privacy:ledger", "Show what runs have cost a site's data sets, or set a budget."),
+    ("rekey", "sealing:rekey", "Wrap what is encrypted at rest under another key."),
     ("revoke", "sites:revoke", "Cut a site off at once; it needs a new token to come back."),
     ("plan", "jobs:plan", "Show who would take part in a job, and what it would move and take."),
     ("run", "jobs:run", "Run a job over its sites; over local sites where it names no control plane."),

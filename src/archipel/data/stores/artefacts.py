@@ -113,7 +113,7 @@ class Artefacts:
     def _opened(self, digest: str, envelope: Envelope, size: int, offset: int, piece_bytes: int) -> Iterator[bytes]:
         """Yield the plain bytes of a sealed blob, some chunks a request."""
         if size != sealed_bytes(envelope.size_bytes):
-            raise SealError(f"artefact {digest} was cut off or is too long", hint="restore it from its backup")
+            raise SealError(f"artefact {digest} is cut short, or too long", hint="restore it from its backup")
         together = max(1, piece_bytes // CHUNK_BYTES)
         for first in range(offset // CHUNK_BYTES, envelope.chunks, together):
             last = min(first + together, envelope.chunks)

@@ -49,7 +49,7 @@ def open_file(path: Path, digest: str, sealing: Sealing | None) -> io.RawIOBase:
 def _envelope_of(raw: io.FileIO, digest: str, sealing: Sealing) -> Envelope:
     envelope = sealing.opened(raw.read(HEADER_BYTES), digest)
     if os.fstat(raw.fileno()).st_size != sealed_bytes(envelope.size_bytes):
-        raise SealError(f"{digest} was cut off or is too long", hint="resume the run: it is fetched again")
+        raise SealError(f"{digest} is cut short, or too long", hint="resume the run: it is fetched again")
     return envelope
 
 

@@ -99,7 +99,10 @@ class Spool:
         with self.open(digest) as file:
             if isinstance(file, io.FileIO):
                 return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            return memoryview(file.readall())
+            opened = bytearray(file.seek(0, os.SEEK_END))
+            file.seek(0)
+            file.readinto(opened)
+            return memoryview(opened).toreadonly()
 
     def seal_plain(self) -> None:
         """Seal what was written before there was a key; what has arrived of a plain blob is dropped, and sent again.

@@ -64,15 +64,21 @@ class Agent:
     """A running site; `run` is its life."""
 
     def __init__(
-        self, folder: SiteFolder, *, clock: Callable[[], float] = time.time, chance: Callable[[], float] = random.random
+        self,
+        folder: SiteFolder,
+        key: str | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
     ) -> None:
+        """`key` is the URL of what wraps the spool's data key; None: as the folder's keyring says."""
         self._folder = folder
         self._identity = folder.require_identity()
         require_key(folder)
         self._clock = clock
         self._chance = chance
         self._journal = Journal(folder.journal)
-        self._spool = Spool(folder.spool, open_sealing(folder.path, None))
+        self._spool = Spool(folder.spool, open_sealing(folder.path, key))
         self._line = Line(chance)
         self._notes: list[Note] = []
         self._stirred = asyncio.Event()
@@ -316,24 +322,24 @@ class Agent:
         )
 
 
-def run_agent(path: Path) -> None:
-    """Run the agent of the folder `path` until SIGTERM or Ctrl-C.
+def run_agent(path: Path, key: str | None = None) -> None:
+    """Run the agent of the folder `path` until SIGTERM or Ctrl-C; `key` as in Agent.
 
     Raises:
         StateError: no site has joined there, or another agent runs on it.
-        TrustError: the certificate has expired.
+        TrustError: the certificate has expired, or the key does not open what is sealed.
     """
     form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=logging.INFO, format=form)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     folder = SiteFolder(path)
     with folder.locked():
-        asyncio.run(_live(folder))
+        asyncio.run(_live(folder, key))
 
 
-async def _live(folder: SiteFolder) -> None:
+async def _live(folder: SiteFolder, key: str | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await Agent(folder).run(stop)
+    await Agent(folder, key).run(stop)
