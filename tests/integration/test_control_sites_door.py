@@ -45,11 +45,12 @@ from unit.control.control_plane import make_bundle, make_job
 from unit.control.control_sites import ScriptedSite, answer, described_part, sent
 
 NAMES = ("coral", "lagoon", "reef")
+SEALED_TOO = pytest.mark.parametrize("home", [None, "file:seal.key"], ids=["plain", "sealed"], indirect=True)
 
 
 @pytest.fixture
-async def home(tmp_path: Path) -> AsyncIterator[Home]:
-    async with at_home(tmp_path) as served:
+async def home(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Home]:
+    async with at_home(tmp_path, key=getattr(request, "param", None)) as served:
         yield served
 
 
@@ -390,6 +391,7 @@ async def test_bytes_that_are_not_what_their_digest_says_are_refused(home: Home,
             assert (await link.put(PutStart(offer=offer), iter([b"bir", b"ds"]))).have_bytes == 5
 
 
+@SEALED_TOO
 async def test_a_blob_cut_short_on_controls_disk_is_named_to_the_site_and_not_sent_as_whole(
     home: Home, tmp_path: Path
 ) -> None:
@@ -402,13 +404,14 @@ async def test_a_blob_cut_short_on_controls_disk_is_named_to_the_site_and_not_se
                 _ = [piece async for piece in link.get(Want(digest=bundle.digest))]
 
 
+@SEALED_TOO
 async def test_an_upload_goes_on_where_it_broke(home: Home, tmp_path: Path) -> None:
     _, [coral, *others] = await _begun(home, tmp_path)
     data = bytes(range(256)) * 20_000
     async with living(held_back(coral), *others):
         task = await first_task(coral)
         offer = Offer(run=task.run, blob=Blob(digest=digest_of(data), size_bytes=len(data)))
-        whole = 3_000_000 // CHUNK_BYTES * CHUNK_BYTES
+        whole = 3_000_000 if home.house.spool.sealing is None else 3_000_000 // CHUNK_BYTES * CHUNK_BYTES
 
         async def breaking() -> AsyncIterator[bytes]:
             yield encode(PutStart(offer=offer))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from archipel.security.sealing import KEYRING, open_sealing, rekey, wrapping_of
+from archipel.security.sealing import DEFAULT_KEY, KEYRING, open_sealing, rekey, wrapping_of
 from archipel.spec import ArchipelError, SpecError, StateError, TrustError, UnknownNameError, decode
 from archipel.spec.failpoint import VARIABLE
 
@@ -31,7 +31,7 @@ def kms(folder: Path, text: str = KMS) -> str:
 
 
 def key_of(folder: Path) -> bytes:
-    sealing = open_sealing(folder, None)
+    sealing = open_sealing(folder, None, first=DEFAULT_KEY)
     assert sealing is not None
     return sealing.data_key
 
@@ -59,7 +59,8 @@ def test_a_key_may_lie_on_another_disk(tmp_path: Path) -> None:
 
 
 def test_none_seals_nothing_until_something_was_sealed(tmp_path: Path) -> None:
-    assert open_sealing(tmp_path, "none") is None
+    assert open_sealing(tmp_path, "none", first=DEFAULT_KEY) is None
+    assert open_sealing(tmp_path, None) is None
     assert list(tmp_path.iterdir()) == []
     key_of(tmp_path)
     with pytest.raises(StateError, match="is sealed under"):

@@ -30,7 +30,7 @@ def up(
         Parameter(negative="", help="Name or address that sites call it by, for its certificate; repeatable."),
     ] = (),
     key: Annotated[
-        str | None, Parameter(help="URL of the key that what it keeps is encrypted under; a file in the state folder.")
+        str | None, Parameter(help="URL of the key that blobs are encrypted under, such as file:seal.key.")
     ] = None,
     detach: Annotated[bool, Parameter(negative="", show_default=False, help="Start it in the background.")] = False,
 ) -> None:

@@ -83,7 +83,7 @@ def join(
     ] = (),
     folder: Annotated[Path | None, Parameter(help="The site's own folder: key, certificate, journal.")] = None,
     key: Annotated[
-        str | None, Parameter(help="URL of the key that its spool is encrypted under; a file in the site's folder.")
+        str | None, Parameter(help="URL of the key that its spool is encrypted under, such as file:seal.key.")
     ] = None,
     detach: Annotated[bool, Parameter(negative="", show_default=False, help="Serve in the background.")] = False,
 ) -> None:

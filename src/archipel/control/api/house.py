@@ -48,7 +48,7 @@ class House:
         self.monotonic = mono
         self.http_port = settings.http_port
         self.sites_port = settings.sites_port
-        sealing = open_sealing(settings.state, settings.key)
+        sealing = open_sealing(settings.state, settings.key, first=settings.first_key)
         self.spool = Spool(settings.state / "spool", sealing)
         self.artefacts = Artefacts.open(settings.artefacts_url, sealing, **settings.artefact_options)
         self.holdings = Holdings(self.spool, self.artefacts)

@@ -15,11 +15,12 @@ from archipel.security.sealing.chunks import (
     opened_bytes,
     sealed_bytes,
 )
-from archipel.security.sealing.keyring import KEYRING, NO_KEY, open_sealing, rekey
+from archipel.security.sealing.keyring import DEFAULT_KEY, KEYRING, NO_KEY, open_sealing, rekey
 from archipel.security.sealing.wrapping import Wrapping, wrapping_of
 
 __all__ = [
     "CHUNK_BYTES",
+    "DEFAULT_KEY",
     "HEADER_BYTES",
     "KEYRING",
     "NO_KEY",

@@ -7,7 +7,8 @@ and in the artefact store. Who has the keyring and its key can read everything; 
 apart from each other.
 
 Example:
-    >>> sealing = open_sealing(Path("/srv/archipel"), None)     # made at the first call
+    >>> sealing = open_sealing(Path("/srv/archipel"), DEFAULT_KEY)     # made at the first call
+    >>> sealing = open_sealing(Path("/srv/archipel"), None)            # as the keyring says
     >>> rekey(Path("/srv/archipel"), "command:our-kms")
 """
 
@@ -38,10 +39,11 @@ class Keyring(Value, frozen=True, kw_only=True, tag_field="type", tag="keyring/1
     wrapped: bytes
 
 
-def open_sealing(folder: Path, url: str | None) -> Sealing | None:
-    """Return what seals the blobs of `folder`; None where `url` is "none" and nothing was ever sealed.
+def open_sealing(folder: Path, url: str | None, *, first: str = NO_KEY) -> Sealing | None:
+    """Return what seals the blobs of `folder`; None where nothing is to be sealed, or ever was.
 
-    The first call makes the data key, and with a `file:` URL (the default) its key. Later ones go by the keyring.
+    The first call with the URL of a key (or with none, and one in `first`) makes the data key and the keyring, and a
+    `file:` key too. Later ones go by the keyring.
 
     Raises:
         StateError: the folder is sealed under another URL than `url`.
@@ -49,7 +51,8 @@ def open_sealing(folder: Path, url: str | None) -> Sealing | None:
     """
     path = folder / KEYRING
     if not path.exists():
-        return None if url == NO_KEY else _made(folder, url or DEFAULT_KEY)
+        chosen = url or first
+        return None if chosen == NO_KEY else _made(folder, chosen)
     keyring = _read(path)
     if url is not None and url != keyring.key:
         message = f"what is in {folder} is sealed under {keyring.key!r}, not {url!r}"
