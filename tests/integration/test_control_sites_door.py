@@ -396,7 +396,7 @@ async def test_a_blob_cut_short_on_controls_disk_is_named_to_the_site_and_not_se
     home: Home, tmp_path: Path
 ) -> None:
     _, [coral, *others] = await _begun(home, tmp_path)
-    async with living(held_back(coral), *others):
+    async with living(*(held_back(site) for site in (coral, *others))):
         bundle = (await first_task(coral)).bundle
         os.truncate(home.house.spool.require(bundle.digest), bundle.size_bytes - 1)
         async with dial(home.address, coral.credentials) as link:
