@@ -1,4 +1,4 @@
-"""`archipel rekey`: says what opens the folder from now on; a folder that is not sealed is refused with the next step."""
+"""`archipel rekey`: says what opens the folder from now on; one that is not sealed is refused with the next step."""
 
 from __future__ import annotations
 
