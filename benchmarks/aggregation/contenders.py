@@ -8,6 +8,7 @@ with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ def archipel_memory(updates: Sequence[Vector], weights: Sequence[float]) -> Cont
 def archipel_files(paths: Sequence[Path], weights: Sequence[float], count: int) -> Contender:
     """Archipel's fold over tensor files, which the page cache may hold."""
     contributions = [
-        Contribution(site=f"s{index:03}", weight=weight, parts=FileBlocks({"delta": TensorFile(path)}))
+        Contribution(
+            site=f"s{index:03}", weight=weight, parts=FileBlocks({"delta": TensorFile(partial(path.open, "rb", 0))})
+        )
         for index, (path, weight) in enumerate(zip(paths, weights, strict=True))
     ]
     return _fold(contributions, count)

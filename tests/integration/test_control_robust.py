@@ -48,7 +48,7 @@ async def told(home: Home, run: str, message: str) -> None:
 
 def model_of(home: Home) -> np.ndarray:
     weights = home.house.registry.show("birds", 1).weights
-    return unpack(home.house.spool.require(weights.digest).read_bytes())["w"]
+    return unpack(home.house.spool.view(weights.digest))["w"]
 
 
 async def finished(folder: Path, *lies: tuple[str, float]) -> tuple[np.ndarray, list[tuple[object, ...]]]:

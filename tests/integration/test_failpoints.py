@@ -23,6 +23,7 @@ from archipel.spec import decode
 from archipel.spec.views import ModelsPage
 from integration.test_control_runs import attended
 from unit.control.control_plane import Plane, make_bundle, make_job
+from unit.security.test_security_sealing_keyring import FAILPOINTS as REKEY
 
 SOURCE = Path(archipel.__file__).parent
 
@@ -78,7 +79,7 @@ def names_in_source() -> set[str]:
 
 def test_every_failpoint_has_a_test() -> None:
     names = names_in_source()
-    assert {name for name in names if not name.startswith("site.")} == {*CONTROL, *LEGS}
+    assert {name for name in names if not name.startswith("site.")} == {*CONTROL, *LEGS, *REKEY}
 
 
 async def outcome_of(folder: Path, failpoints: tuple[str, ...]) -> tuple[dict[str, Any], int]:

@@ -22,6 +22,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("join", "sites:join", "Join a control plane as a site and serve it, from the machine that holds the data."),
     ("ledger", "privacy:ledger", "Show what runs have cost a site's data sets, or set a budget."),
     ("policy", "policy:policy", "Show a site's policy, approve or refuse jobs there, and see what it refused."),
+    ("rekey", "sealing:rekey", "Wrap what is encrypted at rest under another key."),
     ("revoke", "sites:revoke", "Cut a site off at once; it needs a new token to come back."),
     ("plan", "jobs:plan", "Show who would take part in a job, and what it would move and take."),
     ("sign", "jobs:sign", "Sign a job and its code, for sites that trust your key."),

@@ -217,7 +217,7 @@ def _newest(models: list[dict[str, Any]], name: str, path: Path) -> dict[str, An
 def _figures(sums: Blob | None, simulation: Simulation) -> dict[str, dict[str, float]]:
     if sums is None:
         return {}
-    arrays = unpack(simulation.spool.require(sums.digest).read_bytes())
+    arrays = unpack(simulation.spool.view(sums.digest))
     models: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
     for key, value in arrays.items():
         model, _, name = key.partition("|")

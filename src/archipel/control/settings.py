@@ -13,6 +13,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, field
 
+from archipel.security.sealing import DEFAULT_KEY, NO_KEY
+
 Port = Annotated[int, Meta(ge=0, le=65535)]
 
 GIB = 1024**3
@@ -30,6 +32,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """URL of the artefact store such as "s3://bucket/prefix"; None: a folder in the state folder."""
     artefact_options: dict[str, str] = field(default_factory=dict)
     """Options of the object store (endpoint, access_key_id, …); never logged."""
+    key: str | None = None
+    """URL of the key that wraps the data key, such as "file:/mnt/key/archipel.key" or "command:our-kms".
+
+    "none": nothing is encrypted. None: as the keyring in the state folder says; where there is none, a key file is made
+    beside it if the artefacts lie elsewhere (S3), and else nothing is encrypted."""
     host: str = "127.0.0.1"
     """Address both ports listen on."""
     http_port: Port = 7400
@@ -52,6 +59,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def database_url(self) -> str:
         """The database's URL, filled in."""
         return self.database or f"sqlite:///{self.state.absolute() / 'control.db'}"
+
+    @property
+    def first_key(self) -> str:
+        """Which key is made where none is named: what leaves the machine is encrypted."""
+        scheme, colon, _ = (self.artefacts or "").partition("://")
+        return DEFAULT_KEY if colon and scheme != "file" else NO_KEY
 
     @property
     def artefacts_url(self) -> str:

@@ -8,15 +8,15 @@ A model of any size is aggregated in a few blocks of memory, because nobody here
 
 from __future__ import annotations
 
-import hashlib
+import io
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
 
+from archipel.data.stores.files import Draft
 from archipel.federated.port import Block
 from archipel.spec import Manifest, ShapeError, SpecError, header_bytes
 from archipel.spec.tensors import read_header
@@ -81,28 +81,34 @@ class TensorFile:
     Read, not mapped: mapping would be 1.4 times as fast, but a bad sector or a cut file would then kill the process
     (SIGBUS) where a read raises, and mapped pages count as this process's memory.
 
-    `keep` holds the descriptor between blocks (faster); otherwise each block opens the file, because a process may
-    hold fewer files open than a large cohort sends.
+    `opening` opens the file, as `Spool.open` does. `keep` holds it open between blocks (faster); otherwise each block
+    opens it, because a process may hold fewer files open than a large cohort sends.
     """
 
-    def __init__(self, path: Path, *, keep: bool = True) -> None:
-        self._path = path
-        self.manifest, self._start = read_manifest(path)
-        self.stored = self.manifest.uniform_dtype()
-        self.dtype = working_dtype(self.stored)
-        self.count = sum(tensor.count for tensor in self.manifest.tensors)
-        self._descriptor = os.open(path, os.O_RDONLY) if keep else None
+    def __init__(self, opening: Callable[[], io.RawIOBase], *, keep: bool = True) -> None:
+        self._opening = opening
+        self._file: io.RawIOBase | None = opening()
+        try:
+            self.manifest, self._start = read_manifest(self._file)
+            self.stored = self.manifest.uniform_dtype()
+            self.dtype = working_dtype(self.stored)
+            self.count = sum(tensor.count for tensor in self.manifest.tensors)
+        except BaseException:
+            self._close()
+            raise
+        if not keep:
+            self._close()
 
     def read_flat(self, start: int, stop: int, scratch: Block) -> Block:
         """Fill `scratch` with elements start..stop of the buffer."""
         size = stop - start
         raw = scratch[:size] if scratch.dtype == self.stored else np.empty(size, self.stored)
-        descriptor = os.open(self._path, os.O_RDONLY) if self._descriptor is None else self._descriptor
-        try:
-            _fill(descriptor, raw, self._start + start * self.stored.itemsize, self._path)
-        finally:
-            if self._descriptor is None:
-                os.close(descriptor)
+        begin = self._start + start * self.stored.itemsize
+        if self._file is None:
+            with self._opening() as file:
+                _fill(file, raw, begin)
+        else:
+            _fill(self._file, raw, begin)
         if raw.dtype != scratch.dtype:
             scratch[:size] = raw
         return scratch[:size]
@@ -113,9 +119,12 @@ class TensorFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 class FileBlocks:
@@ -157,39 +166,23 @@ class StateBlocks:
 
 
 class TensorFileWriter:
-    """A tensor file written in blocks: the header first, then any column of any vector, synced on a normal exit.
+    """A tensor file written in blocks: the header first, then any column of any vector; finished on a normal exit.
 
     `vectors` says where each vector begins: {"model": 0} for a model that is one flat vector over all its tensors.
-    What comes in the file's order is hashed on its way. The caller moves the finished file into place.
+    `drafting` begins a file of the size it is given, as `Spool.draft` does; the caller puts `draft` into place.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, vectors: Mapping[str, int]) -> None:
+    def __init__(self, drafting: Callable[[int], Draft], manifest: Manifest, vectors: Mapping[str, int]) -> None:
         header = header_bytes(manifest)
         self._stored = manifest.uniform_dtype()
         self._begin = {name: len(header) + first * self._stored.itemsize for name, first in vectors.items()}
-        self._path = path
-        self._size = len(header) + manifest.size_bytes
-        self._hash, self._hashed = hashlib.sha256(header), len(header)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        _write_all(self._descriptor, memoryview(header), 0)
+        self.draft = drafting(len(header) + manifest.size_bytes)
+        self.draft.write(header, 0)
 
     def write(self, name: str, start: int, values: Block) -> None:
         """Write a block in the file's dtype."""
         data = memoryview(np.ascontiguousarray(values, dtype=self._stored).data).cast("B")
-        place = self._begin[name] + start * self._stored.itemsize
-        _write_all(self._descriptor, data, place)
-        if place == self._hashed:
-            self._hash.update(data)
-            self._hashed += data.nbytes
-        elif place < self._hashed:
-            self._hashed = -1  # written over: what was hashed is not in the file any more
-
-    def digest(self) -> str:
-        """Return the digest of the finished file: at hand where all came in order, else read from the file."""
-        if self._hashed == self._size:
-            return f"sha256:{self._hash.hexdigest()}"
-        with self._path.open("rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        self.draft.write(data, self._begin[name] + start * self._stored.itemsize)
 
     def __enter__(self) -> Self:
         return self
@@ -197,19 +190,16 @@ class TensorFileWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        with self.draft:
             if kind is None:
-                os.fsync(self._descriptor)
-        finally:
-            os.close(self._descriptor)
+                self.draft.finish()
 
 
-def read_manifest(path: Path) -> tuple[Manifest, int]:
-    """Read a tensor file's header; return its manifest and the byte at which the buffer begins."""
-    with path.open("rb") as file:
-        manifest, start = read_header(file)
-    if path.stat().st_size != start + manifest.size_bytes:
-        raise SpecError(f"{path.name} is not a tensor file: its length is wrong", hint="fetch the file again")
+def read_manifest(file: io.RawIOBase) -> tuple[Manifest, int]:
+    """Read an open tensor file's header; return its manifest and the byte at which the buffer begins."""
+    manifest, start = read_header(file)
+    if file.seek(0, os.SEEK_END) != start + manifest.size_bytes:
+        raise SpecError("not a tensor file: its length is wrong", hint="fetch the file again")
     return manifest, start
 
 
@@ -221,18 +211,11 @@ def working_dtype(stored: np.dtype[Any]) -> np.dtype[np.floating[Any]]:
     return WORKING[key]
 
 
-def _fill(descriptor: int, out: Block, offset: int, path: Path) -> None:
+def _fill(file: io.RawIOBase, out: Block, offset: int) -> None:
     view = memoryview(out.data).cast("B")
+    file.seek(offset)
     while view.nbytes:
-        got = os.preadv(descriptor, [view], offset)
+        got = file.readinto(view)
         if not got:
-            raise SpecError(f"{path.name} ended early", hint="fetch the file again")
+            raise SpecError("a tensor file ended early", hint="fetch the file again")
         view = view[got:]
-        offset += got
-
-
-def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
-    while view.nbytes:
-        done = os.pwrite(descriptor, view, offset)
-        view = view[done:]
-        offset += done

@@ -10,15 +10,17 @@ full, a blob missing, no weight at all) are raised, and the driver reports them 
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from archipel.data.stores.files import Draft
 from archipel.data.stores.spool import Spool, full_disk_named
 from archipel.federated.algorithms import algorithm_of
 from archipel.federated.blocks import ArrayBlocks, FileBlocks, StateBlocks, TensorFile, TensorFileWriter
@@ -37,6 +39,7 @@ from archipel.federated.secure.opening import MASKED, open_total
 from archipel.federated.secure.vector import Total
 from archipel.federated.sums import add_sums
 from archipel.spec import (
+    Blob,
     Manifest,
     Part,
     Refusal,
@@ -100,9 +103,8 @@ def _train(order: Fold, federation: FederationSpec, spool: Spool, label: str, no
     assert order.model is not None
     algorithm = algorithm_of(federation)
     private = None if noising is None else noising.mean_of(order, federation)
-    model_path, state_path = spool.new_file(f"{label}-model"), spool.new_file(f"{label}-state")
     with ExitStack() as stack:
-        model = stack.enter_context(TensorFile(spool.require(order.model.digest)))
+        model = stack.enter_context(TensorFile(partial(spool.open, order.model.digest)))
         metrics: dict[str, float] = {}
         if order.unmasking is None:
             contributions = _contributions(order, algorithm, model.manifest, spool, stack)
@@ -111,9 +113,11 @@ def _train(order: Fold, federation: FederationSpec, spool: Spool, label: str, no
             contributions, metrics = [_summed(algorithm, total, model)], _numbers(total)
         state = None
         if order.state is not None:
-            state = StateBlocks(stack.enter_context(TensorFile(spool.require(order.state.digest))))
-        model_out = stack.enter_context(TensorFileWriter(model_path, model.manifest, {MODEL: 0}))
-        state_out = stack.enter_context(_state_writer(state_path, algorithm, model))
+            state = StateBlocks(stack.enter_context(TensorFile(partial(spool.open, order.state.digest))))
+        model_out = stack.enter_context(
+            TensorFileWriter(partial(spool.draft, f"{label}-model"), model.manifest, {MODEL: 0})
+        )
+        state_out = stack.enter_context(_state_writer(partial(spool.draft, f"{label}-state"), algorithm, model))
         outliers = fold(
             algorithm,
             order.facts,
@@ -126,11 +130,11 @@ def _train(order: Fold, federation: FederationSpec, spool: Spool, label: str, no
             private=private,
         )
     failpoint("federated.fold.before_adopt")
-    after = None if state_out is None else spool.adopt(state_path, state_out.digest())
+    after = None if state_out is None else spool.adopt(state_out.draft)
     clip_norm = None if private is None else private.next_clip([was_within(update) for update in order.updates])
     return RoundFolded(
         round=order.round,
-        model=spool.adopt(model_path, model_out.digest()),
+        model=spool.adopt(model_out.draft),
         state=after,
         outliers=outliers,
         clip_norm=clip_norm,
@@ -163,7 +167,7 @@ def _contributions(
     for update in order.updates:
         files = {}
         for name in names:
-            file = _opened(update.site, name, spool.require(update.parts[name].blob.digest), keep=keep)
+            file = _opened(update.site, name, spool, update.parts[name].blob, keep=keep)
             files[name] = stack.enter_context(file)
             if file.manifest != model:
                 message = f"part {name!r} of the update of {update.site} is laid out otherwise than the model"
@@ -173,21 +177,23 @@ def _contributions(
     return contributions
 
 
-def _opened(site: str, name: str, path: Path, *, keep: bool) -> TensorFile:
+def _opened(site: str, name: str, spool: Spool, blob: Blob, *, keep: bool) -> TensorFile:
     try:
-        return TensorFile(path, keep=keep)
+        return TensorFile(partial(spool.open, blob.digest), keep=keep)
     except (SpecError, ShapeError) as error:
         raise ShapeUpdateError(site, f"part {name!r} of {site}: {error.message}", hint=error.hint) from error
 
 
 @contextmanager
-def _state_writer(path: Path, algorithm: Algorithm, model: TensorFile) -> Iterator[TensorFileWriter | None]:
+def _state_writer(
+    drafting: Callable[[int], Draft], algorithm: Algorithm, model: TensorFile
+) -> Iterator[TensorFileWriter | None]:
     if not algorithm.state:
         yield None
         return
     manifest = manifest_of((name, (model.count,), model.dtype) for name in algorithm.state)
     begin = {name: index * model.count for index, name in enumerate(algorithm.state)}
-    with TensorFileWriter(path, manifest, begin) as writer:
+    with TensorFileWriter(drafting, manifest, begin) as writer:
         yield writer
 
 
@@ -197,7 +203,7 @@ def _initialise(order: Fold, spool: Spool) -> RoundFolded:
     [(usual, _)] = made.most_common(1)
     first = next(update for update in order.updates if update.parts["model"].blob.digest == usual)
     part = first.parts["model"]
-    with _opened(first.site, "model", spool.require(part.blob.digest), keep=True) as file:
+    with _opened(first.site, "model", spool, part.blob, keep=True) as file:
         _check_model(first.site, part, file)
     return RoundFolded(round=order.round, model=part.blob)
 
@@ -222,12 +228,14 @@ def _add(order: Fold, spool: Spool) -> RoundFolded:
 
 
 def _sums(update: Update, spool: Spool) -> dict[str, npt.NDArray[Any]]:
-    path = spool.require(update.parts["sums"].blob.digest)
-    size = path.stat().st_size
-    if size > MAX_SUMS_BYTES:
-        message = f"sums of {update.site} take {size} bytes, at most {MAX_SUMS_BYTES} are read"
-        raise ShapeUpdateError(update.site, message, hint="let the task return fewer or coarser sums")
+    with spool.open(update.parts["sums"].blob.digest) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size > MAX_SUMS_BYTES:
+            message = f"sums of {update.site} take {size} bytes, at most {MAX_SUMS_BYTES} are read"
+            raise ShapeUpdateError(update.site, message, hint="let the task return fewer or coarser sums")
+        file.seek(0)
+        data = file.readall()
     try:
-        return unpack(path.read_bytes())
+        return unpack(data)
     except SpecError as error:
         raise ShapeUpdateError(update.site, f"sums of {update.site}: {error.message}", hint=error.hint) from error

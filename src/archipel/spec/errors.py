@@ -9,6 +9,7 @@
     │   └── NonFiniteError              4   NaN or infinity in an update
     ├── TrustError                      5   a token, certificate, digest or signature does not hold
     │   ├── DigestError                 5   bytes are not what their digest says
+    │   │   └── SealError               5   sealed bytes were changed, or sealed by another key
     │   ├── BudgetError                 5   a data set's privacy budget does not allow it
     │   ├── PolicyError                 5   a site's own policy does not allow it
     │   ├── SecureAggregationError      5   a session of secure aggregation was aborted
@@ -92,6 +93,10 @@ class TrustError(ArchipelError):
 
 class DigestError(TrustError):
     """Bytes are not what their digest says."""
+
+
+class SealError(DigestError):
+    """What lies sealed on the disk was changed, or was sealed by another key."""
 
 
 class BudgetError(TrustError):

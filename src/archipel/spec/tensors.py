@@ -16,10 +16,11 @@ Example:
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -148,11 +149,11 @@ def parse_header(data: bytes | memoryview) -> tuple[Manifest, int]:
     return Manifest(tensors=specs), 8 + size
 
 
-def read_header(file: IO[bytes]) -> tuple[Manifest, int]:
+def read_header(file: io.RawIOBase) -> tuple[Manifest, int]:
     """Read the header of an open tensor file, and no more of it; see `parse_header`."""
-    prefix = file.read(8)
+    prefix = file.read(8) or b""
     size = int.from_bytes(prefix, "little")
-    return parse_header(prefix + file.read(min(size, MAX_HEADER_BYTES)))
+    return parse_header(prefix + (file.read(min(size, MAX_HEADER_BYTES)) or b""))
 
 
 def _refuse_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

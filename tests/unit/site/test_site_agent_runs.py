@@ -8,19 +8,22 @@ import httpx
 import pytest
 
 from archipel.data.stores.spool import Spool
+from archipel.security.sealing import is_sealed
 from archipel.spec import unpack
 from archipel.spec.wire import Forget
 from unit.site.site_fakes import SITE, AgentProcess, FakeControl, make_job, put_bundle, write_birds
 from unit.site.site_runs import Run
 
 
-@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold"])
-async def test_an_agent_does_every_stage_of_a_run_and_serves_its_own_copy(tmp_path: Path, algorithm: str) -> None:
+@pytest.mark.parametrize(("algorithm", "key"), [("fedavg", ""), ("scaffold", "file:seal.key")])
+async def test_an_agent_does_every_stage_of_a_run_and_serves_its_own_copy(
+    tmp_path: Path, algorithm: str, key: str
+) -> None:
     data = write_birds(tmp_path / "data")
     async with FakeControl(tmp_path / "control") as control:
         bundle = put_bundle(control.spool, tmp_path / "job")
         place = control.enrol(tmp_path / "site", {"birds": data})
-        async with AgentProcess(place.path) as agent:
+        async with AgentProcess(place.path, ARCHIPEL_KEY=key) as agent:
             run = Run(control, make_job(federation={"algorithm": algorithm}), bundle)
             done = await run.all_stages()
             control.say(run.serve())
@@ -31,6 +34,8 @@ async def test_an_agent_does_every_stage_of_a_run_and_serves_its_own_copy(tmp_pa
             assert answer.json() == {"name": "birds", "ready": True}
             spool = Spool(place.spool)
             assert len(set(spool.digests())) > 1
+            on_disk = [path.read_bytes() for path in place.spool.glob("??/*")]
+            assert {is_sealed(blob) for blob in on_disk} == {bool(key)}
             control.say(Forget(run="run-1"))
             await control.until(lambda: set(spool.digests()) == {served.digest})
             assert await agent.end() == 0

@@ -29,6 +29,9 @@ def up(
         tuple[str, ...],
         Parameter(negative="", help="Name or address that sites call it by, for its certificate; repeatable."),
     ] = (),
+    key: Annotated[
+        str | None, Parameter(help="URL of the key that blobs are encrypted under, such as file:seal.key.")
+    ] = None,
     detach: Annotated[bool, Parameter(negative="", show_default=False, help="Start it in the background.")] = False,
 ) -> None:
     """Start a control plane here, in the foreground unless --detach.
@@ -40,6 +43,7 @@ def up(
     words += ["--http-port", str(http_port)] if http_port is not None else []
     words += ["--sites-port", str(sites_port)] if sites_port is not None else []
     words += ["--host", host] if host is not None else []
+    words += ["--key", key] if key is not None else []
     words += [word for each in name for word in ("--name", each)]
     plane = Fleet(state.resolve(), control=state.resolve())
     if not detach:

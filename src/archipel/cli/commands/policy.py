@@ -122,12 +122,13 @@ def _journal(folder: Path) -> Iterator[Any]:
 def _unpack(folder: Path, asked: Approval, target: Path) -> None:
     from archipel.data.bundle import open_bundle
     from archipel.data.stores.spool import Spool
+    from archipel.security.sealing import open_sealing
     from archipel.site.agent.folder import SiteFolder
 
-    spool = Spool(SiteFolder(folder).spool)
+    spool = Spool(SiteFolder(folder).spool, open_sealing(folder, None))
     if not spool.has(asked.bundle.digest):
         raise StateError("the bundle is not here any more", hint="it is, as long as a run of the job waits")
-    open_bundle(spool.path(asked.bundle.digest).read_bytes(), target)
+    open_bundle(bytes(spool.view(asked.bundle.digest)), target)
 
 
 def _headlines(asked: Approval) -> tuple[str, ...]:

@@ -82,6 +82,9 @@ def join(
         ),
     ] = (),
     folder: Annotated[Path | None, Parameter(help="The site's own folder: key, certificate, journal.")] = None,
+    key: Annotated[
+        str | None, Parameter(help="URL of the key that its spool is encrypted under, such as file:seal.key.")
+    ] = None,
     detach: Annotated[bool, Parameter(negative="", show_default=False, help="Serve in the background.")] = False,
 ) -> None:
     """Join a control plane as a site (unless that is done) and serve it.
@@ -101,6 +104,7 @@ def join(
 
         register(place, datasets)
     role, serve = f"site/{place.resolve().name}", ["-m", "archipel.site", "--folder", str(place)]
+    serve += ["--key", key] if key is not None else []
     if detach:
         _detach(place, role, serve)
         said = f"serving in the background, with its output in {place / 'logs'}"

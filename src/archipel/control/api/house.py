@@ -32,6 +32,7 @@ from archipel.control.store.schema import upgrade
 from archipel.data.stores.artefacts import Artefacts
 from archipel.data.stores.spool import Spool
 from archipel.security import Authority
+from archipel.security.sealing import open_sealing
 
 Clock = Callable[[], float]
 
@@ -47,8 +48,9 @@ class House:
         self.monotonic = mono
         self.http_port = settings.http_port
         self.sites_port = settings.sites_port
-        self.spool = Spool(settings.state / "spool")
-        self.artefacts = Artefacts.open(settings.artefacts_url, **settings.artefact_options)
+        sealing = open_sealing(settings.state, settings.key, first=settings.first_key)
+        self.spool = Spool(settings.state / "spool", sealing)
+        self.artefacts = Artefacts.open(settings.artefacts_url, sealing, **settings.artefact_options)
         self.holdings = Holdings(self.spool, self.artefacts)
         self.log = EventLog(database, clock)
         self.heads = Heads(database, authority, clock)
@@ -82,6 +84,7 @@ class House:
         authority = Authority.open(settings.state / "ca", dt.datetime.fromtimestamp(clock(), dt.UTC))
         house = cls(settings, database, authority, clock, monotonic)
         closing.callback(house.runs.close)
+        house.spool.seal_plain()
         house.runs.load()
         return house
 

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import ParamSpec, TypeVar
 
-from archipel.data.stores.spool import Incoming, Spool
+from archipel.data.stores.incoming import Incoming
+from archipel.data.stores.spool import Spool
 from archipel.spec import Blob, LinkError, SpecError
 from archipel.spec.wire import CHUNK_BYTES
 

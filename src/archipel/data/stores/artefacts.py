@@ -10,6 +10,7 @@ Example:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,17 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from archipel.data.stores.spool import Spool, full_disk_named, sync_folder
-from archipel.spec import Blob, LinkError, SpecError, StateError
+from archipel.security.sealing import (
+    CHUNK_BYTES,
+    HEADER_BYTES,
+    SEALED_CHUNK_BYTES,
+    Envelope,
+    Sealing,
+    chunk_place,
+    is_sealed,
+    sealed_bytes,
+)
+from archipel.spec import Blob, LinkError, SealError, SpecError, StateError
 
 PIECE_BYTES = 4 * 1024 * 1024
 UPLOAD_BYTES = 8 * 1024 * 1024
@@ -32,20 +43,23 @@ UPLOADS = 2
 class Artefacts:
     """Content-addressed blobs in an object store."""
 
-    def __init__(self, store: ObjectStore, place: str, folder: Path | None = None) -> None:
+    def __init__(
+        self, store: ObjectStore, place: str, folder: Path | None = None, sealing: Sealing | None = None
+    ) -> None:
+        self._sealing = sealing
         self._store = store
         self._place = place
         self._folder = folder
 
     @classmethod
-    def open(cls, url: str, **options: Any) -> Artefacts:
+    def open(cls, url: str, sealing: Sealing | None = None, **options: Any) -> Artefacts:
         """Open a store by URL; `options` are object_store's (endpoint, access_key_id, region, …)."""
         parsed = urlparse(url)
         if parsed.scheme in {"", "file"}:
             folder = Path(unquote(parsed.path if parsed.scheme else url)).absolute()
             folder.mkdir(parents=True, exist_ok=True)
-            return cls(LocalStore(prefix=folder), str(folder), folder)
-        return cls(_remote(url, options), url)
+            return cls(LocalStore(prefix=folder), str(folder), folder, sealing)
+        return cls(_remote(url, options), url, sealing=sealing)
 
     def has(self, digest: str) -> bool:
         """Is the blob here?"""
@@ -58,7 +72,10 @@ class Artefacts:
         return True
 
     def put_file(self, path: Path, blob: Blob) -> None:
-        """Put a verified, synced file in; repeating it is harmless. On one file system nothing is copied."""
+        """Put the file of a spool under the same data key in; repeating it is harmless.
+
+        What is sealed there is sealed here: on one file system nothing is copied, elsewhere the sealed bytes are sent.
+        """
         if self._folder is not None and _linked(path, self._folder / _key(blob.digest)):
             return
         with full_disk_named(Path(self._place)):
@@ -73,13 +90,19 @@ class Artefacts:
 
         Raises:
             StateError: the blob is not here.
+            SealError: it was changed, or sealed by another key.
             LinkError: the store cannot be reached.
         """
         try:
             size = obstore.head(self._store, _key(digest))["size"]
-            for start in range(offset, size, piece_bytes):
-                end = min(start + piece_bytes, size)
-                yield bytes(obstore.get_range(self._store, _key(digest), start=start, end=end))
+            header = b"" if self._sealing is None else self._range(digest, 0, min(HEADER_BYTES, size))
+            if self._sealing is not None and is_sealed(header):
+                yield from self._opened(digest, self._sealing.opened(header, digest), size, offset, piece_bytes)
+            else:
+                if self._sealing is not None:
+                    self._require_true(digest, size)
+                for start in range(offset, size, piece_bytes):
+                    yield self._range(digest, start, min(start + piece_bytes, size))
         except FileNotFoundError as error:
             raise StateError(
                 f"artefact {digest} is not in {self._place}", hint="restore the artefact store from its backup"
@@ -87,13 +110,42 @@ class Artefacts:
         except BaseError as error:
             raise self._unreachable(error) from error
 
-    def fetch(self, blob: Blob, spool: Spool) -> Path:
-        """Return the blob as a local file, brought into the spool (and verified) if it is not there yet."""
+    def _opened(self, digest: str, envelope: Envelope, size: int, offset: int, piece_bytes: int) -> Iterator[bytes]:
+        """Yield the plain bytes of a sealed blob, some chunks a request."""
+        if size != sealed_bytes(envelope.size_bytes):
+            raise SealError(f"artefact {digest} is cut short, or too long", hint="restore it from its backup")
+        together = max(1, piece_bytes // CHUNK_BYTES)
+        for first in range(offset // CHUNK_BYTES, envelope.chunks, together):
+            last = min(first + together, envelope.chunks)
+            sealed = memoryview(self._range(digest, chunk_place(first), min(chunk_place(last), size)))
+            chunks = (sealed[start : start + SEALED_CHUNK_BYTES] for start in range(0, len(sealed), SEALED_CHUNK_BYTES))
+            plain = b"".join(envelope.open(first + number, chunk) for number, chunk in enumerate(chunks))
+            if piece := plain[max(0, offset - first * CHUNK_BYTES) :]:
+                yield piece
+
+    def _require_true(self, digest: str, size: int) -> None:
+        """Hold a blob that was stored before there was a key against its digest, all of it, before any is believed."""
+        found = hashlib.sha256()
+        for start in range(0, size, PIECE_BYTES):
+            found.update(self._range(digest, start, min(start + PIECE_BYTES, size)))
+        if f"sha256:{found.hexdigest()}" != digest:
+            hint = "restore it from its backup"
+            raise SealError(f"artefact {digest} is neither sealed nor what its digest says", hint=hint)
+
+    def _range(self, digest: str, start: int, end: int) -> bytes:
+        return bytes(obstore.get_range(self._store, _key(digest), start=start, end=end)) if start < end else b""
+
+    def fetch(self, blob: Blob, spool: Spool) -> memoryview:
+        """Return all bytes of a blob, brought into the spool first."""
+        self.bring(blob, spool)
+        return spool.view(blob.digest)
+
+    def bring(self, blob: Blob, spool: Spool) -> None:
+        """Bring a blob into the spool (where it is verified) if it is not there yet."""
         if not spool.has(blob.digest):
             with spool.receive(blob) as incoming:
                 for piece in self.read(blob.digest, offset=incoming.size):
                     incoming.write(piece)
-        return spool.require(blob.digest)
 
     def drop(self, digest: str) -> None:
         """Remove a blob; absent is fine.

@@ -5,12 +5,16 @@
 
 A blob appears under its own name only after its bytes were hashed, flushed to disk and found to be what the name
 says. Writing the same blob twice is harmless, also at the same time where the senders differ.
+
+With a data key everything is sealed before it is written: digests and sizes are those of the plain bytes, and what
+has arrived counts by whole chunks. `require` names the file as it lies on the disk; `open` reads it.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
+import io
+import mmap
 import os
 import threading
 from collections.abc import Iterator
@@ -19,11 +23,12 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
-from archipel.spec import Blob, DigestError, StateError, StorageFullError, digest_of, failpoint
+from archipel.data.stores.files import READ_BYTES, Draft, open_file
+from archipel.data.stores.incoming import Incoming
+from archipel.security.sealing import HEADER_BYTES, Sealing, is_sealed, opened_bytes
+from archipel.spec import Blob, StateError, StorageFullError, digest_of, failpoint
 
 _HEX_DIGITS = 64
-READ_BYTES = 256 * 1024
-"""Read at a time where nothing else is asked: what is hashed next is still in the second-level cache."""
 
 
 @contextmanager
@@ -40,8 +45,9 @@ def full_disk_named(path: Path, hint: str = "free some space; the work goes on b
 class Spool:
     """Blobs in a folder; see the module for the layout. Safe for several threads on different blobs."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sealing: Sealing | None = None) -> None:
         self.folder = folder
+        self.sealing = sealing
         self._naming = threading.Lock()
         """Held while a name in partial/ is given to another file."""
         (folder / "partial").mkdir(parents=True, exist_ok=True)
@@ -70,21 +76,73 @@ class Spool:
                 incoming.write(data)
         return blob
 
-    def adopt(self, path: Path, digest: str) -> Blob:
-        """Take over a finished, fsynced file of this file system under the digest its writer computed."""
+    def draft(self, name: str, size_bytes: int) -> Draft:
+        """Begin a file of so many bytes, to be written and adopted; leftovers of that name are removed."""
+        return Draft(self.scratch(name), size_bytes, self.sealing)
+
+    def adopt(self, draft: Draft) -> Blob:
+        """Put a finished draft in place."""
+        self._place(draft.path, draft.digest)
+        return Blob(digest=draft.digest, size_bytes=draft.size_bytes)
+
+    def open(self, digest: str) -> io.RawIOBase:
+        """Open a whole blob to be read.
+
+        Raises:
+            StateError: it is not here.
+            SealError: it is not what was sealed under this name.
+        """
+        return open_file(self.require(digest), digest, self.sealing)
+
+    def view(self, digest: str) -> memoryview:
+        """Return all bytes of a blob: mapped, or where it is sealed, opened into memory."""
+        with self.open(digest) as file:
+            if isinstance(file, io.FileIO):
+                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            opened = bytearray(file.seek(0, os.SEEK_END))
+            file.seek(0)
+            file.readinto(opened)
+            return memoryview(opened).toreadonly()
+
+    def seal_plain(self) -> None:
+        """Seal what was written before there was a key; what has arrived of a plain blob is dropped, and sent again.
+
+        May be repeated after a crash. A file that is not what its name says stays as it is, and cannot be opened.
+        """
+        if self.sealing is None:
+            return
+        for digest in list(self.digests()):
+            if not _begins_sealed(self.path(digest)):
+                self._seal(digest)
+        for partial in (self.folder / "partial").iterdir():
+            if not _begins_sealed(partial):
+                partial.unlink()
+
+    def _seal(self, digest: str) -> None:
+        path = self.path(digest)
+        with self.draft(f"sealing.{path.name}", path.stat().st_size) as draft, path.open("rb") as plain:
+            offset = 0
+            while piece := plain.read(READ_BYTES):
+                draft.write(piece, offset)
+                offset += len(piece)
+            if draft.finish() == digest:
+                self._place(draft.path, digest)
+            else:
+                draft.path.unlink()
+
+    def _place(self, path: Path, digest: str) -> None:
         target = self.path(digest)
         target.parent.mkdir(exist_ok=True)
-        size = path.stat().st_size
         path.replace(target)
         sync_folder(target.parent)
-        return Blob(digest=digest, size_bytes=size)
 
     def have(self, blob: Blob, sender: str = "") -> int:
         """Return how many bytes of `blob` are here (from `sender`): all, some or none."""
         if self.has(blob.digest):
             return blob.size_bytes
         partial = self._partial(blob.digest, sender)
-        return min(partial.stat().st_size, blob.size_bytes) if partial.exists() else 0
+        size = partial.stat().st_size if partial.exists() else 0
+        return min(size, blob.size_bytes) if self.sealing is None else opened_bytes(size, blob.size_bytes)
 
     @contextmanager
     def receive(self, blob: Blob, sender: str = "", *, restart: bool = False) -> Iterator[Incoming]:
@@ -101,9 +159,9 @@ class Spool:
             path.unlink(missing_ok=True)
         with full_disk_named(self.folder):
             with self._naming:
-                file = path.open("ab")
+                file = path.open("a+b")
             with file:
-                incoming = Incoming(file, path, blob)
+                incoming = Incoming(file, path, blob, self.sealing)
                 yield incoming
                 if incoming.size < blob.size_bytes:
                     return
@@ -121,7 +179,7 @@ class Spool:
         """
         with self._naming, suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                self.adopt(path, digest)
+                self._place(path, digest)
 
     def drop(self, digest: str) -> None:
         """Remove a blob and what may have arrived of it; absent is fine."""
@@ -133,7 +191,7 @@ class Spool:
 
     def read(self, digest: str, offset: int = 0, piece_bytes: int = READ_BYTES) -> Iterator[bytes]:
         """Yield the bytes of a whole blob from `offset` on."""
-        with self.require(digest).open("rb") as file:
+        with self.open(digest) as file:
             file.seek(offset)
             while piece := file.read(piece_bytes):
                 yield piece
@@ -149,56 +207,23 @@ class Spool:
             if path.name.find(".") == _HEX_DIGITS:
                 yield f"sha256:{path.name[:_HEX_DIGITS]}"
 
-    def new_file(self, name: str) -> Path:
-        """Return a path in the spool's file system for a file to be written and adopted; leftovers are removed."""
+    def scratch(self, name: str) -> Path:
+        """Return a path in the spool's file system for a file that is not a blob yet; leftovers are removed."""
         path = self.folder / "partial" / f"new-{name}"
         path.unlink(missing_ok=True)
         return path
 
-    def settle(self, file: IO[bytes]) -> None:
-        """Flush a file that is about to be adopted to disk."""
-        os.fsync(file.fileno())
-
     def discard(self, path: Path) -> None:
-        """Remove a file of `new_file` that was not adopted; of one that was, there is nothing left under this name."""
+        """Remove a file that was not adopted; of one that was, there is nothing left under this name."""
         path.unlink(missing_ok=True)
 
     def _partial(self, digest: str, sender: str) -> Path:
         return self.folder / "partial" / f"{digest.removeprefix('sha256:')}.{sender}"
 
 
-class Incoming:
-    """An open partial blob: hashes what is written, and first what was there before."""
-
-    def __init__(self, file: IO[bytes], path: Path, blob: Blob) -> None:
-        self._file = file
-        self._path = path
-        self._blob = blob
-        self._hash = hashlib.sha256()
-        self.size = path.stat().st_size
-        if self.size:
-            with path.open("rb") as before:
-                while piece := before.read(READ_BYTES):
-                    self._hash.update(piece)
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Append `data`; a DigestError if that is more than the blob has."""
-        if self.size + len(data) > self._blob.size_bytes:
-            self._refuse("is longer than announced")
-        self._file.write(data)
-        self._hash.update(data)
-        self.size += len(data)
-
-    def verify(self) -> None:
-        """Check the digest of everything written."""
-        if "sha256:" + self._hash.hexdigest() != self._blob.digest:
-            self._refuse("does not have the bytes its digest says")
-
-    def _refuse(self, why: str) -> None:
-        self._path.unlink(missing_ok=True)
-        raise DigestError(
-            f"blob {self._blob.digest} {why}", hint="it is fetched again; if this repeats, check the disk"
-        )
+def _begins_sealed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return is_sealed(file.read(HEADER_BYTES))
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,13 +7,15 @@ Vectors are read a piece at a time and added modulo 2^32, which no order changes
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterable
-from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from archipel.data.stores.spool import READ_BYTES, Spool
+from archipel.data.stores.files import READ_BYTES
+from archipel.data.stores.spool import Spool
 from archipel.federated.secure.vector import Total, decode_total
 from archipel.security.secagg import Layout, Levels, apply_masks
 from archipel.spec import Blob, Manifest, StateError
@@ -40,19 +42,20 @@ def open_total(unmasking: Unmasking, vectors: Iterable[Blob], spool: Spool) -> T
     """
     total, sites = np.zeros(unmasking.layout.count, WORD), 0
     for blob in vectors:
-        _add(total, spool.require(blob.digest))
+        with spool.open(blob.digest) as file:
+            _add(total, file, blob)
         sites += 1
     apply_masks(total, added=unmasking.added, removed=unmasking.removed)
     return decode_total(unmasking.layout, unmasking.sums, total, sites=sites)
 
 
-def _add(total: Levels, path: Path) -> None:
-    if path.stat().st_size != total.nbytes:
+def _add(total: Levels, file: io.RawIOBase, blob: Blob) -> None:
+    if file.seek(0, os.SEEK_END) != total.nbytes:
         raise StateError(
-            f"the masked vector {path.name} has another length", hint="resume the run: it is fetched again"
+            f"the masked vector {blob.digest} has another length", hint="resume the run: it is fetched again"
         )
+    file.seek(0)
     piece = READ_BYTES // WORD.itemsize
-    with path.open("rb") as file:
-        for begin in range(0, total.size, piece):
-            part = total[begin : begin + piece]
-            np.add(part, np.frombuffer(file.read(part.nbytes), WORD), out=part)
+    for begin in range(0, total.size, piece):
+        part = total[begin : begin + piece]
+        np.add(part, np.frombuffer(file.read(part.nbytes) or b"", WORD), out=part)

@@ -24,6 +24,7 @@ import msgspec
 import archipel
 from archipel.data.stores.spool import Spool
 from archipel.security import load_or_make_key, signing_request
+from archipel.security.sealing import open_sealing
 from archipel.site.agent.desk import Desk
 from archipel.site.agent.folder import AgentStatus, Identity, SiteFolder, require_key, require_valid
 from archipel.site.agent.gate import Gate
@@ -67,11 +68,12 @@ class Agent:
     def __init__(
         self,
         folder: SiteFolder,
+        key: str | None = None,
         *,
         clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """Open the site in `folder`.
+        """Open the site in `folder`; `key` is the URL of what wraps the spool's data key, None: as its keyring says.
 
         Raises:
             SpecError: its policy is not valid.
@@ -83,7 +85,7 @@ class Agent:
         self._clock = clock
         self._chance = chance
         self._journal = Journal(folder.journal)
-        self._spool = Spool(folder.spool)
+        self._spool = Spool(folder.spool, open_sealing(folder.path, key))
         self._line = Line(chance)
         self._notes: list[Note] = []
         self._stirred = asyncio.Event()
@@ -138,6 +140,7 @@ class Agent:
             require_valid(self._identity, self._clock())
         self._sweep()
         self._say_walls()
+        self._spool.seal_plain()
         self._shelf.restore()
         for work in self._journal.in_hand():
             self._desk.take(work.task)
@@ -347,24 +350,24 @@ class Agent:
         )
 
 
-def run_agent(path: Path) -> None:
-    """Run the agent of the folder `path` until SIGTERM or Ctrl-C.
+def run_agent(path: Path, key: str | None = None) -> None:
+    """Run the agent of the folder `path` until SIGTERM or Ctrl-C; `key` as in Agent.
 
     Raises:
         StateError: no site has joined there, or another agent runs on it.
-        TrustError: the certificate has expired.
+        TrustError: the certificate has expired, or the key does not open what is sealed.
     """
     form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
     logging.basicConfig(level=logging.INFO, format=form)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     folder = SiteFolder(path)
     with folder.locked():
-        asyncio.run(_live(folder))
+        asyncio.run(_live(folder, key))
 
 
-async def _live(folder: SiteFolder) -> None:
+async def _live(folder: SiteFolder, key: str | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await Agent(folder).run(stop)
+    await Agent(folder, key).run(stop)

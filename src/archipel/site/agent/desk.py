@@ -45,6 +45,7 @@ from archipel.spec import (
     LinkError,
     Refusal,
     RoundTask,
+    SealError,
     StaleError,
     StateError,
     StorageFullError,
@@ -376,9 +377,9 @@ class Desk:
     def _digest(self, digest: str) -> str | None:
         """Return what the file of a blob holds; None where it is gone, or the disk cannot read it."""
         try:
-            with self._spool.path(digest).open("rb") as file:
+            with self._spool.open(digest) as file:
                 return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:
+        except (OSError, SealError, StateError):
             return None
 
     def _drop(self, digests: set[str]) -> None:

@@ -165,7 +165,7 @@ class Gate:
         return self._judge
 
     def _signers(self, job: JobSpec, bundle: Blob) -> frozenset[Digest]:
-        return signers_of(self._spool.require(bundle.digest).read_bytes(), job)
+        return signers_of(bytes(self._spool.view(bundle.digest)), job)
 
     def _read(self) -> bytes | None:
         try:

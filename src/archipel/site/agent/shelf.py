@@ -124,7 +124,8 @@ class Shelf:
 
         model = serving.serve.model
         served = ServedModel(name=model.name, version=model.version, copy=serving.copy, digest=serving.onnx.digest)
-        opened = await asyncio.to_thread(Model, served, self._spool.require(serving.onnx.digest))
+        onnx = await asyncio.to_thread(lambda: bytes(self._spool.view(serving.onnx.digest)))
+        opened = await asyncio.to_thread(Model, served, onnx)
         if self._models is None:
             self._models = Models()
         self._models.switch(opened)

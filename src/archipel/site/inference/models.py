@@ -7,7 +7,6 @@ with. One thread a request, so that a site's other work keeps its cores.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -45,13 +44,13 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
 class Model:
     """One opened ONNX file."""
 
-    def __init__(self, served: ServedModel, path: Path) -> None:
+    def __init__(self, served: ServedModel, onnx: bytes) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(path.read_bytes(), options, ["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(onnx, options, ["CPUExecutionProvider"])
             said = self._session.get_modelmeta().custom_metadata_map.get(CLASS_NAMES, "[]")
             self.classes = msgspec.json.decode(said, type=tuple[str, ...])
         except Exception as error:  # onnxruntime's errors share no base but Exception

@@ -1,7 +1,8 @@
 """A worker's bench: the folder it works in, apart from the site's spool, which holds what is not its business.
 
     bench/TOKEN/
-        blobs/DIGEST      what its task needs: the spool's own files by another name, which it can only read
+        blobs/DIGEST      what its task needs: the spool's own files by another name, which it can only read; where the
+                          spool is sealed, plain copies, for a worker has no key
         bundles/DIGEST/   its code, checked and unpacked by the agent
         result-0 …        files it writes results to; they are always there, and it can make no others
 
@@ -12,15 +13,16 @@ says about its results is not believed, and a result that it goes on writing to 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO
 
 from archipel.data.bundle import open_bundle
-from archipel.data.stores.spool import READ_BYTES, Spool, full_disk_named
+from archipel.data.stores.files import READ_BYTES, Draft
+from archipel.data.stores.spool import Spool, full_disk_named
 from archipel.spec import Blob, StateError, TaskError
 
 RESULTS = 3
@@ -55,7 +57,7 @@ class Bench:
                 self._lay(name)
         code = self.folder / "bundles" / _name(bundle)
         if not code.exists():
-            open_bundle(self._spool.require(bundle.digest).read_bytes(), code)
+            open_bundle(bytes(self._spool.view(bundle.digest)), code)
 
     def collect(self, files: Mapping[str, str], blobs: Iterable[Blob]) -> None:
         """Copy results into the spool, over what may be there: `files` says in which file each digest is.
@@ -85,14 +87,17 @@ class Bench:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _lay(self, name: str) -> None:
-        target, source = self.folder / "blobs" / name, self._spool.require(f"sha256:{name}")
-        if target.exists() and target.samefile(source):
+        digest = f"sha256:{name}"
+        target, source = self.folder / "blobs" / name, self._spool.require(digest)
+        if target.exists() and (self._spool.sealing is not None or target.samefile(source)):
             return
         target.unlink(missing_ok=True)
-        try:
-            os.link(source, target)
-        except OSError:  # some file systems have no second names
-            shutil.copyfile(source, target)
+        if self._spool.sealing is None:
+            with contextlib.suppress(OSError):  # some file systems have no second names
+                os.link(source, target)
+                return
+        with target.open("wb") as copy:
+            copy.writelines(self._spool.read(digest))
 
 
 class BenchBlobs:
@@ -116,7 +121,16 @@ class BenchBlobs:
             raise StateError(f"the task was given no blob {digest}", hint="resume the run: it is fetched again")
         return path
 
-    def new_file(self, name: str) -> Path:
+    def view(self, digest: str) -> memoryview:
+        """See Blobs."""
+        with self.require(digest).open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    def draft(self, name: str, size_bytes: int) -> Draft:
+        """See Blobs; it is the agent's copy that must outlive a crash."""
+        return Draft(self.scratch(name), size_bytes, lasting=False)
+
+    def scratch(self, name: str) -> Path:
         """See Blobs; where it lies is its name."""
         del name
         if self._used == RESULTS:
@@ -125,13 +139,10 @@ class BenchBlobs:
         self._used += 1
         return path
 
-    def settle(self, file: IO[bytes]) -> None:
-        """See Blobs; it is the agent's copy that must outlive a crash."""
-
-    def adopt(self, path: Path, digest: str) -> Blob:
+    def adopt(self, draft: Draft) -> Blob:
         """See Blobs."""
-        self.made[digest] = path.name
-        return Blob(digest=digest, size_bytes=path.stat().st_size)
+        self.made[draft.digest] = draft.path.name
+        return Blob(digest=draft.digest, size_bytes=draft.size_bytes)
 
     def discard(self, path: Path) -> None:
         """See Blobs; a result that was adopted stays."""

@@ -37,9 +37,9 @@ from archipel.site.worker.noise import NOISE_KEY, noise_secret
 from archipel.site.worker.training import disclosed_metrics, train_alone, train_personalised, train_round
 from archipel.site.worker.weights import (
     Blobs,
-    new_file,
     open_arrays,
     open_weights,
+    scratch_file,
     store_file,
     store_sums,
     store_vector,
@@ -218,10 +218,10 @@ class Worker:
     def _export(self, task: RoundTask, progress: Progress) -> Result:
         del progress
         adapter, weights = self._adapter(task), self._weights(task)
-        with new_file(self._blobs, f"{self._label(task, 'onnx')}.onnx") as path:
+        with scratch_file(self._blobs, f"{self._label(task, 'onnx')}.onnx") as path:
             adapter.export(weights, path)
             write_class_names(self._task(task), path)
-            blob = store_file(self._blobs, path)
+            blob = store_file(self._blobs, f"{self._label(task, 'onnx')}", path)
         own = self._memory.recall(task.run, task.round).get(PERSONALISED)
         state = {PERSONALISED_ONNX: blob} if task.model == own else {}
         return Result(parts={"onnx": Part(blob=blob, shared=task.share)}, state=state)
@@ -250,7 +250,7 @@ class Worker:
 
         def load() -> Task:
             folder = self._blobs.folder / "bundles" / task.bundle.digest.removeprefix("sha256:")
-            open_bundle(self._blobs.require(task.bundle.digest).read_bytes(), folder)
+            open_bundle(bytes(self._blobs.view(task.bundle.digest)), folder)
             return load_task(folder, spec.code, spec.options)
 
         return _once(self._tasks, key, load)

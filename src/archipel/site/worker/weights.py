@@ -1,18 +1,18 @@
-"""Weights between files of the spool and vectors in memory: read by mapping, written once while being hashed."""
+"""Weights between files of the spool and vectors in memory: mapped where they lie plain, hashed as they are written."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import mmap
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from archipel.data.stores.files import Draft
 from archipel.data.stores.spool import full_disk_named
 from archipel.spec import (
     Blob,
@@ -40,19 +40,23 @@ class Blobs(Protocol):
     folder: Path
 
     def require(self, digest: str) -> Path:
-        """Return the file of a whole blob."""
+        """Return the file of a whole blob, as it lies on the disk."""
         ...
 
-    def new_file(self, name: str) -> Path:
-        """Return a path for a file to be written and adopted."""
+    def view(self, digest: str) -> memoryview:
+        """Return all bytes of a whole blob, mapped where that is possible."""
         ...
 
-    def settle(self, file: IO[bytes]) -> None:
-        """Make a finished file outlive a crash, as far as that is this side's business."""
+    def draft(self, name: str, size_bytes: int) -> Draft:
+        """Begin a file to be written and adopted."""
         ...
 
-    def adopt(self, path: Path, digest: str) -> Blob:
-        """Take over a finished, settled file."""
+    def scratch(self, name: str) -> Path:
+        """Return a path for a file that is not a blob yet."""
+        ...
+
+    def adopt(self, draft: Draft) -> Blob:
+        """Put a finished draft in place."""
         ...
 
     def discard(self, path: Path) -> None:
@@ -61,9 +65,8 @@ class Blobs(Protocol):
 
 
 def open_tensors(blobs: Blobs, blob: Blob) -> tuple[Manifest, memoryview]:
-    """Return a tensor file's manifest and its buffer, mapped read-only."""
-    with blobs.require(blob.digest).open("rb") as file:
-        data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    """Return a tensor file's manifest and its buffer, read-only."""
+    data = blobs.view(blob.digest)
     manifest, start = parse_header(data)
     if len(data) != start + manifest.size_bytes:
         raise SpecError(f"blob {blob.digest} is not a tensor file", hint="its length disagrees with its header")
@@ -71,13 +74,13 @@ def open_tensors(blobs: Blobs, blob: Blob) -> tuple[Manifest, memoryview]:
 
 
 def open_weights(blobs: Blobs, blob: Blob) -> Weights:
-    """Return a model's weights, mapped read-only."""
+    """Return a model's weights, read-only."""
     manifest, buffer = open_tensors(blobs, blob)
     return Weights(manifest=manifest, vector=np.frombuffer(buffer, dtype=manifest.uniform_dtype()))
 
 
 def open_arrays(blobs: Blobs, blob: Blob) -> dict[str, Array]:
-    """Return the named arrays of a tensor file, mapped read-only."""
+    """Return the named arrays of a tensor file, read-only."""
     manifest, buffer = open_tensors(blobs, blob)
     return views(buffer, manifest)
 
@@ -89,8 +92,8 @@ def store_vector(blobs: Blobs, what: str, like: Manifest, vector: Vector) -> Par
         found = f"{vector.shape} of {vector.dtype}"
         raise ShapeError(f"{what} is {found}, the model needs {like.size_bytes} bytes of {dtype}", hint="adapter error")
     require_finite(what, vector)
-    data = np.ascontiguousarray(vector).view(np.uint8).data
-    return Part(blob=_write(blobs, what, [header_bytes(like), data]), manifest=like.digest)
+    header, data = header_bytes(like), np.ascontiguousarray(vector).view(np.uint8).data
+    return Part(blob=_write(blobs, what, [header, data], len(header) + len(data)), manifest=like.digest)
 
 
 def store_sums(blobs: Blobs, what: str, sums: Sums) -> Part:
@@ -101,26 +104,26 @@ def store_sums(blobs: Blobs, what: str, sums: Sums) -> Part:
         require_finite(f"{what} {name!r}", array)
     manifest = manifest_of((name, array.shape, array.dtype) for name, array in arrays.items())
     pieces = [header_bytes(manifest), *(array.tobytes() for array in arrays.values())]
-    return Part(blob=_write(blobs, what, pieces), manifest=manifest.digest)
+    size_bytes = len(pieces[0]) + manifest.size_bytes
+    return Part(blob=_write(blobs, what, pieces, size_bytes), manifest=manifest.digest)
 
 
 def store_words(blobs: Blobs, what: str, words: npt.NDArray[np.uint32]) -> Blob:
     """Write 32-bit words, little-endian and nothing else: a masked vector."""
-    return _write(blobs, what, [np.ascontiguousarray(words, "<u4").view(np.uint8).data])
+    data = np.ascontiguousarray(words, "<u4").view(np.uint8).data
+    return _write(blobs, what, [data], len(data))
 
 
-def store_file(blobs: Blobs, path: Path) -> Blob:
-    """Take over a finished file (of the spool's file system) that someone else wrote."""
-    with path.open("rb+") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        blobs.settle(file)
-    return blobs.adopt(path, "sha256:" + digest)
+def store_file(blobs: Blobs, what: str, path: Path) -> Blob:
+    """Store a finished file that someone else wrote."""
+    with path.open("rb") as file:
+        return _write(blobs, what, iter(partial(file.read, _PIECE_BYTES), b""), path.stat().st_size)
 
 
 @contextlib.contextmanager
-def new_file(blobs: Blobs, what: str) -> Iterator[Path]:
-    """Give a path to write and adopt inside the block; a failed file leaves no bytes on a disk that may be full."""
-    path = blobs.new_file(what)
+def scratch_file(blobs: Blobs, what: str) -> Iterator[Path]:
+    """Give a path to write inside the block; it is gone afterwards, also from a disk that may be full."""
+    path = blobs.scratch(what)
     try:
         with full_disk_named(path.parent), _limit_named():
             yield path
@@ -135,20 +138,24 @@ def _limit_named() -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.EFBIG:
             raise
-        hint = "free space on the site's disk, or raise file_mb of the site's sandbox"
+        hint = "free space on the site's disk, or raise `disk` in [limits] of the site's policy"
         raise StorageFullError("a result is larger than the site lets one file be", hint=hint) from error
 
 
-def _write(blobs: Blobs, what: str, pieces: Iterable[bytes | memoryview]) -> Blob:
-    hashed: Any = hashlib.sha256()
-    with new_file(blobs, what) as path:
-        with path.open("wb") as file:
+def _write(blobs: Blobs, what: str, pieces: Iterable[bytes | memoryview], size_bytes: int) -> Blob:
+    """Write and adopt a file; a failed one leaves no bytes on a disk that may be full."""
+    with full_disk_named(blobs.folder), _limit_named(), blobs.draft(what, size_bytes) as draft:
+        try:
+            place = 0
             for whole in pieces:
                 view = memoryview(whole)
                 for start in range(0, len(view), _PIECE_BYTES):
-                    file.write(view[start : start + _PIECE_BYTES])
-                    hashed.update(view[start : start + _PIECE_BYTES])
-            file.flush()
+                    part = view[start : start + _PIECE_BYTES]
+                    draft.write(part, place)
+                    place += len(part)
             failpoint("site.worker.before_fsync")
-            blobs.settle(file)
-        return blobs.adopt(path, "sha256:" + hashed.hexdigest())
+            draft.finish()
+            return blobs.adopt(draft)
+        except BaseException:
+            blobs.discard(draft.path)
+            raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from archipel.control.store import runs as rows
 from archipel.control.store.database import Database
@@ -53,5 +52,4 @@ class Bundles:
 
     def members(self, blob: Blob) -> set[str]:
         """Return the names of the files in a kept bundle."""
-        path: Path = self._artefacts.fetch(blob, self._spool)
-        return set(read_bundle(path.read_bytes()))
+        return set(read_bundle(bytes(self._artefacts.fetch(blob, self._spool))))

@@ -82,8 +82,7 @@ class Finisher:
         )
 
     def _metrics(self, sums: Blob) -> dict[str, float]:
-        path = self._artefacts.fetch(sums, self._spool)
-        return summarise(sums_of_model(unpack(path.read_bytes()), FEDERATED))
+        return summarise(sums_of_model(unpack(self._artefacts.fetch(sums, self._spool)), FEDERATED))
 
     def _register(self, driver: Driver, draft: ModelVersion) -> ModelVersion:
         moved = driver.traffic.take()

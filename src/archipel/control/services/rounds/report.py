@@ -83,7 +83,7 @@ class Reports:
         for update in scored:
             if update.round == last and "sums" in update.parts:
                 blob = update.parts["sums"].blob
-                found[update.site] = unpack(self._artefacts.fetch(blob, self._spool).read_bytes())
+                found[update.site] = unpack(self._artefacts.fetch(blob, self._spool))
         return found
 
     def _secure(self, run: str, sites: int) -> SecurePlan | None:
@@ -98,7 +98,7 @@ class Reports:
         digests = [row.sums for row in closed if row.kind == "evaluate" and row.sums is not None]
         for digest in digests[-1:]:
             blob = Blob(digest=digest, size_bytes=0)
-            return by_model(unpack(self._artefacts.fetch(blob, self._spool).read_bytes()))
+            return by_model(unpack(self._artefacts.fetch(blob, self._spool)))
         return {}
 
     def _disclosures(self, updates: Iterable[Update], folded: Mapping[int, Blob]) -> tuple[Disclosure, ...]:
@@ -126,7 +126,9 @@ class Reports:
 
     def _names(self, blob: Blob) -> tuple[str, ...]:
         """Return the names of sums, by kind of model where they are scores."""
-        names = tensor_names(self._artefacts.fetch(blob, self._spool))
+        self._artefacts.bring(blob, self._spool)
+        with self._spool.open(blob.digest) as file:
+            names = tensor_names(file)
         return tuple(sorted({_kind_of_model(name) for name in names}))
 
 

@@ -7,9 +7,8 @@ can be folded. Only a robust rule takes others in: it leaves out as many as the 
 
 from __future__ import annotations
 
+import io
 import os
-from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -38,16 +37,15 @@ def _verify_part(what: str, part: Part, spool: Spool, *, finite: bool) -> None:
     if not spool.has(part.blob.digest):
         hint = "offer the blob again; it is fetched from where it stopped"
         raise StateError(f"the bytes of {what} are not here", hint=hint)
-    path = spool.path(part.blob.digest)
-    if path.stat().st_size != part.blob.size_bytes:
-        raise ShapeError(
-            f"{what} is {path.stat().st_size} bytes long, not {part.blob.size_bytes}", hint="send it again"
-        )
-    if part.manifest is None:
-        return
-    with path.open("rb") as file:
+    with spool.open(part.blob.digest) as file:
+        size = file.seek(0, os.SEEK_END)
+        if size != part.blob.size_bytes:
+            raise ShapeError(f"{what} is {size} bytes long, not {part.blob.size_bytes}", hint="send it again")
+        if part.manifest is None:
+            return
+        file.seek(0)
         manifest, start = read_header(file)
-        if manifest.digest != part.manifest or path.stat().st_size != start + manifest.size_bytes:
+        if manifest.digest != part.manifest or size != start + manifest.size_bytes:
             raise ShapeError(
                 f"{what} holds other tensors than it says", hint="run the same archipel version everywhere"
             )
@@ -56,21 +54,20 @@ def _verify_part(what: str, part: Part, spool: Spool, *, finite: bool) -> None:
                 _require_finite(what, file, start, tensor)
 
 
-def _require_finite(what: str, file: IO[bytes], start: int, tensor: TensorSpec) -> None:
+def _require_finite(what: str, file: io.RawIOBase, start: int, tensor: TensorSpec) -> None:
     dtype = NUMPY_OF[tensor.dtype]
     buffer = np.empty(max(1, min(tensor.size_bytes, BLOCK_BYTES) // dtype.itemsize), dtype)
     file.seek(start + tensor.offset, os.SEEK_SET)
     left = tensor.count
     while left:
         block = buffer[: min(left, len(buffer))]
-        if file.readinto(block.data.cast("B")) != block.nbytes:  # type: ignore[attr-defined]
+        if file.readinto(block.data.cast("B")) != block.nbytes:
             raise ShapeError(f"{what} is cut short", hint="send it again")
         require_finite(what, block)
         left -= len(block)
 
 
-def tensor_names(path: Path) -> tuple[str, ...]:
-    """Return the names of the arrays in a tensor file."""
-    with path.open("rb") as file:
-        manifest, _ = read_header(file)
+def tensor_names(file: io.RawIOBase) -> tuple[str, ...]:
+    """Return the names of the arrays in an open tensor file."""
+    manifest, _ = read_header(file)
     return tuple(tensor.name for tensor in manifest.tensors)

@@ -86,7 +86,7 @@ class Workshop:
             return  # ordered twice, as by a resume while it was under way: the blobs it names may be gone
         for blob in (instruction.model, instruction.state):
             if blob is not None:
-                self._artefacts.fetch(blob, self._spool)
+                self._artefacts.bring(blob, self._spool)
         try:
             noising = Noising.of(driver.job, lambda: run_secret(kept_secret(self._noise_key), driver.run))
             folded = carry_out(instruction, driver.job.federation, self._spool, driver.run, noising)
