@@ -145,7 +145,7 @@ def promised(walls: Walls) -> set[str]:
     open_ = set(OPEN_WITHOUT_NAMESPACES)
     open_ |= set() if walls.landlock else NEEDS_LANDLOCK - (set() if os.geteuid() == 0 else NEEDS_ROOT)
     open_ |= {"signal_the_agent"} if walls.landlock < 6 else set()
-    return open_
+    return open_ if _devices() else open_ - {"open_a_raw_device"}
 
 
 def _may_have_users() -> bool:

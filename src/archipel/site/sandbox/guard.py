@@ -13,12 +13,14 @@ Without it, Landlock alone refuses what is not named; /tmp then is a folder of t
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from archipel.site.sandbox import library
 from archipel.site.sandbox.survey import Walls, namespaces, require_walls
@@ -96,13 +98,16 @@ class Guard:
         own = Path("/tmp") if self._walls.bubblewrap else view.bench / "tmp"  # noqa: S108 - one of its own
         shown = self._shown(view)
         devices = self._devices(view)
+        limits = _rlimits(self._sandbox.limits, view.bench, address_space=not devices)
+        if self._walls.bubblewrap is None and os.geteuid() != 0:
+            limits["NPROC"] += _threads_of_this_user()  # counted with it where it has no users of its own
         confinement = Confinement(
             read=(*shown, "/proc", str(view.bench)),
             write=tuple(str(path) for path in (*view.results, *view.write)),
             own=(str(own), "/dev/shm") if self._walls.bubblewrap else (str(own),),  # noqa: S108
             devices=devices,
             cores=self._sandbox.limits.cores,
-            limits=_rlimits(self._sandbox.limits, view.bench, address_space=not devices),
+            limits=limits,
             landlock=self._walls.landlock,
             seccomp=self._walls.seccomp,
         )
@@ -193,6 +198,14 @@ def _rlimits(limits: Limits, disk: Path, *, address_space: bool) -> dict[str, in
     # Shared memory counts here alone; libraries and files that are mapped count too, so there is room for those.
     # A GPU's driver reserves terabytes of addresses.
     return {**found, "AS": 2 * memory + _ROOM_FOR_LIBRARIES} if address_space else found
+
+
+def _threads_of_this_user() -> int:
+    found = 0
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            found += process.num_threads() if process.uids().real == os.getuid() else 0
+    return found
 
 
 def _memory_bytes() -> int:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 _HEADER_BYTES = 16
 _WORKER = "archipel.site.worker.__main__"
+_LATER = {"torch": ("archipel.tasks.torch.onnx_file", "torch.export", "torch.onnx", "onnxscript")}
+"""What a framework's adapter imports only when it exports a model."""
 
 
 async def compile_once(framework: str) -> None:
@@ -23,7 +25,7 @@ async def compile_once(framework: str) -> None:
     adapter = f"archipel.tasks.{framework}.adapter"
     if all(_is_compiled(name) for name in (_WORKER, adapter, framework)):
         return
-    words = f"import {_WORKER}, {adapter}"
+    words = f"import {_WORKER}, {adapter}" + "".join(f", {name}" for name in _LATER.get(framework, ()))
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-c", words, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL
     )
@@ -35,17 +37,18 @@ async def compile_once(framework: str) -> None:
 
 
 def _is_compiled(module: str) -> bool:
-    """Is it, or can it not be?"""
+    """Is it, or can it not be? Nothing is imported to find out: a framework has no place in an agent."""
+    top, *rest = module.split(".")
     try:
-        found = importlib.util.find_spec(module)
+        found = importlib.util.find_spec(top)
     except ImportError:
         return True
-    if found is None or found.cached is None or found.origin is None:
+    if found is None or found.origin is None or not found.has_location:
         return True
-    may_be_written = not sys.dont_write_bytecode and os.access(Path(found.origin).parent, os.W_OK)
-    if not may_be_written:
-        return True
-    return _is_of(Path(found.cached), Path(found.origin))
+    source = Path(found.origin)
+    source = source.parent.joinpath(*rest).with_suffix(".py") if rest else source
+    may_be_written = not sys.dont_write_bytecode and source.exists() and os.access(source.parent, os.W_OK)
+    return not may_be_written or _is_of(Path(importlib.util.cache_from_source(str(source))), source)
 
 
 def _is_of(compiled: Path, source: Path) -> bool:
