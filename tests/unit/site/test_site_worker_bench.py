@@ -9,6 +9,7 @@ import pytest
 
 from archipel.data.bundle import pack_bundle
 from archipel.data.stores.spool import Spool
+from archipel.security.sealing import Sealing
 from archipel.site.worker.bench import RESULTS, Bench, BenchBlobs, sweep
 from archipel.site.worker.process import _require_answer
 from archipel.spec import Blob, DigestError, RoundTask, StateError, TaskError, TrustError, Update, digest_of
@@ -31,10 +32,24 @@ def bundle_of(spool: Spool, folder: Path) -> Blob:
     return spool.put(pack_bundle(folder, ("*.py",)))
 
 
+def test_where_the_spool_is_sealed_a_task_finds_plain_copies_and_its_results_are_sealed(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", Sealing(bytes(32)))
+    bench = Bench(tmp_path / "bench", spool)
+    given = spool.put(b"a model")
+    bench.give([given], bundle_of(spool, tmp_path / "job"))
+    blobs = BenchBlobs(bench.folder)
+    assert bytes(blobs.view(given.digest)) == b"a model"
+    made = make(blobs, b"an update")
+    bench.collect(blobs.made, [made])
+    assert bytes(spool.view(made.digest)) == b"an update"
+    assert b"an update" not in spool.require(made.digest).read_bytes()
+
+
 def make(blobs: BenchBlobs, data: bytes) -> Blob:
-    path = blobs.new_file("a result")
-    path.write_bytes(data)
-    return blobs.adopt(path, digest_of(data))
+    with blobs.draft("a result", len(data)) as draft:
+        draft.write(data, 0)
+        assert draft.finish() == digest_of(data)
+        return blobs.adopt(draft)
 
 
 def test_a_task_finds_its_blobs_and_its_code_and_not_those_of_the_task_before(
@@ -108,14 +123,14 @@ def test_a_lie_about_a_result_is_refused_and_stores_nothing(bench: Bench, spool:
 
 def test_a_result_that_failed_leaves_its_file_empty_and_one_too_many_is_named(bench: Bench) -> None:
     blobs = BenchBlobs(bench.folder)
-    path = blobs.new_file("a result")
+    path = blobs.scratch("a result")
     path.write_bytes(b"half")
     blobs.discard(path)
     assert path.read_bytes() == b""
     for _ in range(RESULTS - 1):
-        blobs.new_file("a result")
+        blobs.scratch("a result")
     with pytest.raises(StateError, match=f"more than {RESULTS} results"):
-        blobs.new_file("a result")
+        blobs.scratch("a result")
 
 
 def test_benches_that_a_crash_left_behind_are_removed(bench: Bench, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from archipel.site.sandbox import Limits, Sandbox
 from archipel.spec.policy import SitePolicy
 from archipel.spec.quantities import Size
 
-_DISK, _TMP = Size(8, unit="GB"), Size(2, unit="GB")
+_DISK, _TMP = Size(8e9), Size(2e9)
 
 
 def terms_of(policy: SitePolicy) -> Sandbox:
