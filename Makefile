@@ -34,7 +34,8 @@ sandbox:
 	touch $@
 
 .venv/ready-dev: .venv/ready-torch
-	$(UV) --editable '.[torch,jax,ray,postgres,curves,search,tensorboard,mlflow,privacy]' --group dev
+	$(UV) --compile-bytecode --editable '.[torch,jax,ray,postgres,curves,search,tensorboard,mlflow,privacy]' --group dev
+	$(BIN)/python -m compileall -q src  # tests start hundreds of processes
 	touch $@
 
 format: setup
