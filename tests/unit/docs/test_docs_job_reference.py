@@ -28,6 +28,7 @@ TABLES = {
     "`[privacy.central]`": jobs.CentralPrivacy,
     "`[privacy.central.adaptive]`": privacy.AdaptiveClip,
     "`[privacy.examples]`": jobs.ExamplePrivacy,
+    "`[privacy.local]`": jobs.LocalPrivacy,
     "`[resources]`": jobs.ResourceSpec,
     "`[deployment]`": jobs.DeploymentSpec,
     "`[simulation]`": jobs.SimulationSpec,

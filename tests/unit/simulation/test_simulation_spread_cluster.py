@@ -49,8 +49,8 @@ def spread(known: Case, place: Path, *, kill: bool = False) -> tuple[str, int]:
         for _ in run.rounds(executor):
             if kill:
                 ours = psutil.Process().children(recursive=True)
-                victim = next(one for one in ours if one.is_running() and "ray::Remote" in one.cmdline()[:1])
-                os.kill(victim.pid, signal.SIGKILL)
+                words = {one.pid: one.as_dict(["cmdline"], ad_value=[])["cmdline"] for one in ours}
+                os.kill(next(pid for pid, line in words.items() if "ray::Remote" in line[:1]), signal.SIGKILL)
     return digest_of(run.packed()), count
 
 

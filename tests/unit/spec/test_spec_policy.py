@@ -133,6 +133,7 @@ def test_editors_are_told_every_key() -> None:
         "work",
         "epsilon",
         "hours",
+        "sandbox",
         "limits",
     }
     assert not document.get("required")
