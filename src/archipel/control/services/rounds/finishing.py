@@ -47,7 +47,6 @@ class Finisher:
             for serve in self._registry.serves(site):
                 self._desk.attendances.push(site, serve)
         self._desk.attendances.dismiss(driver.sites, Forget(run=driver.run))
-        self._desk.notices.changed(driver.run)
         return model
 
     def tidy(self, driver: Driver) -> None:

@@ -433,6 +433,7 @@ class Runs:
 
     def _done(self, driver: Driver) -> None:
         self._drivers.pop(driver.run, None)
+        self._tools.notices.changed(driver.run)  # not before: what troubled it stands beside the state while it is here
         if not self._drivers:
             self._tools.holdings.sweep()
 
