@@ -102,7 +102,7 @@ def in_words(answer: Mapping[str, Any]) -> str:
             parts.append(", ".join(_first(names["class"], rows)))
         values = [f"{value:.3f}" if isinstance(value, float) else str(value) for value in _first(item["data"], rows)]
         known = names.get("classes", ())
-        if len(known) == len(values):
+        if item["datatype"].startswith("FP") and len(known) == len(values):  # one score a class, not one class a word
             values = [f"{name} {value}" for name, value in zip(known, values, strict=True)]
         parts.append(f"{item['name']} {', '.join(values)}")
     return "; ".join(parts)

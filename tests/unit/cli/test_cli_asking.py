@@ -71,6 +71,12 @@ def test_a_question_gets_its_types_and_shapes_from_the_endpoint(endpoint: str) -
     ]
 
 
+def test_a_sentence_of_as_many_words_as_there_are_tags_is_no_row_of_scores() -> None:
+    tags = {"class": ["B", "O"], "classes": ["O", "B"]}
+    answer = {"outputs": [{"name": "tags", "datatype": "INT64", "shape": [1, 2], "data": [1, 0], "parameters": tags}]}
+    assert in_words(answer) == "B, O; tags 1, 0"
+
+
 def test_an_unknown_input_names_the_nearest(endpoint: str) -> None:
     with pytest.raises(UnknownNameError) as caught:
         ask(endpoint, "birds", {"bil": [1.0], "mass": [2]})
