@@ -6,6 +6,7 @@ import hashlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from pyarrow import parquet
 
 from archipel.data.site_data import SiteData
-from archipel.spec import DigestError, MissingExtraError, read_job
+from archipel.spec import DigestError, JobSpec, MissingExtraError, read_job
 from archipel.tasks.load import load_object, load_task, open_adapter
 from archipel.tasks.port import LocalPlan
 
@@ -171,13 +172,18 @@ def test_the_pooled_reference_scores_everyones_test_articles_and_each_bureaus(
     assert figures["everyone"]["micro_f1"] == pytest.approx(right / 36)
 
 
+def at_a_bureau(folder: Path, corpus: Path) -> tuple[JobSpec, Any, SiteData]:
+    """Lay the corpus out for its bureaux; return the job, its task and one of them."""
+    load_object(EXAMPLE, "prepare.py", "prepare")(folder, corpus)
+    job = read_job(EXAMPLE / "job.toml")
+    task = load_task(EXAMPLE, job.task.code, job.task.options)
+    return job, task, SiteData(site="americas", path=folder / "americas", columns={}, row_ids=np.empty(0, np.int64))
+
+
 def test_an_update_holds_the_layers_above_the_encoder_and_is_the_same_each_time(
     encoder: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    load_object(EXAMPLE, "prepare.py", "prepare")(tmp_path, corpus)
-    job = read_job(EXAMPLE / "job.toml")
-    task = load_task(EXAMPLE, job.task.code, job.task.options)
-    site = SiteData(site="americas", path=tmp_path / "americas", columns={}, row_ids=np.empty(0, np.int64))
+    job, task, site = at_a_bureau(tmp_path, corpus)
     plan = LocalPlan(local=job.federation.local, learning_rate=1e-3, epochs=1, seed=5)
     deltas = []
     for _ in range(2):
@@ -195,10 +201,7 @@ def test_an_update_holds_the_layers_above_the_encoder_and_is_the_same_each_time(
 def test_the_exported_tagger_gives_each_sentence_the_tags_that_scoring_gives_it(
     encoder: Path, corpus: Path, tmp_path: Path
 ) -> None:
-    load_object(EXAMPLE, "prepare.py", "prepare")(tmp_path, corpus)
-    job = read_job(EXAMPLE / "job.toml")
-    task = load_task(EXAMPLE, job.task.code, job.task.options)
-    site = SiteData(site="americas", path=tmp_path / "americas", columns={}, row_ids=np.empty(0, np.int64))
+    job, task, site = at_a_bureau(tmp_path, corpus)
     adapter = open_adapter(job, task, site, {})
     weights = adapter.initial(1)
     chance = np.random.default_rng(7)

@@ -88,7 +88,11 @@ def test_results_are_copied_so_that_what_is_written_later_changes_nothing(bench:
 
 
 def test_a_blob_that_was_given_needs_no_file(bench: Bench, spool: Spool) -> None:
-    bench.collect({}, [spool.put(b"given")])
+    given = spool.put(b"given")
+    bench.collect({}, [given])
+    assert bytes(spool.view(given.digest)) == b"given"
+    with pytest.raises(TaskError, match="has made no"):
+        bench.collect({}, [Blob(digest=digest_of(b"not given"), size_bytes=9)])
 
 
 TRUE = digest_of(b"what is there")
