@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import errno
 import os
+import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -214,6 +215,25 @@ async def test_closing_the_channel_under_a_call_is_a_broken_link_and_no_cancella
         await held.wait()
     with pytest.raises(LinkError, match="channel was closed"):
         await calling
+
+
+@pytest.mark.parametrize("what", ["put", "submit", "get"])
+async def test_closing_a_channel_that_has_not_connected_yet_ends_its_calls(
+    control: FakeControl, tmp_path: Path, spool: Spool, what: str
+) -> None:
+    place = control.enrol(tmp_path / "other", {})
+    with socket.create_server(("127.0.0.1", 0)) as deaf:  # it answers no handshake
+        async with dial(f"127.0.0.1:{deaf.getsockname()[1]}", place.credentials()) as link:
+            calls = {
+                "put": lambda: send(link, spool, "run-1", spool.put(b"small")),
+                "submit": lambda: link.submit(REFUSAL),
+                "get": lambda: fetch(link, spool, OFFER.blob),
+            }
+            calling = asyncio.create_task(calls[what]())
+            accepted, _ = await asyncio.to_thread(deaf.accept)  # so the call is under way
+        with accepted, pytest.raises(LinkError, match="channel was closed"):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await calling
 
 
 async def test_an_upload_control_answers_before_its_end_is_not_an_error(

@@ -22,7 +22,7 @@ import grpc.aio
 import msgspec
 
 from archipel.site.link import protocol
-from archipel.spec import Refusal, Update, encode
+from archipel.spec import LinkError, Refusal, Update, encode
 from archipel.spec.wire import Certificate, ControlMessage, Hello, Offer, Offset, Receipt, SiteMessage, Want
 
 
@@ -64,11 +64,13 @@ class Link:
 
     async def put(self, start: protocol.PutStart, pieces: Iterator[bytes]) -> Offset:
         """Send a blob's bytes from `start.offset` on; what `pieces` raises ends the call and is raised here."""
-        call = self._put()
+        trouble: list[Exception] = []
+        call = self._put(_watched(chain([encode(start)], pieces), trouble))
         try:
             with _named_errors():
-                await _write(call, chain([encode(start)], pieces))
                 return protocol.read_offset(await call)
+        except LinkError as error:
+            raise (trouble[0] if trouble else error) from None
         finally:
             call.cancel()
 
@@ -126,14 +128,16 @@ async def dial(address: str, credentials: Credentials) -> AsyncIterator[Link]:
         await channel.close()
 
 
-async def _write(call: Any, messages: Iterator[bytes]) -> None:
-    """Write by hand: gRPC makes a cancellation of an error in an iterator it is given, and the error is lost."""
-    for message in messages:
-        try:
-            await call.write(message)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return  # the call has ended before control heard everything; awaiting it says how
-    await call.done_writing()
+def _watched(messages: Iterator[bytes], trouble: list[Exception]) -> Iterator[bytes]:
+    """Yield messages, and keep the error they end in: gRPC makes a cancellation of it, and drops it.
+
+    They are not written by hand: a write waits for ever where the channel is closed before it connects.
+    """
+    try:
+        yield from messages
+    except Exception as error:
+        trouble.append(error)
+        raise
 
 
 @contextmanager
