@@ -431,6 +431,24 @@ async def test_an_upload_goes_on_where_it_broke(home: Home, tmp_path: Path) -> N
         assert home.house.spool.view(offer.blob.digest) == data
 
 
+@pytest.mark.parametrize("offered", [True, False])
+async def test_bytes_that_a_killed_control_had_not_looked_at_yet_count_when_they_are_sent_again(
+    home: Home, tmp_path: Path, *, offered: bool
+) -> None:
+    _, [coral, *others] = await _begun(home, tmp_path)
+    data = b"all of it"
+    blob = Blob(digest=digest_of(data), size_bytes=len(data))
+    async with living(held_back(coral), *others):
+        offer = Offer(run=(await first_task(coral)).run, blob=blob)
+        with suppress(InterruptedError), home.house.spool.receive(blob) as incoming:
+            incoming.write(data)
+            raise InterruptedError
+        async with dial(home.address, coral.credentials) as link:
+            answer = await (link.offer(offer) if offered else link.put(PutStart(offer=offer), iter([data])))
+        assert answer.have_bytes == len(data)
+        assert home.house.spool.view(blob.digest) == data
+
+
 async def test_two_sites_may_send_the_same_bytes_at_once(home: Home, tmp_path: Path) -> None:
     _, sites = await _begun(home, tmp_path)
     data = np.random.default_rng(1).bytes(3_000_000)

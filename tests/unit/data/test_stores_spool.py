@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -41,6 +41,19 @@ def test_wrong_bytes_never_appear_under_the_name(tmp_path) -> None:
         incoming.write(b"wrong")
     assert not spool.has(blob.digest)
     assert spool.have(blob) == 0
+
+
+@pytest.mark.parametrize(("came", "have"), [(b"rig", 3), (b"right", 5), (b"wrong", 0)])
+def test_bytes_that_came_and_were_not_looked_at_are_looked_at_when_it_is_settled_how_many_are_here(
+    tmp_path: Path, came: bytes, have: int
+) -> None:
+    spool = Spool(tmp_path)
+    blob = _blob(b"right")
+    with suppress(InterruptedError), spool.receive(blob) as incoming:
+        incoming.write(came)
+        raise InterruptedError
+    assert spool.settle(blob) == have
+    assert spool.has(blob.digest) == (came == b"right")
 
 
 def test_more_bytes_than_announced_are_refused_at_once(tmp_path) -> None:

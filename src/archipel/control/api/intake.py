@@ -62,8 +62,9 @@ class Intake:
         """Open what is here of a blob; how much that is, where it is whole or ends elsewhere than at `offset`."""
         if not wanted():
             return blob.size_bytes
-        if self._spool.has(blob.digest) or self._spool.have(blob) != offset:
-            return self._spool.have(blob)
+        here = self._spool.settle(blob)
+        if self._spool.has(blob.digest) or here != offset:
+            return here
         return stack.enter_context(self._spool.receive(blob))
 
     def _end(self, leaving: ExitStack, incoming: Incoming, rest: list[bytes], blob: Blob) -> int:

@@ -26,7 +26,7 @@ from uuid import uuid4
 from archipel.data.stores.files import READ_BYTES, Draft, open_file
 from archipel.data.stores.incoming import Incoming
 from archipel.security.sealing import HEADER_BYTES, Sealing, is_sealed, opened_bytes
-from archipel.spec import Blob, StateError, StorageFullError, digest_of, failpoint
+from archipel.spec import Blob, DigestError, StateError, StorageFullError, digest_of, failpoint
 
 _HEX_DIGITS = 64
 
@@ -143,6 +143,16 @@ class Spool:
         partial = self._partial(blob.digest, sender)
         size = partial.stat().st_size if partial.exists() else 0
         return min(size, blob.size_bytes) if self.sealing is None else opened_bytes(size, blob.size_bytes)
+
+    def settle(self, blob: Blob, sender: str = "") -> int:
+        """Return how many bytes of `blob` are here, and none of them unseen.
+
+        Where all came and the one who wrote them died before it looked at them, they are verified now.
+        """
+        if not self.has(blob.digest) and self.have(blob, sender) == blob.size_bytes:
+            with suppress(DigestError), self.receive(blob, sender):
+                pass
+        return self.have(blob, sender)
 
     @contextmanager
     def receive(self, blob: Blob, sender: str = "", *, restart: bool = False) -> Iterator[Incoming]:

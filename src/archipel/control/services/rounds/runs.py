@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,6 @@ from archipel.federated.robust.cohorts import least_sites
 from archipel.spec import (
     ArchipelError,
     Blob,
-    DigestError,
     Kind,
     Refusal,
     RoundTask,
@@ -239,7 +237,7 @@ class Runs:
         """Return from which byte on a blob is wanted; its size where it is not wanted at all."""
         if self.admit(site, offer) is None:
             return offer.blob.size_bytes
-        return _have(self._tools.spool, offer.blob)
+        return self._tools.spool.settle(offer.blob)
 
     def admit(self, site: str, offer: Offer) -> tuple[Driver, RoundTask] | None:
         """Let a site send a blob; return what waits for it. None: whatever it sends is not missing.
@@ -471,12 +469,3 @@ class Runs:
 
 
 _REASONS = {"duplicate": "it was counted before", "stale": "its round is not open"}
-
-
-def _have(spool: Spool, blob: Blob) -> int:
-    have = spool.have(blob)
-    if have == blob.size_bytes and not spool.has(blob.digest):
-        # All bytes came and the process died before they were looked at: look now.
-        with suppress(DigestError), spool.receive(blob):
-            pass
-    return spool.have(blob)
