@@ -22,6 +22,7 @@ def heeding_ctrl_c() -> None:
 def workspace(tmp_path: Path) -> Iterator[Workspace]:
     place = Workspace(tmp_path)
     yield place
+    print(place.logs(lines=60))  # noqa: T201 - shown where the test failed
     place.stop()
 
 

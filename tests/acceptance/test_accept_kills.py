@@ -113,6 +113,7 @@ class Chaos:
             return None
         sites = ", ".join(f"{site.site} {site.presence} {site.status}" for site in progress.sites)
         self._tell(f"{progress.run.state} {progress.run.message}: {progress.kind} {progress.step}; {sites}")
+        assert progress.run.state != "failed", progress.run.message
         return progress.run.state, progress.kind, progress.step
 
     def _tell(self, news: str) -> None:

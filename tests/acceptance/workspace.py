@@ -125,12 +125,12 @@ class Workspace:
     def report(self, name: str = "birds") -> Any:
         return json.loads((self.fleet(name) / "report.json").read_text())
 
-    def logs(self) -> str:
+    def logs(self, lines: int = 8) -> str:
         """Return the end of every log, for the message of a test that fails."""
         parts = []
         for path in sorted(self.folder.rglob("logs/*.log")):
-            lines = path.read_text(errors="replace").splitlines()[-8:]
-            parts.append(f"--- {path.name}\n" + "\n".join(lines))
+            end = path.read_text(errors="replace").splitlines()[-lines:]
+            parts.append(f"--- {path.name}\n" + "\n".join(end))
         return "\n".join(parts)
 
     def processes(self) -> list[str]:

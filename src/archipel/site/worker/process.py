@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from archipel.site.sandbox import Enclosure, Guard, View
 from archipel.site.worker import frames
 from archipel.site.worker.bench import Bench
 from archipel.site.worker.bytecode import compile_once
+from archipel.site.worker.launch import launch
 from archipel.site.worker.noise import NOISE_KEY, noise_secret
 from archipel.site.worker.turns import Turns
 from archipel.spec import Blob, RoundTask, TaskError, TrustError, Update
@@ -36,6 +38,7 @@ from archipel.spec.failpoint import marker
 KILLS = 3
 """A task whose worker died this often is refused."""
 _GRACE_SECONDS = 2.0
+_LOG = logging.getLogger("archipel.site")
 _REAPER = 1
 """Who a process in a process namespace has for a parent."""
 _KILLED = 128
@@ -142,6 +145,9 @@ class WorkerProcess:
                 return await self._attempt(request, progress)
             except _DiedError as death:
                 codes.append(death.code)
+                _LOG.warning(
+                    "the worker of %s ended %s during %s", request.task.run, _how(death.code), request.task.kind
+                )
                 if self._unwanted:
                     raise AbandonedError from death
         raise _died(request.task, codes[-1])
@@ -180,17 +186,14 @@ class WorkerProcess:
         view = _view(post, bench)
         post.guard.furnish(view)
         self._enclosure = enclosure = await asyncio.to_thread(post.guard.enclose, view)
-        self._process = process = await asyncio.create_subprocess_exec(
+        self._process = process = await launch(
             *enclosure.words,
             sys.executable,
             "-P",  # a file that lies about in the working directory is no module
             "-m",
             "archipel.site.worker",
             str(_REAPER if enclosure.is_parent_hidden else os.getpid()),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            env={**enclosure.environment, **dict.fromkeys(_ONE_THREAD, "1"), "PYTHONUNBUFFERED": "1"},
+            environment={**enclosure.environment, **dict.fromkeys(_ONE_THREAD, "1"), "PYTHONUNBUFFERED": "1"},
         )
         self._printing = asyncio.create_task(_repeat(process))
         data = {name: str(path) for name, path in post.data.items()}
@@ -275,9 +278,12 @@ def _kill(process: Process) -> None:
 
 
 def _died(task: RoundTask, code: int) -> TaskError:
-    how = f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
     hint = "the site's log has its last words"
     if code == -signal.SIGKILL:
         hint = "most often memory runs out: give the site more, or lower batch_size; " + hint
     which = f" (round {task.step})" if task.kind == "train" else ""
-    return TaskError(f"the worker ended {how} {KILLS} times during {task.kind!r}{which}", hint=hint)
+    return TaskError(f"the worker ended {_how(code)} {KILLS} times during {task.kind!r}{which}", hint=hint)
+
+
+def _how(code: int) -> str:
+    return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"

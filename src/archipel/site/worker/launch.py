@@ -1,0 +1,50 @@
+"""Launch: a process that leaves nothing behind, for as long as something of it lives its pipes stay open.
+
+asyncio takes a process for over once its pipes are closed, too. Bubblewrap that is killed in its first milliseconds
+leaves a child that waits for it for ever, with the pipes in its hands; so may a task that starts processes. Hence a
+process leads a group of its own, which ends with it; what has left the group hears the end of its stdin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
+from collections.abc import Mapping
+
+_READ_AHEAD_BYTES = 64 * 1024
+
+
+class _Leader(SubprocessStreamProtocol):
+    """Ends the group of a process that has ended."""
+
+    _leader = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert isinstance(transport, asyncio.SubprocessTransport)
+        self._leader = transport.get_pid()
+
+    def process_exited(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left, or none of ours
+            os.killpg(self._leader, signal.SIGKILL)
+        if self.stdin is not None:
+            self.stdin.close()
+        super().process_exited()
+
+
+async def launch(*words: str, environment: Mapping[str, str]) -> Process:
+    """Start a program with pipes for stdin, stdout and stderr, at the head of a group of its own."""
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.subprocess_exec(
+        lambda: _Leader(limit=_READ_AHEAD_BYTES, loop=loop),
+        *words,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=PIPE,
+        start_new_session=True,
+        env=environment,
+    )
+    return Process(transport, protocol, loop)
