@@ -13,6 +13,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 
@@ -29,6 +30,16 @@ from archipel.spec import (
     encode,
 )
 from archipel.spec.audit import EntryProof, LogGrowth, SignedHead
+from archipel.spec.people import (
+    Assignment,
+    Login,
+    NewPerson,
+    PasswordChange,
+    PeoplePage,
+    Person,
+    PersonView,
+    Session,
+)
 from archipel.spec.views import (
     EventsPage,
     InvitationRequest,
@@ -64,7 +75,7 @@ class Client:
             verify=verify,
             transport=transport,
             trust_env=False,
-            headers={"Authorization": f"Bearer {operator.token}"},
+            headers={"Authorization": f"Bearer {operator.token}"} if operator.token else {},
             timeout=httpx.Timeout(_POLL_SECONDS, connect=5.0),
         )
 
@@ -91,6 +102,40 @@ class Client:
     def sites(self) -> tuple[SiteView, ...]:
         """Return all sites, by name."""
         return self._get("/v1/sites", SitesPage).sites
+
+    # ---- people ----------------------------------------------------------------------------------------------
+
+    def log_in(self, login: Login) -> Session:
+        """Get a token of one's own."""
+        return self._post("/v1/login", login, Session)
+
+    def log_out(self) -> Person:
+        """End the log-in whose token this client sends."""
+        return self._call("POST", "/v1/logout", Person)
+
+    def whoami(self) -> Person:
+        """Return who this client speaks for."""
+        return self._get("/v1/login", Person)
+
+    def change_password(self, change: PasswordChange) -> PersonView:
+        """Replace one's own password; all of one's log-ins end."""
+        return self._post("/v1/password", change, PersonView)
+
+    def people(self) -> tuple[PersonView, ...]:
+        """Return all accounts, by name."""
+        return self._get("/v1/people", PeoplePage).people
+
+    def add_person(self, new: NewPerson) -> PersonView:
+        """Make an account."""
+        return self._post("/v1/people", new, PersonView)
+
+    def assign_role(self, name: str, assignment: Assignment) -> PersonView:
+        """Give somebody another role."""
+        return self._post(f"/v1/people/{quote(name, safe='')}/role", assignment, PersonView)
+
+    def remove_person(self, name: str) -> PersonView:
+        """Remove an account and end its log-ins."""
+        return self._call("POST", f"/v1/people/{quote(name, safe='')}/remove", PersonView)
 
     # ---- jobs and runs ---------------------------------------------------------------------------------------
 

@@ -18,6 +18,9 @@ from archipel.cli.interrupts import Interrupts
 
 COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("up", "plane:up", "Start a control plane here."),
+    ("user", "people:user", "Make, list, change and remove the accounts of people."),
+    ("login", "people:login", "Log in to a control plane with an account of your own."),
+    ("logout", "people:logout", "End that log-in."),
     ("invite", "sites:invite", "Make a single-use token with which a site joins."),
     ("join", "sites:join", "Join a control plane as a site and serve it, from the machine that holds the data."),
     ("ledger", "privacy:ledger", "Show what runs have cost a site's data sets, or set a budget."),

@@ -133,6 +133,7 @@ async def _peoples_door(house: House, settings: Settings, certificate: tuple[Pat
         access_log=False,
         lifespan="off",
         server_header=False,
+        proxy_headers=False,  # else whoever is on this machine could say they come from elsewhere
         timeout_graceful_shutdown=1,
     )
     listening = _listen(settings.host, settings.http_port)

@@ -31,6 +31,7 @@ from archipel.spec.errors import (
     StateError,
     StorageFullError,
     TaskError,
+    TooManyError,
     TrustError,
     UnknownNameError,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "StorageFullError",
     "TaskError",
     "TensorSpec",
+    "TooManyError",
     "TrustError",
     "UnknownNameError",
     "Update",

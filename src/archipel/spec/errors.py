@@ -16,7 +16,8 @@
     │   └── AuditError                  5   an audit log is not what it was
     ├── StateError                      6   the state does not allow it (held by another, finished, stale)
     │   ├── StaleError                  6   a result for a round that is closed
-    │   └── StorageFullError            6   the disk is full; nothing was lost
+    │   ├── StorageFullError            6   the disk is full; nothing was lost
+    │   └── TooManyError                6   asked too often in too short a time
     ├── LinkError                       7   the other side cannot be reached
     ├── MissingExtraError               8   an optional dependency is not installed
     └── InfeasibleError                 9   a plan cannot be carried out as it was asked for
@@ -127,6 +128,14 @@ class StaleError(StateError):
 
 class StorageFullError(StateError):
     """The disk is full; nothing was lost."""
+
+
+class TooManyError(StateError):
+    """Asked too often in too short a time; after `wait_seconds` the same is taken again."""
+
+    def __init__(self, message: str, *, hint: str = "", wait_seconds: float = 1.0) -> None:
+        super().__init__(message, hint=hint)
+        self.wait_seconds = wait_seconds
 
 
 class LinkError(ArchipelError):

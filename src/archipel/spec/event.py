@@ -19,7 +19,7 @@ class Event(Value, frozen=True, kw_only=True, tag_field="type", tag="event/1"):
     what: str
     """What happened, dotted from general to special: "round.closed", "site.joined", "update.refused"."""
     actor: str
-    """Who: "control", "site/torgersen", "operator/admin"."""
+    """Who: "control", "site/torgersen", "person/admin"."""
     level: Level = "info"
     run: str | None = None
     site: str | None = None

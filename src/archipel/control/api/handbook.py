@@ -1,7 +1,7 @@
 """The handbook: the API's schema as a page at /schema, with Swagger UI served from here.
 
 A control plane often stands where the internet is not, and a page whose scripts come from elsewhere would run a
-stranger's code beside an operator's token. So the browser loads nothing from any other host.
+stranger's code beside a person's token. So the browser loads nothing from any other host.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.static_files import create_static_files_router
 
 from archipel import __version__
+from archipel.control.api.guard import OPEN, needs
 
 ASSETS = "/schema-assets"
-OPERATOR = "operator"
-"""The security scheme: an operator's bearer token."""
+PERSON = "person"
+"""The security scheme: a person's bearer token."""
 NO_ICON = '<link rel="icon" href="data:,">'
 
 
@@ -31,14 +32,16 @@ def handbook() -> OpenAPIConfig:
         standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",
         favicon=NO_ICON,
     )
-    token = SecurityScheme(type="http", scheme="bearer", description="`token` in operator.json of the state's folder.")
+    token = SecurityScheme(
+        type="http", scheme="bearer", description="`token` of a log-in (POST /v1/login) or of operator.json."
+    )
     return OpenAPIConfig(
         title="Archipel control plane",
         version=__version__,
-        path="/schema",
+        openapi_router=Router(path="/schema", route_handlers=[], opt=needs(OPEN), include_in_schema=False),
         render_plugins=[page, JsonRenderPlugin(), YamlRenderPlugin()],
-        components=Components(security_schemes={OPERATOR: token}),
-        security=[{OPERATOR: []}],
+        components=Components(security_schemes={PERSON: token}),
+        security=[{PERSON: []}],
     )
 
 
@@ -48,4 +51,4 @@ def assets() -> Router:
     assert spec is not None
     assert spec.submodule_search_locations
     folder = Path(spec.submodule_search_locations[0]) / "static"
-    return create_static_files_router(path=ASSETS, directories=[folder], include_in_schema=False)
+    return create_static_files_router(path=ASSETS, directories=[folder], include_in_schema=False, opt=needs(OPEN))

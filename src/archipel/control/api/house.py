@@ -9,7 +9,12 @@ from contextlib import ExitStack
 from archipel.control.api.intake import Intake
 from archipel.control.api.office import Office
 from archipel.control.api.sites import Back, SitesDoor
-from archipel.control.services.accounts import Accounts
+from archipel.control.services.accounts.gate import Gate
+from archipel.control.services.accounts.owner import Owner
+from archipel.control.services.accounts.passwords import Passwords
+from archipel.control.services.accounts.people import People
+from archipel.control.services.accounts.refusals import Refusals
+from archipel.control.services.accounts.sessions import Sessions
 from archipel.control.services.audit import EventLog
 from archipel.control.services.heads import Heads
 from archipel.control.services.jobs.board import Board
@@ -56,7 +61,11 @@ class House:
         self.heads = Heads(database, authority, clock)
         self.notices = Notices()
         self.attendances = Attendances()
-        self.accounts = Accounts(database, clock)
+        passwords, refusals = Passwords(), Refusals(self.log, mono)
+        self.people = People(database, self.log, passwords, clock)
+        self.sessions = Sessions(database, self.log, passwords, refusals, clock=clock, monotonic=mono)
+        self.gate = Gate(self.sessions, refusals, mono)
+        self.owner = Owner(database, self.sessions, clock)
         self.enrolments = Enrolments(database, self.log, authority, clock)
         self.fleet = Fleet(database, self.attendances, clock)
         self.registry = Registry(database)
@@ -99,12 +108,14 @@ class House:
     def write_operator(self, random: Callable[[int], bytes]) -> None:
         """Write `operator.json`."""
         local = f"https://{self.settings.local_name}:{self.http_port}"
-        self.accounts.write_operator(self.settings.state, self.url(), local, self.authority.pem, random)
+        self.owner.write(self.settings.state, self.url(), local, self.authority.pem, random)
 
     def office(self) -> Office:
         """Return what the people's door needs."""
         return Office(
-            accounts=self.accounts,
+            people=self.people,
+            sessions=self.sessions,
+            gate=self.gate,
             enrolments=self.enrolments,
             attendances=self.attendances,
             fleet=self.fleet,

@@ -1,4 +1,4 @@
-"""What stands behind the people's door, and the guard in front of it."""
+"""What stands behind the people's door."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any
 
 import msgspec
 from litestar import Request
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
 
-from archipel.control.api.refusals import UnauthorizedError
-from archipel.control.services.accounts import Accounts
+from archipel.control.services.accounts.gate import Gate
+from archipel.control.services.accounts.people import People
+from archipel.control.services.accounts.sessions import Sessions
 from archipel.control.services.audit import EventLog
 from archipel.control.services.heads import Heads
 from archipel.control.services.jobs.board import Board
@@ -27,17 +26,17 @@ from archipel.control.services.sites.enrolment import Enrolments
 from archipel.control.services.sites.fleet import Fleet
 from archipel.control.services.sites.presence import Attendances
 from archipel.data.stores.artefacts import Artefacts
-from archipel.spec import TrustError
+from archipel.spec.people import Person
 
-PUBLIC = "public"
-"""Set in a handler's `opt`: no bearer token is asked for."""
 AnyRequest = Request[Any, Any, Any]
 
 
 class Office(msgspec.Struct, frozen=True, kw_only=True):
     """The services people and tools are served by."""
 
-    accounts: Accounts
+    people: People
+    sessions: Sessions
+    gate: Gate
     enrolments: Enrolments
     attendances: Attendances
     fleet: Fleet
@@ -66,20 +65,12 @@ def office_of(request: AnyRequest) -> Office:
     return office
 
 
-def operator_of(request: AnyRequest) -> str:
+def person_of(request: AnyRequest) -> Person:
+    """Return who asks."""
+    person: Person = request.state.person
+    return person
+
+
+def actor_of(request: AnyRequest) -> str:
     """Return who asks, as an actor for the event log."""
-    return f"operator/{request.state.operator}"
-
-
-def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """Let through whoever shows an operator's token; every address but the public ones."""
-    if handler.opt.get(PUBLIC):
-        return
-    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise UnauthorizedError("no bearer token", hint="send the token of operator.json as `Authorization: Bearer …`")
-    office: Office = connection.app.state.office
-    try:
-        connection.state.operator = office.accounts.who(token)
-    except TrustError as error:
-        raise UnauthorizedError(error.message, hint=error.hint) from error
+    return f"person/{person_of(request).name}"

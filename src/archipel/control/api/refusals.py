@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import structlog
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException
 
+from archipel.control.services.accounts.gate import UnauthorizedError
 from archipel.spec import (
     ArchipelError,
     DataError,
@@ -17,6 +19,7 @@ from archipel.spec import (
     StateError,
     StorageFullError,
     TaskError,
+    TooManyError,
     TrustError,
     UnknownNameError,
     encode,
@@ -30,6 +33,7 @@ STATUS_OF: tuple[tuple[type[ArchipelError], int], ...] = (
     (TaskError, 422),
     (TrustError, 403),
     (StorageFullError, 507),
+    (TooManyError, 429),
     (StateError, 409),
     (LinkError, 503),
     (MissingExtraError, 501),
@@ -38,7 +42,7 @@ STATUS_OF: tuple[tuple[type[ArchipelError], int], ...] = (
 """First match counts: a class before its parents."""
 _HTTP_NAMES = {401: "TrustError", 403: "TrustError", 404: "UnknownNameError", 405: "UnknownNameError"}
 _HTTP_HINTS = {
-    401: "send the token of operator.json as `Authorization: Bearer …`",
+    401: "log in with `archipel login`, or send the token of operator.json as `Authorization: Bearer …`",
     404: "GET /schema/openapi.json lists every address",
     405: "GET /schema/openapi.json lists every address and its methods",
     413: "send less; the limits are in the documentation of the address",
@@ -46,15 +50,14 @@ _HTTP_HINTS = {
 AnyRequest = Request[Any, Any, Any]
 
 
-class UnauthorizedError(TrustError):
-    """No (valid) bearer token."""
-
-
 def answer_failure(_: AnyRequest, error: ArchipelError) -> Response[bytes]:
     """Answer an error of the tree."""
     status = 401 if isinstance(error, UnauthorizedError) else status_of(error)
     name = "TrustError" if isinstance(error, UnauthorizedError) else type(error).__name__
-    return _answer(status, Failure(error=name, message=error.message, hint=error.hint))
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    if isinstance(error, TooManyError):
+        headers["Retry-After"] = str(max(1, math.ceil(error.wait_seconds)))
+    return _answer(status, Failure(error=name, message=error.message, hint=error.hint), headers)
 
 
 def answer_http(_: AnyRequest, error: HTTPException) -> Response[bytes]:
@@ -87,6 +90,5 @@ def status_of(error: ArchipelError) -> int:
     return next(status for kind, status in STATUS_OF if isinstance(error, kind))
 
 
-def _answer(status: int, failure: Failure) -> Response[bytes]:
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+def _answer(status: int, failure: Failure, headers: dict[str, str] | None = None) -> Response[bytes]:
     return Response(encode(failure), status_code=status, media_type=MediaType.JSON, headers=headers)

@@ -10,6 +10,7 @@ from litestar import get
 from litestar.params import FromPath
 from litestar.response import Stream
 
+from archipel.control.api.guard import needs
 from archipel.control.api.office import AnyRequest, Office, office_of
 from archipel.spec import Blob, ModelVersion, UnknownNameError
 from archipel.spec.views import ModelsPage
@@ -17,32 +18,32 @@ from archipel.spec.views import ModelsPage
 PIECE_BYTES = 1024 * 1024
 
 
-@get("/v1/models", sync_to_thread=True, tags=["models"])
+@get("/v1/models", opt=needs("models.read"), sync_to_thread=True, tags=["models"])
 def models(request: AnyRequest) -> ModelsPage:
     """Return every model version."""
     return office_of(request).registry.list()
 
 
-@get("/v1/models/{name:str}", sync_to_thread=True, tags=["models"])
+@get("/v1/models/{name:str}", opt=needs("models.read"), sync_to_thread=True, tags=["models"])
 def versions(request: AnyRequest, name: FromPath[str]) -> ModelsPage:
     """Return the versions of one model, newest first."""
     return office_of(request).registry.list(name)
 
 
-@get("/v1/models/{name:str}/{version:int}", sync_to_thread=True, tags=["models"])
+@get("/v1/models/{name:str}/{version:int}", opt=needs("models.read"), sync_to_thread=True, tags=["models"])
 def version(request: AnyRequest, name: FromPath[str], version: FromPath[int]) -> ModelVersion:
     """Return one version with its lineage."""
     return office_of(request).registry.show(name, version)
 
 
-@get("/v1/models/{name:str}/{version:int}/weights", sync_to_thread=True, tags=["models"])
+@get("/v1/models/{name:str}/{version:int}/weights", opt=needs("weights.read"), sync_to_thread=True, tags=["models"])
 def weights(request: AnyRequest, name: FromPath[str], version: FromPath[int]) -> Stream:
     """Return the weights, as safetensors bytes."""
     office = office_of(request)
     return _file(office, office.registry.show(name, version).weights)
 
 
-@get("/v1/models/{name:str}/{version:int}/onnx", sync_to_thread=True, tags=["models"])
+@get("/v1/models/{name:str}/{version:int}/onnx", opt=needs("weights.read"), sync_to_thread=True, tags=["models"])
 def onnx(request: AnyRequest, name: FromPath[str], version: FromPath[int]) -> Stream:
     """Return the model as ONNX."""
     office = office_of(request)

@@ -188,10 +188,23 @@ audit_places = Table(
     Column("hash", LargeBinary, nullable=False),
 )
 
+people = Table(
+    "people",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("sites", Text, nullable=False),  # JSON: tuple[Name, ...], of a data owner
+    Column("password", Text),  # argon2id, as one string with its salt and costs; None: does not log in with one
+    Column("subject", Text, unique=True),  # issuer and subject of whoever logs in by OIDC
+    Column("added_at", Float, nullable=False),
+)
+
 tokens = Table(
     "tokens",
     metadata,
     Column("secret_hash", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("issued_at", Float, nullable=False),
+    Column("expires_at", Float),  # None: operator.json's, which has no end
+    Index("tokens_name", "name"),
 )

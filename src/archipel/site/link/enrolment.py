@@ -29,7 +29,7 @@ def enrol(token: JoinToken, request: str) -> Certificate:
     """
     enrolment = Enrolment(site=token.site, secret=token.secret, csr_pem=request)
     with _named_errors(token.control):
-        authority = _authority(token)
+        authority = fetch_authority(token.control, token.ca)
         trust = ssl.create_default_context(cadata=authority)
         with httpx.Client(verify=trust, timeout=_SECONDS, trust_env=False) as client:
             answer = client.post(token.control + ENROLMENTS_PATH, content=encode(enrolment))
@@ -38,21 +38,25 @@ def enrol(token: JoinToken, request: str) -> Certificate:
     return decode(answer.content, Certificate)
 
 
-def _authority(token: JoinToken) -> str:
-    """Fetch control's CA certificate; what vouches for it is the token's fingerprint, not this connection."""
+def fetch_authority(control: str, ca: str) -> str:
+    """Fetch control's CA certificate (PEM); what vouches for it is the fingerprint `ca`, not this connection.
+
+    Raises:
+        TrustError: another CA stands there.
+    """
     unverified = ssl.create_default_context()
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
     with httpx.Client(verify=unverified, timeout=_SECONDS, trust_env=False) as client:
-        answer = client.get(token.control + AUTHORITY_PATH)
+        answer = client.get(control + AUTHORITY_PATH)
     answer.raise_for_status()
     try:
         found = fingerprint(answer.text)
     except ValueError:
         found = "none"
-    if found != token.ca:
-        hint = "check the address in the token with the operator: something else answers there"
-        raise TrustError(f"{token.control} is not the control plane that issued the token", hint=hint)
+    if found != ca:
+        hint = "check address and fingerprint with whoever gave them to you: something else answers there"
+        raise TrustError(f"{control} is not the control plane that was meant", hint=hint)
     return answer.text
 
 
