@@ -91,6 +91,12 @@ def require(person: Person, right: Right | None, site: str | None = None) -> Non
         return
     able = [role for role in ROLES if cell(role, right) == "yes"]
     who = ", ".join(able[:-1]) + " and " + able[-1] if len(able) > 1 else able[0]
-    least = min(able, key=lambda role: sum(cell(role, each) == "yes" for each in TABLE))
+    least = min(able, key=_weight)
     hint = f"roles that may: {who}; ask one of them, or an admin for `archipel user role {person.name} {least}`"
     raise TrustError(f"{person.name} is {person.role} here and may not {TABLE[right].says}", hint=hint)
+
+
+def _weight(role: Role) -> tuple[bool, int]:
+    """Return how much a role is; one that needs sites named comes after all others."""
+    cells = [cell(role, right) for right in TABLE]
+    return "own" in cells, cells.count("yes")

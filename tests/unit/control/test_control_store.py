@@ -6,43 +6,23 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, insert, select, text
 
-from archipel.control.store import schema
+from archipel.control.store import people, schema
 from archipel.control.store.database import Database
 from archipel.control.store.lock import DatabaseLock, FolderLock, Holder
 from archipel.control.store.tables import bundles, metadata
 from archipel.spec import LinkError, SpecError, StateError, StorageFullError
-
-NewUrl = Callable[[], str]
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> NewUrl:
-    if request.param == "sqlite":
-        return lambda: f"sqlite:///{tmp_path / 'control.db'}"
-    return request.getfixturevalue("postgres").database
-
-
-@pytest.fixture
-def url(new_url: NewUrl) -> str:
-    return new_url()
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    opened = Database.open(url)
-    schema.upgrade(opened)
-    yield opened
-    opened.close()
+from archipel.spec.people import Person
 
 
 def put(digest: str, size: int = 1) -> Callable[[Connection], None]:
@@ -71,6 +51,25 @@ def test_the_code_knows_every_migration() -> None:
     scripts = ScriptDirectory.from_config(config)
     assert scripts.get_current_head() == schema.HEAD
     assert [script.revision for script in scripts.walk_revisions()][::-1] == list(schema.KNOWN)
+
+
+def test_whoever_held_a_token_before_there_were_people_is_an_admin_and_the_token_still_holds(url: str) -> None:
+    database = Database.open(url)
+    database.write(lambda connection: migrate(connection, "0002"))
+    held = text("INSERT INTO tokens (secret_hash, name, issued_at) VALUES ('h1', 'admin', 5.0), ('h2', 'admin', 7.0)")
+    database.write(lambda connection: connection.execute(held))
+    schema.upgrade(database)
+    assert database.read(lambda connection: people.holder(connection, "h1", 1e10)) == Person(name="admin", role="admin")
+    [(row, sessions)] = database.read(lambda connection: people.everybody(connection, 1e10))
+    assert (row.name, row.added_at, row.password, sessions) == ("admin", 5.0, None, 2)
+    database.close()
+
+
+def migrate(connection: Connection, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
 
 
 def test_a_database_of_a_newer_version_is_refused_before_anything_is_touched(database: Database) -> None:
