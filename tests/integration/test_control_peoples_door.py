@@ -31,7 +31,7 @@ async def home(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Home]:
 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-PUBLIC = {"/healthz", "/metrics", "/v1/authority", "/v1/enrolments"}
+PUBLIC = {"/healthz", "/metrics", "/v1/authority", "/v1/enrolments", "/v1/login/issuer"}
 
 
 def addresses() -> list[tuple[str, str]]:

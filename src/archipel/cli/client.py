@@ -30,6 +30,7 @@ from archipel.spec import (
     encode,
 )
 from archipel.spec.audit import EntryProof, LogGrowth, SignedHead
+from archipel.spec.issuer import IssuerLogin, IssuerView
 from archipel.spec.people import (
     Assignment,
     Login,
@@ -108,6 +109,14 @@ class Client:
     def log_in(self, login: Login) -> Session:
         """Get a token of one's own."""
         return self._post("/v1/login", login, Session)
+
+    def issuer(self) -> IssuerView:
+        """Return where to get an ID token."""
+        return self._get("/v1/login/issuer", IssuerView)
+
+    def log_in_by_issuer(self, id_token: str) -> Session:
+        """Get a token of one's own for an ID token."""
+        return self._post("/v1/login/issuer", IssuerLogin(id_token=id_token), Session)
 
     def log_out(self) -> Person:
         """End the log-in whose token this client sends."""

@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--database", help="PostgreSQL URL; default: SQLite in the state folder")
     parser.add_argument("--artefacts", help="URL of the artefact store; default: a folder in the state folder")
     parser.add_argument("--key", help="URL of the key that everything is encrypted under")
+    parser.add_argument("--oidc", type=Path, help="file that names an OIDC issuer whose people may log in")
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--http-port", type=int, help="REST over HTTPS (default 7400; 0: any)")
     parser.add_argument("--sites-port", type=int, help="gRPC for sites (default 7401; 0: any)")
@@ -46,6 +47,7 @@ def _settings(given: argparse.Namespace) -> Settings:
         "database": given.database or os.environ.get("ARCHIPEL_DATABASE"),
         "artefacts": given.artefacts or os.environ.get("ARCHIPEL_ARTEFACTS"),
         "key": given.key or os.environ.get("ARCHIPEL_KEY") or None,
+        "oidc": given.oidc,
         "host": given.host,
         "http_port": given.http_port,
         "sites_port": given.sites_port,

@@ -37,6 +37,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     "none": nothing is encrypted. None: as the keyring in the state folder says; where there is none, a key file is made
     beside it if the artefacts lie elsewhere (S3), and else nothing is encrypted."""
+    oidc: Path | None = None
+    """File that names an OIDC issuer whose people may log in, and as what; None: people log in with passwords alone."""
     host: str = "127.0.0.1"
     """Address both ports listen on."""
     http_port: Port = 7400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,10 +95,19 @@ class Desk:
         return True
 
 
-@pytest.fixture
-def desk(tmp_path: Path) -> Iterator[Desk]:
-    database = Database.open(f"sqlite:///{tmp_path / 'control.db'}")
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with the present schema and nothing in it."""
+    path = tmp_path_factory.mktemp("empty") / "control.db"
+    database = Database.open(f"sqlite:///{path}")
     schema.upgrade(database)
+    database.close()
+    return path
+
+
+@pytest.fixture
+def desk(empty: Path, tmp_path: Path) -> Iterator[Desk]:
+    database = Database.open(f"sqlite:///{shutil.copy(empty, tmp_path)}")
     yield Desk(database)
     database.close()
 

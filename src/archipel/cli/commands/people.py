@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from archipel.cli.planes import Control, Json, OperatorFile, State, connect
-from archipel.spec import encode
+from archipel.spec import SpecError, encode
 from archipel.spec.people import Assignment, NewPerson, PasswordChange, PersonView, Role
 
 user = App(name="user", help="Make, list, change and remove the accounts of people, and change one's own password.")
@@ -116,9 +116,12 @@ def password(
 
 
 def login(
-    name: Annotated[str, Parameter(help="Name of your account.")],
+    name: Annotated[str | None, Parameter(help="Name of your account; the issuer knows it by itself.")] = None,
     /,
     *,
+    issuer: Annotated[
+        bool, Parameter(negative="", show_default=False, help="Log in in a browser, at the OIDC issuer.")
+    ] = False,
     state: State = None,
     control: Annotated[str | None, Parameter(help="Address of a control plane elsewhere; needs --ca.")] = None,
     ca: Annotated[str | None, Parameter(help="SHA-256 fingerprint of its CA, from whoever made the account.")] = None,
@@ -130,11 +133,18 @@ def login(
     """
     from archipel.cli import logins
     from archipel.cli.client import Client
+    from archipel.cli.device import get_id_token
     from archipel.spec.people import Login
 
+    if issuer == (name is not None):
+        hint = "`archipel login NAME`, or `archipel login --issuer`"
+        raise SpecError("either a name or the issuer says who you are", hint=hint)
     place = logins.place_of(state, control, ca)
     with Client(place) as client:
-        session = client.log_in(Login(name=name, password=logins.ask_password(f"password of {name}")))
+        if name is None:
+            session = client.log_in_by_issuer(get_id_token(client.issuer(), _ask))
+        else:
+            session = client.log_in(Login(name=name, password=logins.ask_password(f"password of {name}")))
     file = logins.keep(place, session)
     if as_json:
         print(encode(session.person).decode())
@@ -155,6 +165,10 @@ def _show(view: PersonView, said: str, *, as_json: bool) -> None:
         print(encode(view).decode())
     else:
         _say(said)
+
+
+def _ask(line: str) -> None:
+    Console(stderr=True).print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _say(*lines: str) -> None:

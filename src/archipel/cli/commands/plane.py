@@ -32,6 +32,7 @@ def up(
     key: Annotated[
         str | None, Parameter(help="URL of the key that blobs are encrypted under, such as file:seal.key.")
     ] = None,
+    oidc: Annotated[Path | None, Parameter(help="File that names an OIDC issuer whose people may log in.")] = None,
     detach: Annotated[bool, Parameter(negative="", show_default=False, help="Start it in the background.")] = False,
 ) -> None:
     """Start a control plane here, in the foreground unless --detach.
@@ -43,6 +44,7 @@ def up(
     words += ["--http-port", str(http_port)] if http_port is not None else []
     words += ["--sites-port", str(sites_port)] if sites_port is not None else []
     words += ["--host", host] if host is not None else []
+    words += ["--oidc", str(oidc)] if oidc is not None else []
     words += ["--key", key] if key is not None else []
     words += [word for each in name for word in ("--name", each)]
     plane = Fleet(state.resolve(), control=state.resolve())

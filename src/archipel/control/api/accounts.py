@@ -8,7 +8,10 @@ from litestar import get, post
 from litestar.params import FromPath, JSONBody
 
 from archipel.control.api.guard import OPEN, needs, visit_of
-from archipel.control.api.office import AnyRequest, actor_of, office_of, person_of
+from archipel.control.api.office import AnyRequest, Office, actor_of, office_of, person_of
+from archipel.control.services.accounts.issuer import Issuer
+from archipel.spec import StateError
+from archipel.spec.issuer import IssuerLogin, IssuerView
 from archipel.spec.people import (
     Assignment,
     Login,
@@ -26,6 +29,20 @@ def log_in(request: AnyRequest, data: JSONBody[Login]) -> Session:
     """Log in with a name and a password; the token is shown once and ends by itself."""
     office = office_of(request)
     return office.sessions.log_in(data, visit_of(request).address, office.random)
+
+
+@get("/v1/login/issuer", opt=needs(OPEN), security=[{}], sync_to_thread=True, tags=["people"])
+def issuer(request: AnyRequest) -> IssuerView:
+    """Return where to get an ID token by the device flow."""
+    return _issuer(office_of(request)).view()
+
+
+@post("/v1/login/issuer", opt=needs(OPEN), security=[{}], sync_to_thread=True, status_code=200, tags=["people"])
+def log_in_by_issuer(request: AnyRequest, data: JSONBody[IssuerLogin]) -> Session:
+    """Log in with an ID token of the OIDC issuer; it is taken once."""
+    office = office_of(request)
+    identify, address = _issuer(office).identify, visit_of(request).address
+    return office.sessions.log_in_by(identify, data.id_token, address, office.random)
 
 
 @get("/v1/login", opt=needs("self"), sync_to_thread=False, tags=["people"])
@@ -72,4 +89,11 @@ def remove(request: AnyRequest, person: FromPath[str]) -> PersonView:
     return office_of(request).people.remove(person, actor_of(request))
 
 
-ACCOUNTS: list[Any] = [log_in, whoami, log_out, change_password, people, add, assign, remove]
+ACCOUNTS: list[Any] = [log_in, issuer, log_in_by_issuer, whoami, log_out, change_password, people, add, assign, remove]
+
+
+def _issuer(office: Office) -> Issuer:
+    if office.issuer is None:
+        hint = "log in with a password: `archipel login NAME`; an admin names an issuer with `archipel up --oidc FILE`"
+        raise StateError("nobody is let in by an OIDC issuer here", hint=hint)
+    return office.issuer

@@ -10,6 +10,7 @@ from archipel.control.api.intake import Intake
 from archipel.control.api.office import Office
 from archipel.control.api.sites import Back, SitesDoor
 from archipel.control.services.accounts.gate import Gate
+from archipel.control.services.accounts.issuer import Issuer
 from archipel.control.services.accounts.owner import Owner
 from archipel.control.services.accounts.passwords import Passwords
 from archipel.control.services.accounts.people import People
@@ -64,6 +65,7 @@ class House:
         passwords, refusals = Passwords(), Refusals(self.log, mono)
         self.people = People(database, self.log, passwords, clock)
         self.sessions = Sessions(database, self.log, passwords, refusals, clock=clock, monotonic=mono)
+        self.issuer = None if settings.oidc is None else Issuer.open(settings.oidc, database, clock, mono)
         self.gate = Gate(self.sessions, refusals, mono)
         self.owner = Owner(database, self.sessions, clock)
         self.enrolments = Enrolments(database, self.log, authority, clock)
@@ -115,6 +117,7 @@ class House:
         return Office(
             people=self.people,
             sessions=self.sessions,
+            issuer=self.issuer,
             gate=self.gate,
             enrolments=self.enrolments,
             attendances=self.attendances,

@@ -10,6 +10,7 @@ import msgspec
 from litestar import Request
 
 from archipel.control.services.accounts.gate import Gate
+from archipel.control.services.accounts.issuer import Issuer
 from archipel.control.services.accounts.people import People
 from archipel.control.services.accounts.sessions import Sessions
 from archipel.control.services.audit import EventLog
@@ -36,6 +37,7 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
 
     people: People
     sessions: Sessions
+    issuer: Issuer | None
     gate: Gate
     enrolments: Enrolments
     attendances: Attendances

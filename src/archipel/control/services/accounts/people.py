@@ -73,7 +73,9 @@ class People:
         said = self._said("person.assigned", actor, person)
 
         def change(connection: Connection) -> None:
-            _require_changeable(connection, name)
+            if _require_changeable(connection, name).subject is not None:
+                hint = "change it there, or in [roles] of the issuer's file; it counts from the next log-in on"
+                raise StateError(f"{name} has the role that the OIDC issuer gives", hint=hint)
             rows.assign(connection, person)
             keep_within(connection, said)
 
@@ -151,12 +153,14 @@ def _checked(person: Person) -> Person:
     return person
 
 
-def _require_changeable(connection: Connection, name: str) -> None:
-    if rows.person(connection, name) is None:
+def _require_changeable(connection: Connection, name: str) -> Row[Any]:
+    row = rows.person(connection, name)
+    if row is None:
         raise UnknownNameError(f"unknown person {name!r}", hint="`archipel user list` shows all")
     if name == OWNER:
         hint = "delete operator.json in the state folder and start control anew: it makes another, and the old one ends"
         raise StateError(f"{OWNER} is whoever holds operator.json, and stays admin", hint=hint)
+    return row
 
 
 def _view(row: Row[Any], sessions: int) -> PersonView:

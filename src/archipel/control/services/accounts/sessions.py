@@ -75,11 +75,31 @@ class Sessions:
             raise
         return self.begin(person, address, "password", random)
 
+    def log_in_by(
+        self, identify: Callable[[str], Person], id_token: str, address: str, random: Callable[[int], bytes]
+    ) -> Session:
+        """Let somebody in whom `identify` knows by an ID token.
+
+        Raises:
+            TrustError: the token is not to be believed; the message names the reason.
+            TooManyError: too many tries from this address.
+        """
+        network = network_of(address)
+        try:
+            self.count_try(f"address {network}")
+            person = identify(id_token)
+        except (TrustError, TooManyError) as error:
+            self._refusals.note("login.refused", actor=f"address/{network}", reason=error.message, way="issuer")
+            raise
+        return self.begin(person, address, "issuer", random)
+
     def begin(self, person: Person, address: str, way: str, random: Callable[[int], bytes]) -> Session:
         """Make a token for somebody who has shown who they are."""
         token, now = random(SECRET_BYTES).hex(), self._clock()
         until = now + SESSION_SECONDS
-        said = self._log.event("login.accepted", actor=f"person/{person.name}", address=address, way=way)
+        said = self._log.event(
+            "login.accepted", actor=f"person/{person.name}", address=address, way=way, role=person.role
+        )
 
         def change(connection: Connection) -> None:
             if rows.person(connection, person.name) is None:
