@@ -18,17 +18,17 @@ from archipel.cli.client import Client
 from archipel.cli.device import get_id_token
 from archipel.control.services.accounts import issuer as issuers
 from archipel.control.services.accounts.issuer import Issuer
+from archipel.control.services.accounts.logins import Logins
 from archipel.control.services.accounts.passwords import Passwords
 from archipel.control.services.accounts.people import People
 from archipel.control.services.accounts.refusals import Refusals
-from archipel.control.services.accounts.sessions import Sessions
 from archipel.control.services.audit import EventLog
 from archipel.control.store import schema
 from archipel.control.store.database import Database
 from archipel.security.oidc import ALGORITHMS
 from archipel.spec import ArchipelError, LinkError, SpecError, StateError, TrustError, UnknownNameError, encode
 from archipel.spec.issuer import IssuerFile, person_of, read_issuer
-from archipel.spec.people import Assignment, NewPerson, Person, Session
+from archipel.spec.people import Assignment, Login, NewPerson, Person
 from oidc_issuer import CLIENT, make_key, running_issuer
 from oidc_issuer import Issuer as Remote
 from unit.control.control_house import at_home
@@ -61,15 +61,15 @@ class Desk:
         self.log = EventLog(database, time.time)
         refusals = Refusals(self.log, self.clock)
         self.people = People(database, self.log, Passwords(), time.time)
-        self.sessions = Sessions(database, self.log, Passwords(), refusals, clock=time.time, monotonic=self.clock)
+        self.logins = Logins(database, self.log, Passwords(), refusals, clock=time.time, monotonic=self.clock)
         self.issuer = Issuer.open(file, database, time.time, self.clock)
 
     def clock(self) -> float:
         return self.ticks
 
-    def log_in(self, token: str) -> Session:
+    def log_in(self, token: str) -> Login:
         self.ticks += 30.0  # tries to log in are counted elsewhere
-        return self.sessions.log_in_by(self.issuer.identify, token, "10.0.0.1", lambda count: token[-count:].encode())
+        return self.logins.log_in_by(self.issuer.identify, token, "10.0.0.1", lambda count: token[-count:].encode())
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +94,11 @@ def desk(remote: Remote, empty: Path, tmp_path: Path) -> Iterator[Desk]:
 
 
 def test_claims_become_a_person_with_a_role_and_a_log_in_of_ours(desk: Desk, remote: Remote) -> None:
-    session = desk.log_in(remote.token())
-    assert session.person == Person(name="ana", role="scientist")
-    assert desk.sessions.who(session.token) == session.person
+    login = desk.log_in(remote.token())
+    assert login.person == Person(name="ana", role="scientist")
+    assert desk.logins.who(login.token) == login.person
     [view] = desk.people.list().people
-    assert (view.origin, view.role, view.sessions) == ("issuer", "scientist", 1)
+    assert (view.origin, view.role, view.logins) == ("issuer", "scientist", 1)
     [event] = [logged.event for logged in desk.log.read().events]
     assert (event.what, event.actor) == ("login.accepted", "person/ana")
     assert event.detail == {"address": "10.0.0.1", "way": "issuer", "role": "scientist"}
@@ -317,19 +317,19 @@ def test_who_is_called_otherwise_now_stays_the_same_person_and_old_log_ins_end(d
     desk.log_in(remote.token(preferred_username="ana.new"))
     assert [view.name for view in desk.people.list().people] == ["ana.new"]
     with pytest.raises(TrustError):
-        desk.sessions.who(before.token)
+        desk.logins.who(before.token)
 
 
 def test_the_claims_of_the_last_log_in_decide_the_role_and_nobody_else_does(desk: Desk, remote: Remote) -> None:
     first = desk.log_in(remote.token(groups=["admins", "scientists"]))
     assert first.person.role == "admin"
     desk.log_in(remote.token(groups=["scientists"]))
-    assert desk.sessions.who(first.token).role == "scientist"
+    assert desk.logins.who(first.token).role == "scientist"
     with pytest.raises(StateError, match="has the role that the OIDC issuer gives"):
         desk.people.assign("ana", Assignment(role="admin"), "person/admin")
     desk.people.remove("ana", "person/admin")
     with pytest.raises(TrustError):
-        desk.sessions.who(first.token)
+        desk.logins.who(first.token)
 
 
 CLAIMS = {"preferred_username": "ana", "groups": ["wards"]}
@@ -394,13 +394,13 @@ async def test_the_device_flow_ends_with_a_log_in_over_https(remote: Remote, tmp
     pending, slow = {"error": "authorization_pending"}, {"error": "slow_down"}
     remote.confirmations[:] = [pending, slow, pending, {"id_token": remote.token(groups=["wards"])}]
 
-    def log_in(client: Client) -> Session:
+    def log_in(client: Client) -> Login:
         with client:
             return client.log_in_by_issuer(get_id_token(client.issuer(), said.append, slept.append))
 
     async with at_home(tmp_path, oidc=file) as home:
-        session = await asyncio.to_thread(log_in, Client(home.operator))
-        async with home.client(session.token) as client:
+        login = await asyncio.to_thread(log_in, Client(home.operator))
+        async with home.client(login.token) as client:
             assert (await client.get("/v1/login")).json()["role"] == "data-owner"
             assert (await client.post("/v1/sites/a/revoke")).status_code == 404
             assert (await client.post("/v1/sites/b/revoke")).status_code == 403

@@ -17,7 +17,7 @@ from archipel.control.api.people import build
 from archipel.control.api.refusals import answer_failure
 from archipel.security.access import ROLES, TABLE, Right, cell, may, require
 from archipel.spec import ArchipelError, TrustError, decode, encode
-from archipel.spec.people import Login, NewPerson, Person
+from archipel.spec.people import NewPerson, PasswordLogin, Person
 from archipel.spec.wire import Failure
 from unit.control.control_house import Home, at_home
 
@@ -86,7 +86,7 @@ class Town:
 
     def another(self, role: str, sites: tuple[str, ...] = ()) -> str:
         person = Person(name=f"some-{role}", role=role, sites=sites)  # type: ignore[arg-type]
-        return self.house.sessions.begin(person, "127.0.0.1", "test", self.house.office().random).token
+        return self.house.logins.begin(person, "127.0.0.1", "test", self.house.office().random).token
 
     async def ask(self, role: str, method: str, path: str, name: str = "a") -> httpx.Response:
         url = re.sub(r"{(version|number)}", "1", re.sub(r"{(run|person)}", "nobody", path)).replace("{name}", name)
@@ -198,7 +198,7 @@ async def test_a_refusal_names_the_least_role_that_may() -> None:
 async def test_what_was_refused_is_in_the_log_by_name_and_with_its_reason(town: Town) -> None:
     town.house.people.add(NewPerson(name="vera", role="viewer", password="correct horse staple"), "person/admin")
     vera = Person(name="vera", role="viewer")
-    token = town.house.sessions.begin(vera, "127.0.0.1", "test", town.house.office().random).token
+    token = town.house.logins.begin(vera, "127.0.0.1", "test", town.house.office().random).token
     await town.client.post("/v1/runs/some-run/stop", headers={"Authorization": f"Bearer {token}"})
     events = town.house.log.read(level="warning").events
     last = next(item.event for item in reversed(events) if item.event.actor == "person/vera")
@@ -213,15 +213,15 @@ async def test_too_many_tries_to_log_in_are_answered_with_how_long_to_wait(town:
         def fits(self, password: str, kept: str | None) -> bool:
             return False
 
-    town.house.sessions._passwords, real = Never(), town.house.sessions._passwords  # type: ignore[assignment]
+    town.house.logins._passwords, real = Never(), town.house.logins._passwords  # type: ignore[assignment]
     statuses = []
     for number in range(12):
         # Whoever says to come from elsewhere is counted where they come from.
         headers = {"X-Forwarded-For": f"192.0.2.{number}", "Authorization": ""}
-        guess = Login(name=f"guess-{number}", password="x")
+        guess = PasswordLogin(name=f"guess-{number}", password="x")
         answer = await town.client.post("/v1/login", content=encode(guess), headers=headers)
         statuses.append(answer.status_code)
-    town.house.sessions._passwords = real
+    town.house.logins._passwords = real
     assert statuses == [403] * 10 + [429] * 2
     assert 1 <= int(answer.headers["Retry-After"]) <= 30
     assert decode(answer.content, Failure).error == "TooManyError"

@@ -36,10 +36,10 @@ from archipel.spec.people import (
     Login,
     NewPerson,
     PasswordChange,
+    PasswordLogin,
     PeoplePage,
     Person,
     PersonView,
-    Session,
 )
 from archipel.spec.views import (
     EventsPage,
@@ -106,17 +106,17 @@ class Client:
 
     # ---- people ----------------------------------------------------------------------------------------------
 
-    def log_in(self, login: Login) -> Session:
+    def log_in(self, login: PasswordLogin) -> Login:
         """Get a token of one's own."""
-        return self._post("/v1/login", login, Session)
+        return self._post("/v1/login", login, Login)
 
     def issuer(self) -> IssuerView:
         """Return where to get an ID token."""
         return self._get("/v1/login/issuer", IssuerView)
 
-    def log_in_by_issuer(self, id_token: str) -> Session:
+    def log_in_by_issuer(self, id_token: str) -> Login:
         """Get a token of one's own for an ID token."""
-        return self._post("/v1/login/issuer", IssuerLogin(id_token=id_token), Session)
+        return self._post("/v1/login/issuer", IssuerLogin(id_token=id_token), Login)
 
     def log_out(self) -> Person:
         """End the log-in whose token this client sends."""

@@ -20,7 +20,7 @@ from archipel.cli.client import Client
 from archipel.cli.planes import CURRENT, HOME, OPERATOR, find_state, operator_of, remember
 from archipel.security import write_secret
 from archipel.spec import SpecError, StateError, TrustError, encode
-from archipel.spec.people import Session
+from archipel.spec.people import Login
 from archipel.spec.views import Operator
 
 LOGINS = HOME / "logins"
@@ -43,13 +43,13 @@ def place_of(state: Path | None, control: str | None, ca: str | None) -> Operato
     return Operator(url=control, ca_pem=fetch_authority(control.rstrip("/"), ca), token="")
 
 
-def keep(place: Operator, session: Session) -> Path:
+def keep(place: Operator, login: Login) -> Path:
     """Write down a log-in and make later commands here use it; return the file."""
     address = urlsplit(place.url)
-    folder = LOGINS / f"{session.person.name}@{address.hostname}.{address.port or 443}"
+    folder = LOGINS / f"{login.person.name}@{address.hostname}.{address.port or 443}"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / OPERATOR
-    write_secret(file, encode(structs.replace(place, token=session.token)))
+    write_secret(file, encode(structs.replace(place, token=login.token)))
     remember(folder.resolve())
     return file
 

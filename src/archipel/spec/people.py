@@ -1,6 +1,6 @@
 """People: who may do what at a control plane, and what they say to be let in.
 
-    POST /v1/login                  Login       → Session
+    POST /v1/login                  PasswordLogin       → Login
     POST /v1/people                 NewPerson   → PersonView
     POST /v1/people/NAME/role       Assignment  → PersonView
 
@@ -47,7 +47,7 @@ class PersonView(Value, frozen=True, kw_only=True):
     sites: tuple[Name, ...] = ()
     origin: Origin
     added_at: float
-    sessions: int
+    logins: int
     """Log-ins that hold now."""
 
 
@@ -73,7 +73,7 @@ class Assignment(Value, frozen=True, kw_only=True):
     sites: tuple[Name, ...] = ()
 
 
-class Login(Value, frozen=True, kw_only=True):
+class PasswordLogin(Value, frozen=True, kw_only=True):
     """Ask to be let in."""
 
     name: Annotated[str, Meta(max_length=100)]
@@ -87,7 +87,7 @@ class PasswordChange(Value, frozen=True, kw_only=True):
     new: Password
 
 
-class Session(Value, frozen=True, kw_only=True):
+class Login(Value, frozen=True, kw_only=True):
     """A log-in; the token is shown once and not kept."""
 
     person: Person

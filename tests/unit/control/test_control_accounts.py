@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from archipel.control.services.accounts import gate as gates
-from archipel.control.services.accounts.gate import Gate, UnauthorizedError, Visit
+from archipel.control.services.accounts import doorkeeper as doorkeepers
+from archipel.control.services.accounts.doorkeeper import Doorkeeper, UnauthorizedError, Visit
+from archipel.control.services.accounts.logins import (
+    LOGIN_SECONDS,
+    LOGINS_EACH,
+    TRIES_AT_ONCE,
+    TRY_SECONDS,
+    Logins,
+)
 from archipel.control.services.accounts.owner import Owner
 from archipel.control.services.accounts.passwords import AT_ONCE, Passwords
 from archipel.control.services.accounts.people import People
 from archipel.control.services.accounts.refusals import ALL_AN_HOUR, AN_HOUR, FIRST, Refusals
-from archipel.control.services.accounts.sessions import (
-    LOGIN_SECONDS,
-    LOGINS_AT_ONCE,
-    SESSION_SECONDS,
-    SESSIONS_EACH,
-    Sessions,
-)
 from archipel.control.services.audit import EventLog
 from archipel.control.store import schema
 from archipel.control.store.database import Database
@@ -37,7 +37,7 @@ from archipel.spec import (
     UnknownNameError,
     encode,
 )
-from archipel.spec.people import Assignment, Login, NewPerson, PasswordChange, Person, Session
+from archipel.spec.people import Assignment, Login, NewPerson, PasswordChange, PasswordLogin, Person
 
 PASSWORD = "correct horse staple"
 
@@ -65,10 +65,10 @@ class Desk:
         self.log = EventLog(self.database, self.clock)
         self.refusals = Refusals(self.log, self.clock)
         self.people = People(self.database, self.log, self.passwords, self.clock)
-        self.sessions = Sessions(
+        self.logins = Logins(
             self.database, self.log, self.passwords, self.refusals, clock=self.clock, monotonic=self.clock
         )
-        self.gate = Gate(self.sessions, self.refusals, self.clock)
+        self.doorkeeper = Doorkeeper(self.logins, self.refusals, self.clock)
         self._secrets = itertools.count(1)
 
     def clock(self) -> float:
@@ -81,15 +81,15 @@ class Desk:
         new = NewPerson(name=name, role=role, sites=sites, password=PASSWORD)  # type: ignore[arg-type]
         self.people.add(new, "person/admin")
 
-    def log_in(self, name: str, password: str = PASSWORD, address: str = "10.0.0.1") -> Session:
-        return self.sessions.log_in(Login(name=name, password=password), address, self.random)
+    def log_in(self, name: str, password: str = PASSWORD, address: str = "10.0.0.1") -> Login:
+        return self.logins.log_in(PasswordLogin(name=name, password=password), address, self.random)
 
     def events(self) -> list[Event]:
         return [logged.event for logged in self.log.read().events]
 
-    def holds(self, session: Session) -> bool:
+    def holds(self, login: Login) -> bool:
         try:
-            self.sessions.who(session.token)
+            self.logins.who(login.token)
         except TrustError:
             return False
         return True
@@ -120,18 +120,18 @@ def any_desk(database: Database) -> Desk:
 
 def test_a_log_in_ends_by_itself_after_twelve_hours(desk: Desk) -> None:
     desk.add("ana")
-    session = desk.log_in("ana")
-    assert session.expires_at == 1000.0 + 12 * 3600
-    desk.now += SESSION_SECONDS - 1
-    assert desk.sessions.who(session.token) == Person(name="ana", role="viewer")
+    login = desk.log_in("ana")
+    assert login.expires_at == 1000.0 + 12 * 3600
+    desk.now += LOGIN_SECONDS - 1
+    assert desk.logins.who(login.token) == Person(name="ana", role="viewer")
     desk.now += 1
-    assert not desk.holds(session)
+    assert not desk.holds(login)
 
 
 def test_logging_out_ends_that_log_in_and_no_other(desk: Desk) -> None:
     desk.add("ana")
     first, second = desk.log_in("ana"), desk.log_in("ana")
-    desk.sessions.end(first.token, first.person)
+    desk.logins.end(first.token, first.person)
     assert (desk.holds(first), desk.holds(second)) == (False, True)
 
 
@@ -140,11 +140,11 @@ def test_removing_somebody_ends_their_log_ins_and_the_same_name_anew_does_not_re
 ) -> None:
     any_desk.add("ana", "admin")
     any_desk.add("bob")
-    session, other = any_desk.log_in("ana"), any_desk.log_in("bob")
-    assert any_desk.people.remove("ana", "person/admin").sessions == 1
-    assert (any_desk.holds(session), any_desk.holds(other)) == (False, True)
+    login, other = any_desk.log_in("ana"), any_desk.log_in("bob")
+    assert any_desk.people.remove("ana", "person/admin").logins == 1
+    assert (any_desk.holds(login), any_desk.holds(other)) == (False, True)
     any_desk.add("ana")
-    assert not any_desk.holds(session)
+    assert not any_desk.holds(login)
 
 
 def test_who_is_removed_while_they_log_in_gets_no_token(desk: Desk) -> None:
@@ -152,26 +152,26 @@ def test_who_is_removed_while_they_log_in_gets_no_token(desk: Desk) -> None:
     person = desk.log_in("ana").person
     desk.people.remove("ana", "person/admin")
     with pytest.raises(TrustError, match="was removed"):
-        desk.sessions.begin(person, "10.0.0.1", "password", desk.random)
+        desk.logins.begin(person, "10.0.0.1", "password", desk.random)
     desk.add("ana")
-    assert [view.sessions for view in desk.people.list().people] == [0]
+    assert [view.logins for view in desk.people.list().people] == [0]
 
 
 def test_another_role_counts_from_the_next_request_on(desk: Desk) -> None:
     desk.add("ana", "admin")
-    session = desk.log_in("ana")
+    login = desk.log_in("ana")
     desk.people.assign("ana", Assignment(role="data-owner", sites=("a", "b")), "person/admin")
-    assert desk.sessions.who(session.token) == Person(name="ana", role="data-owner", sites=("a", "b"))
+    assert desk.logins.who(login.token) == Person(name="ana", role="data-owner", sites=("a", "b"))
 
 
 def test_a_new_password_ends_all_log_ins_and_the_old_one_opens_nothing(desk: Desk) -> None:
     desk.add("ana")
-    session = desk.log_in("ana")
+    login = desk.log_in("ana")
     with pytest.raises(TrustError, match="old password is wrong"):
         desk.people.change_password("ana", PasswordChange(old="no", new="another long one"))
-    assert desk.holds(session)
+    assert desk.holds(login)
     desk.people.change_password("ana", PasswordChange(old=PASSWORD, new="another long one"))
-    assert not desk.holds(session)
+    assert not desk.holds(login)
     with pytest.raises(TrustError):
         desk.log_in("ana")
     assert desk.holds(desk.log_in("ana", "another long one"))
@@ -179,11 +179,11 @@ def test_a_new_password_ends_all_log_ins_and_the_old_one_opens_nothing(desk: Des
 
 def test_more_log_ins_than_a_person_may_have_end_the_oldest(any_desk: Desk) -> None:
     any_desk.add("ana")
-    sessions = []
-    for _ in range(SESSIONS_EACH + 2):
-        sessions.append(any_desk.log_in("ana"))
-        any_desk.now += LOGIN_SECONDS
-    assert [any_desk.holds(session) for session in sessions] == [False, False] + [True] * SESSIONS_EACH
+    logins = []
+    for _ in range(LOGINS_EACH + 2):
+        logins.append(any_desk.log_in("ana"))
+        any_desk.now += TRY_SECONDS
+    assert [any_desk.holds(login) for login in logins] == [False, False] + [True] * LOGINS_EACH
 
 
 def test_a_wrong_name_and_a_wrong_password_look_the_same_and_cost_the_same(desk: Desk) -> None:
@@ -198,22 +198,22 @@ def test_a_wrong_name_and_a_wrong_password_look_the_same_and_cost_the_same(desk:
 
 
 def test_the_owners_name_opens_nothing_with_any_password(desk: Desk, tmp_path: Path) -> None:
-    Owner(desk.database, desk.sessions, desk.clock).write(tmp_path, "https://u", "https://l", "pem", desk.random)
+    Owner(desk.database, desk.logins, desk.clock).write(tmp_path, "https://u", "https://l", "pem", desk.random)
     for password in ("", "kept ", "None"):
         with pytest.raises(TrustError, match="name or the password"):
             desk.log_in("admin", password)
 
 
 def test_deleting_the_owners_file_makes_another_token_and_ends_the_old_one(desk: Desk, tmp_path: Path) -> None:
-    owner = Owner(desk.database, desk.sessions, desk.clock)
+    owner = Owner(desk.database, desk.logins, desk.clock)
 
-    def write() -> Session:
+    def write() -> Login:
         token = owner.write(tmp_path, "https://u", "https://l", "pem", desk.random).token
-        return Session(person=Person(name="admin", role="admin"), token=token, expires_at=0.0)
+        return Login(person=Person(name="admin", role="admin"), token=token, expires_at=0.0)
 
     first, again = write(), write()
     assert first == again
-    desk.now += 10 * SESSION_SECONDS
+    desk.now += 10 * LOGIN_SECONDS
     assert desk.holds(first)
     (tmp_path / "operator.json").unlink()
     second = write()
@@ -251,7 +251,7 @@ def test_an_account_that_cannot_be_is_refused_with_the_reason_and_nothing_is_mad
 
 
 def test_the_owner_stays_admin_and_unknown_people_are_named(desk: Desk, tmp_path: Path) -> None:
-    Owner(desk.database, desk.sessions, desk.clock).write(tmp_path, "https://u", "https://l", "pem", desk.random)
+    Owner(desk.database, desk.logins, desk.clock).write(tmp_path, "https://u", "https://l", "pem", desk.random)
     desk.add("ana")
     with pytest.raises(StateError, match="stays admin"):
         desk.people.remove("admin", "person/ana")
@@ -266,11 +266,11 @@ def test_the_owner_stays_admin_and_unknown_people_are_named(desk: Desk, tmp_path
 
 def test_the_log_says_who_did_what_to_whom_and_no_secret_is_in_it_or_in_the_database(any_desk: Desk) -> None:
     any_desk.add("ana", "data-owner", ("a", "b"))
-    session = any_desk.log_in("ana")
+    login = any_desk.log_in("ana")
     with pytest.raises(TrustError):
         any_desk.log_in("my-password-in-the-wrong-field", "wrong-password-typed")
     any_desk.people.assign("ana", Assignment(role="viewer"), "person/admin")
-    any_desk.sessions.end(session.token, session.person)
+    any_desk.logins.end(login.token, login.person)
     any_desk.people.change_password("ana", PasswordChange(old=PASSWORD, new="another long one"))
     any_desk.people.remove("ana", "person/admin")
     events = any_desk.events()
@@ -286,16 +286,16 @@ def test_the_log_says_who_did_what_to_whom_and_no_secret_is_in_it_or_in_the_data
     assert events[0].detail == {"name": "ana", "role": "data-owner", "sites": "a, b"}
     assert (events[2].level, events[2].detail["name"]) == ("warning", "unknown")
     written = b"".join(map(encode, events))
-    for secret in (session.token, PASSWORD, "another long one", "wrong-password-typed", "wrong-field"):
+    for secret in (login.token, PASSWORD, "another long one", "wrong-password-typed", "wrong-field"):
         assert secret.encode() not in written
 
 
 def test_the_database_holds_hashes_only(desk: Desk, tmp_path: Path) -> None:
     database = desk.database
-    sessions = Sessions(database, desk.log, Passwords(), desk.refusals, clock=desk.clock, monotonic=desk.clock)
+    logins = Logins(database, desk.log, Passwords(), desk.refusals, clock=desk.clock, monotonic=desk.clock)
     people = People(database, desk.log, Passwords(), desk.clock)
     people.add(NewPerson(name="ana", role="viewer", password=PASSWORD), "person/admin")
-    token = sessions.log_in(Login(name="ana", password=PASSWORD), "10.0.0.1", lambda count: b"\xab" * count).token
+    token = logins.log_in(PasswordLogin(name="ana", password=PASSWORD), "10.0.0.1", lambda count: b"\xab" * count).token
     held = b"".join(path.read_bytes() for path in tmp_path.glob("control.db*"))
     assert token == "ab" * 32
     assert token.encode() not in held
@@ -335,20 +335,20 @@ def tries(desk: Desk, *pairs: tuple[str, str]) -> list[str]:
 
 def test_tries_to_log_in_are_counted_by_name_and_by_address(desk: Desk) -> None:
     desk.add("ana")
-    many = LOGINS_AT_ONCE
+    many = TRIES_AT_ONCE
     assert tries(desk, *[("ana", f"10.0.0.{n}") for n in range(many + 1)]) == ["wrong"] * many + ["30"]
     with pytest.raises(TooManyError):
         desk.log_in("ana", PASSWORD, "10.0.1.1")  # the right password is not even looked at
     assert tries(desk, *[(f"x{n}", "10.9.9.9") for n in range(many + 1)]) == ["wrong"] * many + ["30"]
     asked = desk.passwords.asked
-    desk.now += LOGIN_SECONDS
+    desk.now += TRY_SECONDS
     assert tries(desk, ("y", "10.9.9.9"), ("z", "10.9.9.9")) == ["wrong", "30"]
     assert desk.passwords.asked == asked + 1
     assert desk.holds(desk.log_in("ana", PASSWORD, "10.0.1.2"))
 
 
 def test_an_ipv6_network_is_one_address(desk: Desk) -> None:
-    many = LOGINS_AT_ONCE
+    many = TRIES_AT_ONCE
     assert tries(desk, *[(f"x{n}", f"2001:db8::{n}") for n in range(many + 1)]) == ["wrong"] * many + ["30"]
     assert tries(desk, ("y", "2001:db8:0:1::1")) == ["wrong"]
 
@@ -361,27 +361,29 @@ def test_requests_are_counted_by_person_and_strangers_by_address(desk: Desk) -> 
     desk.add("ana")
     desk.add("bob")
     ana, bob = desk.log_in("ana").token, desk.log_in("bob").token
-    for _ in range(gates.REQUESTS_AT_ONCE):
-        desk.gate.let_in(visit(ana), "sites.read")
+    for _ in range(doorkeepers.REQUESTS_AT_ONCE):
+        desk.doorkeeper.let_in(visit(ana), "sites.read")
     with pytest.raises(TooManyError, match="from this person") as refused:
-        desk.gate.let_in(visit(ana, "10.0.0.2"), "sites.read")
-    assert refused.value.wait_seconds == pytest.approx(1 / gates.REQUESTS_A_SECOND)
-    assert desk.gate.let_in(visit(bob), "sites.read").name == "bob"
-    for _ in range(gates.REQUESTS_AT_ONCE):
+        desk.doorkeeper.let_in(visit(ana, "10.0.0.2"), "sites.read")
+    assert refused.value.wait_seconds == pytest.approx(1 / doorkeepers.REQUESTS_A_SECOND)
+    assert desk.doorkeeper.let_in(visit(bob), "sites.read").name == "bob"
+    for _ in range(doorkeepers.REQUESTS_AT_ONCE):
         with pytest.raises(UnauthorizedError):
-            desk.gate.let_in(visit("wrong"), "sites.read")
+            desk.doorkeeper.let_in(visit("wrong"), "sites.read")
     with pytest.raises(TooManyError, match="from this address"):
-        desk.gate.open_to_all(visit(None))
-    assert desk.gate.let_in(visit(bob), "sites.read").name == "bob"  # who has a token shares no limit with strangers
-    desk.now += 1 / gates.REQUESTS_A_SECOND
-    desk.gate.open_to_all(visit(None))
-    assert desk.gate.let_in(visit(ana), "sites.read").name == "ana"
+        desk.doorkeeper.open_to_all(visit(None))
+    assert (
+        desk.doorkeeper.let_in(visit(bob), "sites.read").name == "bob"
+    )  # who has a token shares no limit with strangers
+    desk.now += 1 / doorkeepers.REQUESTS_A_SECOND
+    desk.doorkeeper.open_to_all(visit(None))
+    assert desk.doorkeeper.let_in(visit(ana), "sites.read").name == "ana"
 
 
 def refuse(desk: Desk, count: int, address: str = "10.0.0.1") -> None:
     for _ in range(count):
         with pytest.raises((UnauthorizedError, TooManyError)):
-            desk.gate.let_in(visit(None, address), "sites.read")
+            desk.doorkeeper.let_in(visit(None, address), "sites.read")
 
 
 def test_refusals_without_end_leave_a_bounded_number_of_entries_and_the_rest_is_counted(desk: Desk) -> None:
@@ -415,4 +417,4 @@ def test_a_refusal_stays_one_where_the_log_cannot_be_written(desk: Desk, monkeyp
 
     monkeypatch.setattr(desk.log, "keep", full)
     with pytest.raises(UnauthorizedError):
-        desk.gate.let_in(visit(None), "sites.read")
+        desk.doorkeeper.let_in(visit(None), "sites.read")

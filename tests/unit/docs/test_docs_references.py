@@ -97,11 +97,11 @@ def test_every_environment_variable_of_the_code_is_on_its_page() -> None:
 
 
 def test_every_constant_on_the_configuration_page_has_the_value_of_the_code() -> None:
-    from archipel.control.services.accounts import gate, issuer, sessions
+    from archipel.control.services.accounts import doorkeeper, issuer, logins
     from archipel.control.services.sites import notes
     from archipel.security import authority, tokens
 
-    places: tuple[ModuleType, ...] = (wire, tokens, authority, notes, sessions, gate, issuer)
+    places: tuple[ModuleType, ...] = (wire, tokens, authority, notes, logins, doorkeeper, issuer)
     rows = table("reference/configuration.md", "^`[A-Z]+_[A-Z_]+`$")
     assert any(row[1] and not name(row[0]).startswith("ARCHIPEL") for row in rows)
     for row in rows:

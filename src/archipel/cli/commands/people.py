@@ -64,7 +64,7 @@ def list_(
         table.add_column(column)
     for one in found:
         since = dt.datetime.fromtimestamp(one.added_at, dt.UTC).strftime("%Y-%m-%d")
-        table.add_row(one.name, one.role, ", ".join(one.sites), one.origin, str(one.sessions), since)
+        table.add_row(one.name, one.role, ", ".join(one.sites), one.origin, str(one.logins), since)
     Console().print(table)
 
 
@@ -99,7 +99,7 @@ def remove(
     """Remove an account; its log-ins end at once."""
     with connect(state, control, operator) as client:
         was = client.remove_person(name)
-    _show(was, f"{name} is removed; {was.sessions} log-ins ended", as_json=as_json)
+    _show(was, f"{name} is removed; {was.logins} log-ins ended", as_json=as_json)
 
 
 @user.command
@@ -134,7 +134,7 @@ def login(
     from archipel.cli import logins
     from archipel.cli.client import Client
     from archipel.cli.device import get_id_token
-    from archipel.spec.people import Login
+    from archipel.spec.people import PasswordLogin
 
     if issuer == (name is not None):
         hint = "`archipel login NAME`, or `archipel login --issuer`"
@@ -142,15 +142,15 @@ def login(
     place = logins.place_of(state, control, ca)
     with Client(place) as client:
         if name is None:
-            session = client.log_in_by_issuer(get_id_token(client.issuer(), _ask))
+            made = client.log_in_by_issuer(get_id_token(client.issuer(), _ask))
         else:
-            session = client.log_in(Login(name=name, password=logins.ask_password(f"password of {name}")))
-    file = logins.keep(place, session)
+            made = client.log_in(PasswordLogin(name=name, password=logins.ask_password(f"password of {name}")))
+    file = logins.keep(place, made)
     if as_json:
-        print(encode(session.person).decode())
+        print(encode(made.person).decode())
         return
-    until = dt.datetime.fromtimestamp(session.expires_at, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    _say(f"{session.person.name} is {session.person.role} at {place.url} until {until} ({file})")
+    until = dt.datetime.fromtimestamp(made.expires_at, dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    _say(f"{made.person.name} is {made.person.role} at {place.url} until {until} ({file})")
 
 
 def logout(*, state: State = None) -> None:

@@ -17,18 +17,18 @@ from archipel.spec.people import (
     Login,
     NewPerson,
     PasswordChange,
+    PasswordLogin,
     PeoplePage,
     Person,
     PersonView,
-    Session,
 )
 
 
 @post("/v1/login", opt=needs(OPEN), security=[{}], sync_to_thread=True, status_code=200, tags=["people"])
-def log_in(request: AnyRequest, data: JSONBody[Login]) -> Session:
+def log_in(request: AnyRequest, data: JSONBody[PasswordLogin]) -> Login:
     """Log in with a name and a password; the token is shown once and ends by itself."""
     office = office_of(request)
-    return office.sessions.log_in(data, visit_of(request).address, office.random)
+    return office.logins.log_in(data, visit_of(request).address, office.random)
 
 
 @get("/v1/login/issuer", opt=needs(OPEN), security=[{}], sync_to_thread=True, tags=["people"])
@@ -38,11 +38,11 @@ def issuer(request: AnyRequest) -> IssuerView:
 
 
 @post("/v1/login/issuer", opt=needs(OPEN), security=[{}], sync_to_thread=True, status_code=200, tags=["people"])
-def log_in_by_issuer(request: AnyRequest, data: JSONBody[IssuerLogin]) -> Session:
+def log_in_by_issuer(request: AnyRequest, data: JSONBody[IssuerLogin]) -> Login:
     """Log in with an ID token of the OIDC issuer; it is taken once."""
     office = office_of(request)
     identify, address = _issuer(office).identify, visit_of(request).address
-    return office.sessions.log_in_by(identify, data.id_token, address, office.random)
+    return office.logins.log_in_by(identify, data.id_token, address, office.random)
 
 
 @get("/v1/login", opt=needs("self"), sync_to_thread=False, tags=["people"])
@@ -54,7 +54,7 @@ def whoami(request: AnyRequest) -> Person:
 @post("/v1/logout", opt=needs("self"), sync_to_thread=True, status_code=200, tags=["people"])
 def log_out(request: AnyRequest) -> Person:
     """End the log-in whose token this request carries."""
-    return office_of(request).sessions.end(visit_of(request).token or "", person_of(request))
+    return office_of(request).logins.end(visit_of(request).token or "", person_of(request))
 
 
 @post("/v1/password", opt=needs("self"), sync_to_thread=True, status_code=200, tags=["people"])

@@ -14,7 +14,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.routes import HTTPRoute
 
 from archipel.control.api.office import Office
-from archipel.control.services.accounts.gate import Visit
+from archipel.control.services.accounts.doorkeeper import Visit
 from archipel.security.access import TABLE, Right
 
 OPEN: Literal["open"] = "open"
@@ -33,13 +33,13 @@ def guard(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHand
     right = handler.opt.get(_NEEDS)
     visit = visit_of(connection)
     if right == OPEN:
-        office.gate.open_to_all(visit)
+        office.doorkeeper.open_to_all(visit)
     else:
-        connection.state.person = office.gate.let_in(visit, right)
+        connection.state.person = office.doorkeeper.let_in(visit, right)
 
 
 def visit_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Visit:
-    """Return a request as the gate sees it; nothing that a proxy says of it is believed."""
+    """Return a request as the doorkeeper sees it; nothing that a proxy says of it is believed."""
     scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     site = connection.path_params.get("name") if connection.url.path.startswith("/v1/sites/") else None
     return Visit(

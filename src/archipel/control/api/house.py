@@ -9,13 +9,13 @@ from contextlib import ExitStack
 from archipel.control.api.intake import Intake
 from archipel.control.api.office import Office
 from archipel.control.api.sites import Back, SitesDoor
-from archipel.control.services.accounts.gate import Gate
+from archipel.control.services.accounts.doorkeeper import Doorkeeper
 from archipel.control.services.accounts.issuer import Issuer
+from archipel.control.services.accounts.logins import Logins
 from archipel.control.services.accounts.owner import Owner
 from archipel.control.services.accounts.passwords import Passwords
 from archipel.control.services.accounts.people import People
 from archipel.control.services.accounts.refusals import Refusals
-from archipel.control.services.accounts.sessions import Sessions
 from archipel.control.services.audit import EventLog
 from archipel.control.services.heads import Heads
 from archipel.control.services.jobs.board import Board
@@ -64,10 +64,10 @@ class House:
         self.attendances = Attendances()
         passwords, refusals = Passwords(), Refusals(self.log, mono)
         self.people = People(database, self.log, passwords, clock)
-        self.sessions = Sessions(database, self.log, passwords, refusals, clock=clock, monotonic=mono)
+        self.logins = Logins(database, self.log, passwords, refusals, clock=clock, monotonic=mono)
         self.issuer = None if settings.oidc is None else Issuer.open(settings.oidc, database, clock, mono)
-        self.gate = Gate(self.sessions, refusals, mono)
-        self.owner = Owner(database, self.sessions, clock)
+        self.doorkeeper = Doorkeeper(self.logins, refusals, mono)
+        self.owner = Owner(database, self.logins, clock)
         self.enrolments = Enrolments(database, self.log, authority, clock)
         self.fleet = Fleet(database, self.attendances, clock)
         self.registry = Registry(database)
@@ -116,9 +116,9 @@ class House:
         """Return what the people's door needs."""
         return Office(
             people=self.people,
-            sessions=self.sessions,
+            logins=self.logins,
             issuer=self.issuer,
-            gate=self.gate,
+            doorkeeper=self.doorkeeper,
             enrolments=self.enrolments,
             attendances=self.attendances,
             fleet=self.fleet,

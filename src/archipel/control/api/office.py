@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 from litestar import Request
 
-from archipel.control.services.accounts.gate import Gate
+from archipel.control.services.accounts.doorkeeper import Doorkeeper
 from archipel.control.services.accounts.issuer import Issuer
+from archipel.control.services.accounts.logins import Logins
 from archipel.control.services.accounts.people import People
-from archipel.control.services.accounts.sessions import Sessions
 from archipel.control.services.audit import EventLog
 from archipel.control.services.heads import Heads
 from archipel.control.services.jobs.board import Board
@@ -36,9 +36,9 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
     """The services people and tools are served by."""
 
     people: People
-    sessions: Sessions
+    logins: Logins
     issuer: Issuer | None
-    gate: Gate
+    doorkeeper: Doorkeeper
     enrolments: Enrolments
     attendances: Attendances
     fleet: Fleet

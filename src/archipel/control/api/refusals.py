@@ -9,7 +9,7 @@ import structlog
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException
 
-from archipel.control.services.accounts.gate import UnauthorizedError
+from archipel.control.services.accounts.doorkeeper import UnauthorizedError
 from archipel.spec import (
     ArchipelError,
     DataError,

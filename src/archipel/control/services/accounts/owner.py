@@ -11,8 +11,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
+from archipel.control.services.accounts.logins import SECRET_BYTES, Logins, hash_of
 from archipel.control.services.accounts.people import OWNER
-from archipel.control.services.accounts.sessions import SECRET_BYTES, Sessions, hash_of
 from archipel.control.store import people as rows
 from archipel.control.store.database import Database
 from archipel.security import write_secret
@@ -26,9 +26,9 @@ FILE = "operator.json"
 class Owner:
     """Writes the owner's file."""
 
-    def __init__(self, database: Database, sessions: Sessions, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database, logins: Logins, clock: Callable[[], float]) -> None:
         self._database = database
-        self._sessions = sessions
+        self._logins = logins
         self._clock = clock
 
     def write(self, folder: Path, url: str, local: str, ca_pem: str, random: Callable[[int], bytes]) -> Operator:
@@ -54,7 +54,7 @@ class Owner:
     def _kept(self, path: Path) -> str | None:
         try:
             token = decode(path.read_bytes(), Operator).token
-            self._sessions.who(token)
+            self._logins.who(token)
         except (FileNotFoundError, SpecError, TrustError):
             return None
         return token

@@ -42,7 +42,7 @@ class People:
         """Return all accounts."""
         now = self._clock()
         found = self._database.read(lambda connection: rows.everybody(connection, now))
-        return PeoplePage(people=tuple(_view(row, sessions) for row, sessions in found))
+        return PeoplePage(people=tuple(_view(row, logins) for row, logins in found))
 
     def add(self, new: NewPerson, actor: str) -> PersonView:
         """Make an account.
@@ -85,7 +85,7 @@ class People:
     def remove(self, name: str, actor: str) -> PersonView:
         """Remove an account and end its log-ins, at once; return what it was."""
         was = self._show(name)
-        said = self._log.event("person.removed", actor=actor, name=name, sessions=was.sessions)
+        said = self._log.event("person.removed", actor=actor, name=name, logins=was.logins)
 
         def change(connection: Connection) -> None:
             _require_changeable(connection, name)
@@ -163,7 +163,7 @@ def _require_changeable(connection: Connection, name: str) -> Row[Any]:
     return row
 
 
-def _view(row: Row[Any], sessions: int) -> PersonView:
+def _view(row: Row[Any], logins: int) -> PersonView:
     person = rows.person_of(row)
     origin: Origin = "local" if row.password else "issuer" if row.subject else "owner"
     return PersonView(
@@ -172,5 +172,5 @@ def _view(row: Row[Any], sessions: int) -> PersonView:
         sites=person.sites,
         origin=origin,
         added_at=row.added_at,
-        sessions=sessions,
+        logins=logins,
     )

@@ -1,4 +1,4 @@
-"""Sessions: a log-in is a random token of 256 bits, kept as its hash, that ends by itself or by word.
+"""Logins: a log-in is a random token of 256 bits, kept as its hash, that ends by itself or by word.
 
     log_in(name, password)  → a token                     (POST /v1/login)
     who(token)              → the person, or a TrustError  (every request)
@@ -23,20 +23,20 @@ from archipel.control.services.audit import EventLog, keep_within
 from archipel.control.store import people as rows
 from archipel.control.store.database import Database
 from archipel.spec import TooManyError, TrustError
-from archipel.spec.people import Login, Person, Session
+from archipel.spec.people import Login, PasswordLogin, Person
 
 SECRET_BYTES = 32
-SESSION_SECONDS = 12 * 3600.0
+LOGIN_SECONDS = 12 * 3600.0
 """A log-in ends by itself after a working day."""
-SESSIONS_EACH = 20
+LOGINS_EACH = 20
 """Log-ins of one person that hold at a time; one more ends the oldest."""
-LOGINS_AT_ONCE = 10
+TRIES_AT_ONCE = 10
 """Tries to log in, for one name and from one address, right or wrong …"""
-LOGIN_SECONDS = 30.0
+TRY_SECONDS = 30.0
 """… and one more after each of these."""
 
 
-class Sessions:
+class Logins:
     """Lets people in and knows them again."""
 
     def __init__(
@@ -54,9 +54,9 @@ class Sessions:
         self._passwords = passwords
         self._refusals = refusals
         self._clock = clock
-        self._tries = Limiter(every_seconds=LOGIN_SECONDS, at_once=LOGINS_AT_ONCE, clock=monotonic)
+        self._tries = Limiter(every_seconds=TRY_SECONDS, at_once=TRIES_AT_ONCE, clock=monotonic)
 
-    def log_in(self, login: Login, address: str, random: Callable[[int], bytes]) -> Session:
+    def log_in(self, login: PasswordLogin, address: str, random: Callable[[int], bytes]) -> Login:
         """Let somebody in who says the right password.
 
         Raises:
@@ -77,7 +77,7 @@ class Sessions:
 
     def log_in_by(
         self, identify: Callable[[str], Person], id_token: str, address: str, random: Callable[[int], bytes]
-    ) -> Session:
+    ) -> Login:
         """Let somebody in whom `identify` knows by an ID token.
 
         Raises:
@@ -93,10 +93,10 @@ class Sessions:
             raise
         return self.begin(person, address, "issuer", random)
 
-    def begin(self, person: Person, address: str, way: str, random: Callable[[int], bytes]) -> Session:
+    def begin(self, person: Person, address: str, way: str, random: Callable[[int], bytes]) -> Login:
         """Make a token for somebody who has shown who they are."""
         token, now = random(SECRET_BYTES).hex(), self._clock()
-        until = now + SESSION_SECONDS
+        until = now + LOGIN_SECONDS
         said = self._log.event(
             "login.accepted", actor=f"person/{person.name}", address=address, way=way, role=person.role
         )
@@ -105,11 +105,11 @@ class Sessions:
             if rows.person(connection, person.name) is None:
                 raise TrustError("the account was removed", hint="ask an admin for another")
             rows.hold(connection, hash_of(token), person.name, now, until)
-            rows.tidy(connection, person.name, now, SESSIONS_EACH)
+            rows.tidy(connection, person.name, now, LOGINS_EACH)
             keep_within(connection, said)
 
         self._database.write(change)
-        return Session(person=person, token=token, expires_at=until)
+        return Login(person=person, token=token, expires_at=until)
 
     def who(self, token: str) -> Person:
         """Return whose token this is.
@@ -137,7 +137,7 @@ class Sessions:
         self._database.write(change)
         return person
 
-    def _require(self, login: Login, row: Row[Any] | None) -> Person:
+    def _require(self, login: PasswordLogin, row: Row[Any] | None) -> Person:
         if self._passwords.fits(login.password, None if row is None else row.password) and row is not None:
             return rows.person_of(row)
         hint = "an admin sees names with `archipel user list`, and can remove an account and add it anew"

@@ -1,4 +1,4 @@
-"""The gate: in what order a request is looked at before anything is done for it.
+"""The doorkeeper: in what order a request is looked at before anything is done for it.
 
     1. who asks: a token's person, or an address
     2. not too often: REQUESTS_AT_ONCE, then REQUESTS_A_SECOND, a person or, without one, an address
@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from archipel.control.services.accounts.limiter import Limiter, network_of
+from archipel.control.services.accounts.logins import Logins
 from archipel.control.services.accounts.refusals import Refusals
-from archipel.control.services.accounts.sessions import Sessions
 from archipel.security.access import Right, require
 from archipel.spec import TooManyError, TrustError, Value
 from archipel.spec.people import Person
@@ -23,7 +23,7 @@ REQUESTS_AT_ONCE = 500
 
 
 class Visit(Value, frozen=True, kw_only=True):
-    """A request, as the gate sees it."""
+    """A request, as the doorkeeper sees it."""
 
     address: str
     """Of the machine that the connection comes from."""
@@ -39,11 +39,11 @@ class UnauthorizedError(TrustError):
     """No (valid) bearer token."""
 
 
-class Gate:
+class Doorkeeper:
     """Decides who comes in; safe for several threads."""
 
-    def __init__(self, sessions: Sessions, refusals: Refusals, monotonic: Callable[[], float]) -> None:
-        self._sessions = sessions
+    def __init__(self, logins: Logins, refusals: Refusals, monotonic: Callable[[], float]) -> None:
+        self._logins = logins
         self._refusals = refusals
         self._requests = Limiter(every_seconds=1 / REQUESTS_A_SECOND, at_once=REQUESTS_AT_ONCE, clock=monotonic)
 
@@ -85,7 +85,7 @@ class Gate:
         try:
             if visit.token is None:
                 raise UnauthorizedError("no bearer token", hint=hint)
-            return self._sessions.who(visit.token)
+            return self._logins.who(visit.token)
         except TrustError as error:
             self._count(stranger)
             raise UnauthorizedError(error.message, hint=error.hint) from error
