@@ -289,6 +289,8 @@ async def test_a_stranger_leaves_nothing_behind_and_no_secret_is_kept(home: Home
     await _enrol(home, _enrolment(home, tmp_path, token))
     events = home.house.log.read(site="logged").events
     assert [item.event.what for item in events] == ["site.invited", "site.joined"]
+    refused = [item.event for item in home.house.log.read(level="warning").events]
+    assert ("/v1/enrolments", "address/127.0.0.1") in [(event.detail.get("path"), event.actor) for event in refused]
     everything = b"".join(path.read_bytes() for path in home.house.settings.state.glob("control.db*"))
     assert read_token(token).secret.encode() not in everything
     assert home.operator.token.encode() not in everything

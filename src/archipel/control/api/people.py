@@ -16,14 +16,14 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 
 from archipel.control.api.accounts import ACCOUNTS
 from archipel.control.api.auditing import AUDIT
-from archipel.control.api.guard import OPEN, guard, needs, needs_of
+from archipel.control.api.guard import OPEN, guard, needs, needs_of, visit_of
 from archipel.control.api.handbook import assets, handbook
 from archipel.control.api.metrics import figures
 from archipel.control.api.office import AnyRequest, Office, actor_of, office_of
 from archipel.control.api.refusals import answer_bug, answer_excess, answer_failure, answer_http
 from archipel.control.api.results import RESULTS
 from archipel.control.api.work import work_handlers
-from archipel.spec import ArchipelError
+from archipel.spec import ArchipelError, TrustError
 from archipel.spec.event import Level
 from archipel.spec.views import EventsPage, InvitationRequest, InvitationView, SitesPage, SiteView
 from archipel.spec.wire import Certificate, Enrolment
@@ -54,8 +54,12 @@ def certificate_authority(request: AnyRequest) -> str:
 @post("/v1/enrolments", opt=needs(OPEN), security=[{}], sync_to_thread=True, tags=["sites"])
 def enrol(request: AnyRequest, data: JSONBody[Enrolment]) -> Certificate:
     """Spend a join token: certify the key of the site it was made for."""
-    office = office_of(request)
-    return office.enrolments.enrol(data, office.sites_address())
+    office, visit = office_of(request), visit_of(request)
+    try:
+        return office.enrolments.enrol(data, office.sites_address())
+    except TrustError as refused:
+        office.doorkeeper.note(visit, office.doorkeeper.stranger(visit), refused)
+        raise
 
 
 @post("/v1/invitations", opt=needs("sites.invite"), sync_to_thread=True, tags=["sites"])

@@ -49,7 +49,7 @@ class Doorkeeper:
 
     def open_to_all(self, visit: Visit) -> None:
         """Let anybody pass who does not ask too often."""
-        actor = f"address/{network_of(visit.address)}"
+        actor = self.stranger(visit)
         try:
             self._count(actor)
         except TooManyError as error:
@@ -64,7 +64,7 @@ class Doorkeeper:
             TrustError: this person has no such right.
             TooManyError: too many requests.
         """
-        actor = f"address/{network_of(visit.address)}"
+        actor = self.stranger(visit)
         try:
             person = self._identify(visit, actor)
             actor = f"person/{person.name}"
@@ -74,6 +74,11 @@ class Doorkeeper:
             self.note(visit, actor, error)
             raise
         return person
+
+    @staticmethod
+    def stranger(visit: Visit) -> str:
+        """Return who asks where no person is known, as an actor for the event log."""
+        return f"address/{network_of(visit.address)}"
 
     def note(self, visit: Visit, actor: str, error: TrustError | TooManyError) -> None:
         """Note that a request was refused."""

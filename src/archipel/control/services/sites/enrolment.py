@@ -15,7 +15,6 @@ import datetime as dt
 from collections.abc import Callable
 from typing import Any
 
-import structlog
 from cryptography import x509
 from sqlalchemy import Connection, Row
 
@@ -64,14 +63,11 @@ class Enrolments:
 
         Raises:
             TrustError: the token is wrong, used, expired or another site's; or the request is not valid. A stranger
-                who has no token costs a look and leaves nothing: no signature, no row, no lock on the site's token.
+                who has no token costs a look and leaves no signature and no lock on the site's token; the door notes
+                that somebody was refused.
         """
         now = self._clock()
-        try:
-            self._database.read(lambda connection: _require_token(connection, enrolment, now))
-        except TrustError as refused:
-            structlog.get_logger().warning("site.refused", site=enrolment.site, reason=refused.message)
-            raise
+        self._database.read(lambda connection: _require_token(connection, enrolment, now))
         pem = self._authority.certify_site(enrolment.site, enrolment.csr_pem, _utc(now))
         said = self._log.event("site.joined", actor=f"site/{enrolment.site}", site=enrolment.site)
 
