@@ -307,6 +307,8 @@ def test_a_name_that_is_another_account_is_not_taken_over(desk: Desk, remote: Re
     desk.people.add(NewPerson(name="ana", role="admin", password="correct horse staple"), "person/admin")
     with pytest.raises(TrustError, match="the name ana is another account's"):
         desk.log_in(remote.token())
+    with pytest.raises(TrustError, match="the name admin is another account's"):
+        desk.log_in(remote.token(preferred_username="admin"))  # also before the owner's file is written
     desk.log_in(remote.token(preferred_username="bob"))
     with pytest.raises(TrustError, match="the name bob is another account's"):
         desk.log_in(remote.token(sub="4712", preferred_username="bob"))

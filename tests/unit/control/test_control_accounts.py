@@ -35,9 +35,11 @@ from archipel.spec import (
     TooManyError,
     TrustError,
     UnknownNameError,
+    decode,
     encode,
 )
 from archipel.spec.people import Assignment, Login, NewPerson, PasswordChange, PasswordLogin, Person
+from archipel.spec.views import Operator
 
 PASSWORD = "correct horse staple"
 
@@ -257,6 +259,9 @@ def test_the_owner_stays_admin_and_unknown_people_are_named(desk: Desk, tmp_path
         desk.people.remove("admin", "person/ana")
     with pytest.raises(StateError, match="stays admin"):
         desk.people.assign("admin", Assignment(role="viewer"), "person/ana")
+    token = decode((tmp_path / "operator.json").read_bytes(), Operator).token
+    with pytest.raises(StateError, match="no log-in"):
+        desk.logins.end(token, desk.logins.who(token))
     with pytest.raises(UnknownNameError) as refused:
         desk.people.remove("anna", "person/admin")
     assert "'ana'" in refused.value.hint

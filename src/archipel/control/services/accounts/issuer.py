@@ -18,6 +18,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from archipel.control.services.accounts.limiter import Limiter
+from archipel.control.services.accounts.people import OWNER
 from archipel.control.store import people as rows
 from archipel.control.store.database import Database
 from archipel.security.oidc import LONGEST_SECONDS, Expected, UnknownKeyError, require_library, verify
@@ -185,12 +186,12 @@ def _get(http: httpx.Client, url: str) -> dict[str, Any]:
 def _settle(connection: Connection, person: Person, subject: str, now: float) -> None:
     """Make or change the account of a subject; a name that is another's is nobody else's."""
     row = rows.person(connection, person.name)
-    if row is None:
+    if row is None and person.name != OWNER:
         rows.rename(connection, subject, person.name)
         row = rows.person(connection, person.name)
-    if row is None:
+    if row is None and person.name != OWNER:
         rows.add(connection, person, now, subject=subject)
-    elif row.subject == subject:
+    elif row is not None and row.subject == subject:
         rows.assign(connection, person)
     else:
         hint = "an admin removes that account, or takes another claim as `name` in the issuer's file"

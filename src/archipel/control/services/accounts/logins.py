@@ -18,11 +18,12 @@ from sqlalchemy import Connection, Row
 
 from archipel.control.services.accounts.limiter import Limiter, network_of
 from archipel.control.services.accounts.passwords import Passwords
+from archipel.control.services.accounts.people import OWNER
 from archipel.control.services.accounts.refusals import Refusals
 from archipel.control.services.audit import EventLog, keep_within
 from archipel.control.store import people as rows
 from archipel.control.store.database import Database
-from archipel.spec import TooManyError, TrustError
+from archipel.spec import StateError, TooManyError, TrustError
 from archipel.spec.people import Login, PasswordLogin, Person
 
 SECRET_BYTES = 32
@@ -127,7 +128,14 @@ class Logins:
         return person
 
     def end(self, token: str, person: Person) -> Person:
-        """End the log-in that has this token."""
+        """End the log-in that has this token.
+
+        Raises:
+            StateError: it is the owner's, which no log-in gave and nothing here could give back.
+        """
+        if person.name == OWNER:
+            hint = "delete operator.json in the state folder and start control anew: the token in it ends"
+            raise StateError("the owner's token is no log-in", hint=hint)
         said = self._log.event("login.ended", actor=f"person/{person.name}")
 
         def change(connection: Connection) -> None:
