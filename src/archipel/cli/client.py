@@ -126,9 +126,9 @@ class Client:
         """Return who this client speaks for."""
         return self._get("/v1/login", Person)
 
-    def change_password(self, change: PasswordChange) -> PersonView:
+    def change_password(self, change: PasswordChange) -> Person:
         """Replace one's own password; all of one's log-ins end."""
-        return self._post("/v1/password", change, PersonView)
+        return self._post("/v1/password", change, Person)
 
     def people(self) -> tuple[PersonView, ...]:
         """Return all accounts, by name."""

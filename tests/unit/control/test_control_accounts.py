@@ -169,10 +169,12 @@ def test_another_role_counts_from_the_next_request_on(desk: Desk) -> None:
 def test_a_new_password_ends_all_log_ins_and_the_old_one_opens_nothing(desk: Desk) -> None:
     desk.add("ana")
     login = desk.log_in("ana")
-    with pytest.raises(TrustError, match="old password is wrong"):
-        desk.people.change_password("ana", PasswordChange(old="no", new="another long one"))
+    with pytest.raises(TrustError, match="name or the password is wrong"):
+        desk.logins.change_password("ana", PasswordChange(old="no", new="another long one"), "10.0.0.1")
+    with pytest.raises(SpecError, match="at least 12 characters"):
+        desk.logins.change_password("ana", PasswordChange(old=PASSWORD, new="short"), "10.0.0.1")
     assert desk.holds(login)
-    desk.people.change_password("ana", PasswordChange(old=PASSWORD, new="another long one"))
+    desk.logins.change_password("ana", PasswordChange(old=PASSWORD, new="another long one"), "10.0.0.1")
     assert not desk.holds(login)
     with pytest.raises(TrustError):
         desk.log_in("ana")
@@ -276,7 +278,7 @@ def test_the_log_says_who_did_what_to_whom_and_no_secret_is_in_it_or_in_the_data
         any_desk.log_in("my-password-in-the-wrong-field", "wrong-password-typed")
     any_desk.people.assign("ana", Assignment(role="viewer"), "person/admin")
     any_desk.logins.end(login.token, login.person)
-    any_desk.people.change_password("ana", PasswordChange(old=PASSWORD, new="another long one"))
+    any_desk.logins.change_password("ana", PasswordChange(old=PASSWORD, new="another long one"), "10.0.0.1")
     any_desk.people.remove("ana", "person/admin")
     events = any_desk.events()
     assert [(event.what, event.actor) for event in events] == [
@@ -350,6 +352,18 @@ def test_tries_to_log_in_are_counted_by_name_and_by_address(desk: Desk) -> None:
     assert tries(desk, ("y", "10.9.9.9"), ("z", "10.9.9.9")) == ["wrong", "30"]
     assert desk.passwords.asked == asked + 1
     assert desk.holds(desk.log_in("ana", PASSWORD, "10.0.1.2"))
+
+
+def test_a_held_token_does_not_help_to_guess_the_password(desk: Desk) -> None:
+    desk.add("ana")
+    desk.log_in("ana")
+    guess = PasswordChange(old="no", new="another long one")
+    for _ in range(TRIES_AT_ONCE - 1):
+        with pytest.raises(TrustError):
+            desk.logins.change_password("ana", guess, "10.0.0.1")
+    with pytest.raises(TooManyError):
+        desk.logins.change_password("ana", guess, "10.0.0.2")
+    assert [event.what for event in desk.events()].count("login.refused") == TRIES_AT_ONCE
 
 
 def test_an_ipv6_network_is_one_address(desk: Desk) -> None:

@@ -112,7 +112,10 @@ def password(
     with connect(state, control, operator) as client:
         old = ask_password("present password")
         changed = client.change_password(PasswordChange(old=old, new=ask_password("new password", twice=True)))
-    _show(changed, f"the password of {changed.name} is changed; log in again", as_json=as_json)
+    if as_json:
+        print(encode(changed).decode())
+        return
+    _say(f"the password of {changed.name} is changed; log in again")
 
 
 def login(

@@ -58,9 +58,11 @@ def log_out(request: AnyRequest) -> Person:
 
 
 @post("/v1/password", opt=needs("self"), sync_to_thread=True, status_code=200, tags=["people"])
-def change_password(request: AnyRequest, data: JSONBody[PasswordChange]) -> PersonView:
+def change_password(request: AnyRequest, data: JSONBody[PasswordChange]) -> Person:
     """Replace one's own password; all of one's log-ins end."""
-    return office_of(request).people.change_password(person_of(request).name, data)
+    person = person_of(request)
+    office_of(request).logins.change_password(person.name, data, visit_of(request).address)
+    return person
 
 
 @get("/v1/people", opt=needs("people.read"), sync_to_thread=True, tags=["people"])

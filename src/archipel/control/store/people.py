@@ -40,12 +40,14 @@ def assign(connection: Connection, person: Person) -> None:
     connection.execute(update(people).where(people.c.name == person.name).values(facts))
 
 
-def rename(connection: Connection, subject: str, name: str) -> None:
-    """Give whoever comes by this subject, if anybody does, another name; their log-ins end."""
+def rename(connection: Connection, subject: str, name: str) -> bool:
+    """Give whoever comes by this subject another name, and end their log-ins; False: there is nobody."""
     was = connection.execute(select(people.c.name).where(people.c.subject == subject)).scalar()
-    if was is not None:
-        end_all(connection, was)
-        connection.execute(update(people).where(people.c.subject == subject).values(name=name))
+    if was is None:
+        return False
+    end_all(connection, was)
+    connection.execute(update(people).where(people.c.subject == subject).values(name=name))
+    return True
 
 
 def set_password(connection: Connection, name: str, password: str) -> None:

@@ -184,18 +184,20 @@ def _get(http: httpx.Client, url: str) -> dict[str, Any]:
 
 
 def _settle(connection: Connection, person: Person, subject: str, now: float) -> None:
-    """Make or change the account of a subject; a name that is another's is nobody else's."""
+    """Make or change the account of a subject; a name that is another's, or the owner's, is not taken over."""
+    if person.name == OWNER:
+        raise _taken(person)
     row = rows.person(connection, person.name)
-    if row is None and person.name != OWNER:
-        rows.rename(connection, subject, person.name)
-        row = rows.person(connection, person.name)
-    if row is None and person.name != OWNER:
+    if row is None and not rows.rename(connection, subject, person.name):
         rows.add(connection, person, now, subject=subject)
-    elif row is not None and row.subject == subject:
-        rows.assign(connection, person)
-    else:
-        hint = "an admin removes that account, or takes another claim as `name` in the issuer's file"
-        raise TrustError(f"the name {person.name} is another account's", hint=hint)
+    elif row is not None and row.subject != subject:
+        raise _taken(person)
+    rows.assign(connection, person)
+
+
+def _taken(person: Person) -> TrustError:
+    hint = "an admin removes that account, or takes another claim as `name` in the issuer's file"
+    return TrustError(f"the name {person.name} is another account's", hint=hint)
 
 
 def _read(path: Path) -> bytes:

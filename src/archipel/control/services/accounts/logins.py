@@ -17,14 +17,14 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from archipel.control.services.accounts.limiter import Limiter, network_of
-from archipel.control.services.accounts.passwords import Passwords
+from archipel.control.services.accounts.passwords import Passwords, require_long
 from archipel.control.services.accounts.people import OWNER
 from archipel.control.services.accounts.refusals import Refusals
 from archipel.control.services.audit import EventLog, keep_within
 from archipel.control.store import people as rows
 from archipel.control.store.database import Database
 from archipel.spec import StateError, TooManyError, TrustError
-from archipel.spec.people import Login, PasswordLogin, Person
+from archipel.spec.people import Login, PasswordChange, PasswordLogin, Person
 
 SECRET_BYTES = 32
 LOGIN_SECONDS = 12 * 3600.0
@@ -64,17 +64,7 @@ class Logins:
             TrustError: name or password is wrong; it is not said which.
             TooManyError: too many tries for this name or from this address.
         """
-        row = self._database.read(lambda connection: rows.person(connection, login.name))
-        network = network_of(address)
-        about = login.name if row is not None else "unknown"  # what a stranger types may be a password
-        try:
-            self.count_try(f"address {network}")
-            self.count_try(f"name {login.name}")
-            person = self._require(login, row)
-        except (TrustError, TooManyError) as error:
-            self._refusals.note("login.refused", actor=f"address/{network}", reason=error.message, name=about)
-            raise
-        return self.begin(person, address, "password", random)
+        return self.begin(rows.person_of(self._prove(login, address)), address, "password", random)
 
     def log_in_by(
         self, identify: Callable[[str], Person], id_token: str, address: str, random: Callable[[int], bytes]
@@ -87,7 +77,7 @@ class Logins:
         """
         network = network_of(address)
         try:
-            self.count_try(f"address {network}")
+            self._count_try(f"address {network}")
             person = identify(id_token)
         except (TrustError, TooManyError) as error:
             self._refusals.note("login.refused", actor=f"address/{network}", reason=error.message, way="issuer")
@@ -145,13 +135,46 @@ class Logins:
         self._database.write(change)
         return person
 
-    def _require(self, login: PasswordLogin, row: Row[Any] | None) -> Person:
+    def change_password(self, name: str, asked: PasswordChange, address: str) -> None:
+        """Replace a person's own password and end all their log-ins; a wrong old one is a try to log in.
+
+        Raises:
+            SpecError: the new one is too short.
+            TrustError: the old one is wrong, or there is none.
+            TooManyError: too many tries for this name or from this address.
+        """
+        require_long(asked.new)
+        self._prove(PasswordLogin(name=name, password=asked.old), address)
+        kept = self._passwords.hash(asked.new)
+        said = self._log.event("person.password.changed", actor=f"person/{name}", name=name)
+
+        def change(connection: Connection) -> None:
+            rows.set_password(connection, name, kept)
+            rows.end_all(connection, name)
+            keep_within(connection, said)
+
+        self._database.write(change)
+
+    def _prove(self, login: PasswordLogin, address: str) -> Row[Any]:
+        """Return the row of whoever says the right password; refusals are noted."""
+        row = self._database.read(lambda connection: rows.person(connection, login.name))
+        network = network_of(address)
+        about = login.name if row is not None else "unknown"  # what a stranger types may be a password
+        try:
+            self._count_try(f"address {network}")
+            self._count_try(f"name {login.name}")
+            return self._require(login, row)
+        except (TrustError, TooManyError) as error:
+            self._refusals.note("login.refused", actor=f"address/{network}", reason=error.message, name=about)
+            raise
+
+    def _require(self, login: PasswordLogin, row: Row[Any] | None) -> Row[Any]:
         if self._passwords.fits(login.password, None if row is None else row.password) and row is not None:
-            return rows.person_of(row)
+            return row
         hint = "an admin sees names with `archipel user list`, and can remove an account and add it anew"
         raise TrustError("the name or the password is wrong", hint=hint)
 
-    def count_try(self, key: str) -> None:
+    def _count_try(self, key: str) -> None:
         """Count a try to log in; a TooManyError if there were too many."""
         wait = self._tries.take(key)
         if wait:

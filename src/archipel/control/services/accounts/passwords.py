@@ -11,12 +11,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from archipel.spec import TooManyError
+from archipel.spec import SpecError, TooManyError
+from archipel.spec.people import SHORTEST_PASSWORD
 
 AT_ONCE = 2
 """Hashes computed at the same time; 64 MiB each."""
 NOBODYS = "$argon2id$v=19$m=65536,t=3,p=4$oBLgXXmaRpbZjNLmTCkp1w$lsLvT1pQWw3JNFLucYWVwT3S5mBvlZq338CFehBxItU"
 """The hash of nobody's password, to spend the same time on."""
+
+
+def require_long(password: str) -> None:
+    """Refuse a new password that is too short, with a SpecError."""
+    if len(password) < SHORTEST_PASSWORD:
+        hint = "a few words one after another are long, and easily remembered"
+        raise SpecError(f"a password has at least {SHORTEST_PASSWORD} characters", hint=hint)
 
 
 class Passwords:

@@ -8,17 +8,15 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row
 
-from archipel.control.services.accounts.passwords import Passwords
+from archipel.control.services.accounts.passwords import Passwords, require_long
 from archipel.control.services.audit import EventLog, keep_within
 from archipel.control.store import people as rows
 from archipel.control.store.database import Database
-from archipel.spec import Event, SpecError, StateError, TrustError, UnknownNameError
+from archipel.spec import Event, SpecError, StateError, UnknownNameError
 from archipel.spec.people import (
-    SHORTEST_PASSWORD,
     Assignment,
     NewPerson,
     Origin,
-    PasswordChange,
     PeoplePage,
     Person,
     PersonName,
@@ -52,7 +50,7 @@ class People:
             SpecError: the name is none, the password is too short, or sites do not go with the role.
         """
         person = _checked(Person(name=_name(new.name), role=new.role, sites=new.sites))
-        _require_long(new.password)
+        require_long(new.password)
         now = self._clock()
         kept = self._passwords.hash(new.password)
         said = self._said("person.added", actor, person)
@@ -95,31 +93,6 @@ class People:
         self._database.write(change)
         return was
 
-    def change_password(self, name: str, asked: PasswordChange) -> PersonView:
-        """Replace a person's own password and end all their log-ins.
-
-        Raises:
-            SpecError: the new one is too short.
-            TrustError: the old one is wrong.
-            StateError: this person logs in without one.
-        """
-        _require_long(asked.new)
-        row = self._database.read(lambda connection: rows.person(connection, name))
-        if row is None or row.password is None:
-            raise StateError(f"{name} has no password here", hint="log in the way you did before")
-        if not self._passwords.fits(asked.old, row.password):
-            raise TrustError("the old password is wrong", hint="an admin can remove the account and add it anew")
-        kept = self._passwords.hash(asked.new)
-        said = self._log.event("person.password.changed", actor=f"person/{name}", name=name)
-
-        def change(connection: Connection) -> None:
-            rows.set_password(connection, name, kept)
-            rows.end_all(connection, name)
-            keep_within(connection, said)
-
-        self._database.write(change)
-        return self._show(name)
-
     def _said(self, what: str, actor: str, person: Person) -> Event:
         sites = ", ".join(person.sites)
         return self._log.event(what, actor=actor, name=person.name, role=person.role, sites=sites)
@@ -137,12 +110,6 @@ def _name(text: str) -> str:
     except msgspec.ValidationError as error:
         hint = "take lower-case letters, digits and . _ @ + -, such as ana or ana@hospital.example"
         raise SpecError(f"{text!r} is no name of an account", hint=hint) from error
-
-
-def _require_long(password: str) -> None:
-    if len(password) < SHORTEST_PASSWORD:
-        hint = "a few words one after another are long, and easily remembered"
-        raise SpecError(f"a password has at least {SHORTEST_PASSWORD} characters", hint=hint)
 
 
 def _checked(person: Person) -> Person:
