@@ -371,7 +371,7 @@ def test_an_email_is_a_name_only_if_the_issuer_has_verified_it() -> None:
     [
         ("issuer = ", SpecError, "not valid TOML"),
         ('issuer = "http://i"\nclient_id = "c"\n[roles]\n', SpecError, "matching regex"),
-        ('issuer = "https://i"\nclient_id = "c"\n[roles]\nx = "root"', SpecError, "Invalid enum value 'root'"),
+        ('issuer = "https://i"\nclient_id = "c"\n[roles]\nx = "viewr"', UnknownNameError, "unknown role"),
         ('isuer = "https://i"\n', UnknownNameError, "'isuer'"),
         ('issuer = "https://i"\nclient_id = "c"\n', SpecError, "roles"),
     ],

@@ -10,13 +10,13 @@ archipel-scientists = "scientist"
 from __future__ import annotations
 
 import tomllib
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from msgspec import Meta, field
 
 from archipel.spec.canonical import Name, Value
-from archipel.spec.errors import SpecError, TrustError
+from archipel.spec.errors import SpecError, TrustError, UnknownNameError
 from archipel.spec.keys import refuse_unknown
 from archipel.spec.people import Person, PersonName, Role
 
@@ -65,13 +65,17 @@ def read_issuer(data: bytes, where: str) -> IssuerFile:
 
     Raises:
         SpecError: it is not TOML, or a value has the wrong type.
-        UnknownNameError: a key does not exist; the hint names the nearest one.
+        UnknownNameError: a key or a role does not exist; the hint names the nearest one.
     """
     try:
         document: dict[str, Any] = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(f"{where} is not valid TOML: {error}", hint="mend the line it names") from error
     refuse_unknown(document, IssuerFile, where)
+    roles = document.get("roles")
+    for role in roles.values() if isinstance(roles, dict) else ():
+        if role not in get_args(Role):
+            raise UnknownNameError.of(f"role in {where} [roles]:", str(role), get_args(Role))
     try:
         return msgspec.convert(document, IssuerFile)
     except msgspec.ValidationError as error:
