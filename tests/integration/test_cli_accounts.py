@@ -30,9 +30,9 @@ async def archipel(folder: Path, *words: str, said: str = "", state: Path | None
     return done.returncode, done.stdout + done.stderr
 
 
-async def log_in(home: Home, folder: Path, password: str = PASSWORD, ca: str | None = None) -> tuple[int, str]:
+async def log_in(home: Home, folder: Path, ca: str | None = None) -> tuple[int, str]:
     seen = ca or fingerprint(home.operator.ca_pem)
-    return await archipel(folder, "login", "ana", "--control", home.operator.url, "--ca", seen, said=password)
+    return await archipel(folder, "login", "ana", "--control", home.operator.url, "--ca", seen, said=PASSWORD)
 
 
 async def test_a_viewer_logs_in_from_elsewhere_and_is_told_who_may_stop_a_run(tmp_path: Path) -> None:
@@ -47,8 +47,6 @@ async def test_a_viewer_logs_in_from_elsewhere_and_is_told_who_may_stop_a_run(tm
 
         code, printed = await log_in(home, elsewhere, ca="0" * 64)
         assert (code, "is not the control plane that was meant" in printed) == (5, True)
-        code, printed = await log_in(home, elsewhere, "wrong\n")
-        assert (code, "the name or the password is wrong" in printed) == (5, True)
         assert not (elsewhere / ".archipel").exists()
         code, printed = await log_in(home, elsewhere)
         assert code == 0, printed
