@@ -128,8 +128,7 @@ def sign(
     What is signed are these settings, presets laid over, and these files: change one, and sign again.
     """
     from archipel.data.signatures import sign_job
-    from archipel.security import load_or_make_key
-    from archipel.security.signing import key_digest
+    from archipel.security import key_digest, load_or_make_key
 
     wanted, mine = read_job(job, preset), load_or_make_key(key)
     file = sign_job(job.resolve().parent, wanted, mine)
@@ -140,7 +139,7 @@ def sign(
         markup=False,
         soft_wrap=True,
     )
-    print(key_digest(mine))
+    print(key_digest(mine.public_key()))
 
 
 def simulate(
