@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -25,6 +26,7 @@ import numpy.typing as npt
 
 from archipel.federated.secure.legs import LEAST_SITES, SECURED, is_secure, number_of
 from archipel.federated.secure.opening import MASKED
+from archipel.federated.secure.shared_noise import SharedNoise
 from archipel.federated.secure.vector import (
     Prepared,
     encode_answer,
@@ -32,11 +34,14 @@ from archipel.federated.secure.vector import (
     manifest_of_sums,
     require_in_range,
 )
-from archipel.security import PrivateKey
+from archipel.security import PrivateKey, key_digest
+from archipel.security.privacy import NoiseStream, require_private_fit
 from archipel.security.secagg import Field, History, Identity, Membership, Policy, SiteSession, Terms, Trust
+from archipel.site.worker.noise import sum_secret
 from archipel.site.worker.weights import Blobs, open_arrays, open_tensors, open_weights, store_words
 from archipel.spec import (
     Blob,
+    Digest,
     Part,
     RoundTask,
     SecureAggregationError,
@@ -101,21 +106,29 @@ class SecureSite:
         clock: Callable[[], float],
         entropy: Callable[[int], bytes] = os.urandom,
         least_sites: Callable[[], int] = lambda: LEAST_SITES,
+        peers: Callable[[], Mapping[str, Digest] | None] = lambda: None,
+        *,
+        noise_key: Path,
     ) -> None:
         """Be a site under `authority` (PEM), with its present certificate (PEM) for `key`.
 
         `clock` gives seconds since the Unix epoch, `entropy` so many random bytes. `least_sites` is what the site's
-        policy asks for; a sum of fewer than 3 is refused in any case.
+        policy asks for; a sum of fewer than 3 is refused in any case. `peers` are digests of public keys, as the policy
+        names them: of the only sites a sum may be with. `noise_key` is the file of the secret that its
+        shares of noise follow from, made when first needed.
         """
         self._site = site
         self._key = key
         self._certificate = certificate
-        self._trust = Trust(authority)
+        self._authority = authority
+        self._peers = peers
+        self._believed: tuple[Mapping[str, Digest] | None, Trust] = (None, Trust(authority))
         self._secrets = secrets
         self._blobs = blobs
         self._clock = clock
         self._entropy = entropy
         self._least_sites = least_sites
+        self._noise_key = noise_key
 
     def require_allowed(self, task: RoundTask) -> None:
         """Refuse a task that asks in plain for what is only to be added up.
@@ -216,12 +229,26 @@ class SecureSite:
         update = None
         if task.kind == "train":
             update = open_weights(self._blobs, plain.update.parts["delta"].blob).vector
-        values, weight = encode_answer(session.terms.layout, update, self._sums(plain.update), _weight_of(plain.update))
+        values, weight = encode_answer(
+            session.terms.layout,
+            update,
+            self._sums(plain.update),
+            _weight_of(task, plain.update),
+            self._noise(task, session.terms) if task.kind == "train" else None,
+        )
         message, words = session.mask(values, weight=weight)
         what = f"masked vector of {task.site}.{task.run}.{task.round}.{os.getpid()}"
         blob = store_words(self._blobs, what, words)
         failpoint("site.leg.mask")
         return message, blob
+
+    def _noise(self, task: RoundTask, terms: Terms) -> SharedNoise | None:
+        privacy = task.job.privacy.distributed
+        if privacy is None:
+            return None
+        require_private_fit(task.job)
+        secret = sum_secret(self._noise_key, task, number_of(task.kind, task.step))
+        return SharedNoise.of(privacy, terms.shape.quorum, NoiseStream(secret, "update"))
 
     def _sums(self, update: Update) -> dict[str, Array]:
         if update.kind == "train":
@@ -234,7 +261,15 @@ class SecureSite:
         now = dt.datetime.fromtimestamp(self._clock(), dt.UTC)
         identity = Identity(self._key, certificate)
         policy = Policy(min_sites=max(LEAST_SITES, self._least_sites()))
-        return Membership(self._site, identity, self._trust, policy, now)
+        return Membership(self._site, identity, self._trust(), policy, now)
+
+    def _trust(self) -> Trust:
+        """Return who is believed: kept for as long as the policy says the same, for it remembers what it verified."""
+        peers = self._peers()
+        if peers != self._believed[0]:
+            mine = {self._site: key_digest(self._key.public_key())}
+            self._believed = (peers, Trust(self._authority, pins=None if peers is None else {**peers, **mine}))
+        return self._believed[1]
 
     def _joined(self, task: RoundTask, plain: Plain) -> tuple[SiteSession, Blob | None]:
         member, number = self._member(plain.certificate), number_of(task.kind, task.step)
@@ -267,8 +302,9 @@ def _subject(task: RoundTask) -> Blob:
     return task.model or next((model.blob for model in task.models), task.bundle)
 
 
-def _weight_of(update: Update) -> float:
-    return update.weight if update.kind == "train" else 1.0
+def _weight_of(task: RoundTask, update: Update) -> float:
+    """Return what the site counts; with noise as much as any other, whatever the job's code says."""
+    return update.weight if task.kind == "train" and task.job.privacy.distributed is None else 1.0
 
 
 def _require_about(terms: Terms, task: RoundTask, plain: Plain) -> None:
