@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from archipel.data.stores.room import Room
 from archipel.security.sealing import (
     CHUNK_BYTES,
     HEADER_BYTES,
@@ -127,7 +128,9 @@ class Draft:
         self.size_bytes = size_bytes
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         envelope = None if sealing is None else sealing.envelope(size_bytes)
-        self._pages: _Pages = _Plain(self._descriptor) if envelope is None else _Sealed(self._descriptor, envelope)
+        self._pages: _Pages = (
+            _Plain(self._descriptor, size_bytes) if envelope is None else _Sealed(self._descriptor, envelope)
+        )
         self._hash, self._hashed = hashlib.sha256(), 0
         self.digest = ""
         """Of the plain bytes, once it is finished."""
@@ -183,10 +186,12 @@ class _Pages(Protocol):
 
 
 class _Plain:
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, size_bytes: int) -> None:
         self._descriptor = descriptor
+        self._room = Room(descriptor, size_bytes)
 
     def write(self, view: memoryview, offset: int) -> None:
+        self._room.reach(offset + view.nbytes)
         write_all(self._descriptor, view, offset)
 
     def flush(self) -> None:
