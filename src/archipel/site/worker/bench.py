@@ -8,8 +8,8 @@
 
 The agent gives it blobs before a task, and afterwards copies results into the spool. A worker names a result by its
 place, a digest that no bytes have: only the agent hashes, and what it hashes is its copy, so there is nothing to
-believe, and what a worker goes on writing changes nothing. Files of results are written over by the next task: their
-pages cost a third of fresh ones.
+believe, and what a worker goes on writing changes nothing. Files of results are written over by the next task: pages
+that are there cost less than half of fresh ones.
 """
 
 from __future__ import annotations
