@@ -49,7 +49,7 @@ class Rule(NamedTuple):
 # fmt: off
 TABLE: dict[Right, Rule] = {
     #                                                                viewer scientist operator owner auditor admin
-    "self":          Rule("end their own log-in",                   "yes    yes       yes      yes   yes     yes"),
+    "self":          Rule("log out or change their own password",   "yes    yes       yes      yes   yes     yes"),
     "sites.read":    Rule("see sites",                              "yes    yes       yes      yes   yes     yes"),
     "sites.invite":  Rule("invite sites",                           "no     no        yes      no    no      yes"),
     "sites.revoke":  Rule("cut that site off",                      "no     no        yes      own   no      yes"),

@@ -128,6 +128,17 @@ def test_every_method_and_message_of_the_wire_is_on_its_page() -> None:
     assert not missing
 
 
+def test_the_page_on_roles_has_the_table_of_the_code() -> None:
+    from archipel.security import access
+
+    written = {
+        name(row[0]): tuple(cell or "no" for cell in row[1:7]) for row in table("howto/accounts-and-roles.md", "`: ")
+    }
+    assert written == {right: tuple(rule.cells.split()) for right, rule in access.TABLE.items()}
+    [head] = [row for row in table("howto/accounts-and-roles.md") if row[1:2] == ["viewer"]]
+    assert tuple(head[1:7]) == access.ROLES
+
+
 def test_every_address_of_the_rest_api_is_on_its_page() -> None:
     source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "src/archipel/control/api").glob("*.py"))
     routes = re.findall(r'@(get|post|put|patch|delete)\(\s*"([^"]+)"', source)
