@@ -214,6 +214,8 @@ def test_a_site_refuses_a_lie_keeps_its_head_and_says_so_in_its_own_log(
     assert said.detail["offered"] == encode(offered).decode()
     assert witness.take(kept.heads.growth(SEEN), kept.authority.pem) is None
     assert (witness.trouble, witness.witnessed) == ("", ALL)
+    assert [signed.head.size for signed in journal.heads()] == [SEEN, ALL]
+    journal.close()
 
 
 def test_a_log_from_a_backup_is_believed_once_a_person_at_the_site_has_said_so(
@@ -235,6 +237,7 @@ def test_a_log_from_a_backup_is_believed_once_a_person_at_the_site_has_said_so(
         accept_anew(journal, "torgersen", ca, by="ada", now=NOW)
     assert witness.take(restored, ca) is None
     assert (witness.trouble, witness.witnessed, journal.heads()) == ("", SEEN, (seen,))
+    journal.close()
 
 
 def test_a_refused_head_that_control_did_not_sign_cannot_be_accepted(
@@ -247,7 +250,6 @@ def test_a_refused_head_that_control_did_not_sign_cannot_be_accepted(
     with pytest.raises(AuditError):
         accept_anew(journal, "torgersen", ca, by="ada", now=NOW)
     assert journal.heads() == (seen,)
-    assert [signed.head.size for signed in journal.heads()] == [SEEN, ALL]
     journal.close()
 
 
