@@ -1,10 +1,10 @@
-# Five habits: setup, check, test, docs, bench; and the demos. `make demo` and `make test` need nothing prepared.
+# Five habits: setup, check, test, docs, bench; the attacks, and the demos. `make demo` and `make test` need nothing prepared.
 PYTHON ?= python3
 BIN := .venv/bin
 UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --constraint constraints.txt
 SOURCES := src tests examples benchmarks
 
-.PHONY: setup setup-base setup-torch sandbox check test docs bench bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner demo demo-flights clean-demo clean format
+.PHONY: setup setup-base setup-torch sandbox check test attack docs bench bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner demo demo-flights clean-demo clean format
 
 setup: .venv/ready-dev sandbox
 setup-base: .venv/ready-base sandbox
@@ -53,6 +53,11 @@ test: check
 	$(BIN)/coverage run -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# What each party of the threat model tries, against the code as it is: one table. What gets through untold is exit code 1.
+attack: setup
+	$(BIN)/python -m pytest -q -m attack --attacks benchmarks/results/local/attack.json --override-ini 'pythonpath=tests benchmarks' \
+	  --numprocesses logical --maxprocesses 4 --dist loadfile $$(grep -rl 'mark\.attack(' --include='test_*.py' tests benchmarks)
 
 docs: setup
 	$(BIN)/python -m pytest -q tests/unit/docs

@@ -1,0 +1,63 @@
+"""Poisoned updates against the recommended rules, on digits: rows of `make attack`, from the same training as the table.
+
+A rule survives an attack where sites are alike if it loses no more than WORSE; where they differ, every rule loses more
+to its worst attack, and the documents say so.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+from collections.abc import Callable
+
+import pytest
+
+from robust.__main__ import RECOMMENDED, WORSE, named, scores
+from robust.attacks import ATTACKS
+
+SEEDS = 3
+LIES = [name for name in ATTACKS if name != "none"]
+RULES = [pytest.param(rule, named(rule), id=named(rule)) for rule in RECOMMENDED]
+
+
+@functools.cache
+def accuracy(rule: tuple[str, str] | None, attack: str, alpha: float | None) -> float:
+    """Return the mean over seeds."""
+    return statistics.fmean(scores(rule, attack, alpha, SEEDS))
+
+
+@pytest.mark.attack("hostile site", "bend the model, sites alike: {lie}", result="survived")
+@pytest.mark.parametrize(("rule", "name"), RULES)
+@pytest.mark.parametrize("lie", LIES)
+def test_a_recommended_rule_survives_where_sites_are_alike(
+    lie: str, rule: tuple[str, str], name: str, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("tries", SEEDS)
+    lost = accuracy(rule, "none", None) - accuracy(rule, lie, None)
+    assert lost <= WORSE, f"{name} loses {lost:.3f}"
+
+
+@pytest.mark.attack(
+    "hostile site",
+    "bend the model, sites unlike: the worst of all lies",
+    result="open",
+    open="Where data differ much, that spread is wide",
+)
+@pytest.mark.parametrize(("rule", "name"), RULES)
+def test_where_sites_differ_the_worst_lie_costs_more_as_is_said(
+    rule: tuple[str, str], name: str, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("tries", SEEDS)
+    lost = accuracy(rule, "none", 0.3) - min(accuracy(rule, lie, 0.3) for lie in LIES)
+    assert lost > WORSE, f"{name} loses {lost:.3f} only: say so"
+
+
+@pytest.mark.attack(
+    "hostile site",
+    "bend the model, no robust rule: sign flip x4",
+    result="open",
+    open="end the digits example of the results at the accuracy of guessing",
+)
+def test_the_mean_falls_to_one_coordinated_lie(record_property: Callable[[str, object], None]) -> None:
+    record_property("tries", SEEDS)
+    assert accuracy(None, "sign flip x4", None) < 0.2
