@@ -6,7 +6,7 @@ The mark names the party of docs/concepts/threat-model.md, what it tries (fields
 that one test fills several rows), and what an attack that fails comes to: blocked, detected or survived. A test whose
 result is "open" shows an attack that works. `open` is a sentence about what is left; it must stand in docs/concepts, or
 the test fails: nothing stays open that nobody was told of. A test that tries several things at once says how many by
-`record_property("tries", 15)`, and by `record_property("open", 1)` how many of them are open as told.
+`record_property("tries", 15)`, and by `record_property("open", 1)` how many of them get through, as told.
 
     python -m pytest -m attack --attacks rows.json      # prints the table, writes {party, name, tries, result, ...}
 """
@@ -103,7 +103,7 @@ class Table:
         row.tests.append(test)
         row.tries += tries
         row.open += tries if attack.result == "open" else through
-        if outcome == "failed":
+        if outcome == "failed" or (through and not attack.open):
             row.failed.append(test)
 
     def sorted(self) -> list[Row]:

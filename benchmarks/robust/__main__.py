@@ -134,6 +134,7 @@ def _told(seen: list[float]) -> str:
 
 
 def named(rule: tuple[str, str] | None) -> str:
+    """Return a rule's name in the tables, with its mixing; None: the mean."""
     if rule is None:
         return "mean"
     return rule[0] if rule[1] == "none" else f"{rule[1]} + {rule[0]}"

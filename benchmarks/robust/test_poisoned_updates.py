@@ -1,4 +1,4 @@
-"""Poisoned updates against the recommended rules, on digits: rows of `make attack`, from the same training as the table.
+"""Poisoned updates against the recommended rules, on digits: rows of `make attack`, trained as those of the table.
 
 A rule survives an attack where sites are alike if it loses no more than WORSE; where they differ, every rule loses more
 to its worst attack, and the documents say so.

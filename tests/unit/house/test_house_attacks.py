@@ -40,6 +40,9 @@ def test_many(record_property):
     record_property("tries", 15)
     record_property("open", 2)
 
+@pytest.mark.attack("task code", "escape untold")
+def test_untold(record_property): record_property("open", 1)
+
 def test_no_attack(): pass
 """
 
@@ -66,6 +69,7 @@ def test_a_row_says_what_was_run_and_an_attack_that_gets_through_untold_is_no_su
         "hide": (1, NOT_HELD, False),
         "wait": (0, "not tried", False),
         "escape": (15, "13 blocked, 2 open", True),
+        "escape untold": (1, NOT_HELD, False),
     }
 
 
