@@ -103,7 +103,11 @@ def main(sites: int, parameters: int, shares: int, threshold: int, gone: int) ->
     found = compat.arrayrecord_to_parameters(context.state.array_records[MAIN_PARAMS_RECORD], keep_input=True)
     _check(grid, parameters_to_ndarrays(found)[0])
     finished = [seconds for node, seconds in grid.seconds.items() if node not in grid.gone]
-    spent = {"site": statistics.median(finished), "control": all_seconds - sum(grid.seconds.values()), "all": all_seconds}
+    spent = {
+        "site": statistics.median(finished),
+        "control": all_seconds - sum(grid.seconds.values()),
+        "all": all_seconds,
+    }
     print(json.dumps(spent))
 
 
