@@ -68,7 +68,7 @@ class SecureAnswers:
         journal = Journal(self.folder / "journal.db")
         try:
             own = (self.name, key, lambda: certificate, authority, journal, self.spool, time.time)
-            yield SecureSite(*own, least_sites=lambda: self.least_sites)
+            yield SecureSite(*own, least_sites=lambda: self.least_sites, noise_key=self.folder / "noise.key")
         finally:
             journal.close()
 

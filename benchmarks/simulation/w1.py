@@ -39,7 +39,7 @@ def measure(model: str, rounds: int, without: Sequence[str]) -> list[Row]:
             costs, accuracy = _in_turns(workload, rounds, peers, [peer for peer in wanted if peer != "nvflare"])
         for name in NVFLARE if "nvflare" in wanted else ():
             with nothing_lost():
-                costs[name] = _alone(workload, folder / name, NVFLARE[name])
+                costs[name] = _alone(workload, folder / f"nvflare-{NVFLARE[name]}", NVFLARE[name])  # its own words split at blanks
         return _told(workload, costs, accuracy)
 
 

@@ -29,9 +29,9 @@ def require_secure(job: JobSpec) -> None:
         )
     if job.federation.robust is not None:
         raise _clash("[federation.robust]: a rule must see the updates one by one", f"leave the rule out, {off}")
-    if job.privacy.is_noisy:
-        hint = f"keep one of them: leave [privacy.central], [privacy.examples] and [privacy.local] out, {off}"
-        raise _clash("differential privacy: its accounts are not yet of sums under this protocol", hint)
+    if job.privacy.is_noisy and job.privacy.distributed is None:
+        hint = f"let sites add the noise in shares, by [privacy.distributed], {off}"
+        raise _clash("noise that is in every single update, or is added where updates are seen", hint)
     if job.evaluation.cross:
         raise _clash("[evaluation] cross = true: it shows the models of single sites", f"set cross = false, {off}")
     if job.federation.min_sites < LEAST_SITES:

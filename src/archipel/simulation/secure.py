@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from archipel.data.stores.spool import Spool
 from archipel.security import Authority, signing_request
 from archipel.site.worker.memory import SecretMemory
+from archipel.site.worker.noise import NOISE_KEY
 from archipel.site.worker.secure import SecureSite
 
 
@@ -31,6 +32,7 @@ def secure_sites(names: Iterable[str], authority: Authority, spool: Spool) -> di
     def made(name: str) -> SecureSite:
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = authority.certify_site(name, signing_request(key, name), now)
-        return SecureSite(name, key, lambda: certificate, authority.pem, SecretMemory(), spool, now.timestamp)
+        own = (name, key, lambda: certificate, authority.pem, SecretMemory(), spool, now.timestamp)
+        return SecureSite(*own, noise_key=spool.folder.parent / NOISE_KEY)
 
     return {name: made(name) for name in names}

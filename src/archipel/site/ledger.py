@@ -6,7 +6,8 @@
 
     budgets    what the site's owner allows
     claims     what each run may release                                  (reserved at its first task)
-    releases   what it has: a digest of the task, so that work done again after a crash counts once
+    releases   what it has: a digest of the task, so that work done again after a crash counts once; of a secure sum its
+               number, which the site lets be opened once, from when its masked vector is stored
 
 It lies in the journal's file: an answer and what it costs are one transaction, and neither survives a crash without the
 other. It never counts less than what was released; it may count more, where an answer was stored and never sent. A task
@@ -21,6 +22,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from archipel.federated.secure.legs import number_of
 from archipel.security.privacy.accounting import epsilon_of
 from archipel.security.privacy.budget import Budget, Claim, Released, claim_of, cost, require_left, require_within
 from archipel.spec import BudgetError, Name, RoundTask, UnknownNameError, Value, decode, digest_value, encode
@@ -176,8 +178,8 @@ def spend_within(db: sqlite3.Connection, task: RoundTask) -> None:
     """
     if task.kind in {"train", "evaluate"}:
         _require(db, task)
-        if _claim(db, task.run) is not None:
-            row = (task.run, task.kind, digest_value(task))
+        if task.leg in {None, "mask"} and _claim(db, task.run) is not None:
+            row = (task.run, task.kind, _release(task))
             db.execute("INSERT OR IGNORE INTO releases VALUES (?, ?, ?)", row)
 
 
@@ -197,14 +199,19 @@ def _require(db: sqlite3.Connection, task: RoundTask) -> None:
     if task.kind not in {"train", "evaluate"}:
         return
     kind: Released = "train" if task.kind == "train" else "evaluate"
-    if kind == "evaluate" and [model.name for model in task.models] != ["federated"]:
+    if kind == "evaluate" and task.leg in {None, "compute"} and [model.name for model in task.models] != ["federated"]:
         message = f"run {task.run} asks to score other models than the federated one"
         raise BudgetError(message, hint="the scores of a model made without noise would leave")
     known = db.execute(
-        "SELECT 1 FROM releases WHERE run = ? AND kind = ? AND task = ?", (task.run, kind, digest_value(task))
+        "SELECT 1 FROM releases WHERE run = ? AND kind = ? AND task = ?", (task.run, kind, _release(task))
     ).fetchone()
     if known is None or claim.closed:
         require_left(claim, kind)
+
+
+def _release(task: RoundTask) -> str:
+    """Return what tells a release of a run from its others of the kind."""
+    return digest_value(task) if task.leg is None else f"sum {number_of(task.kind, task.step)}"
 
 
 def _claim(db: sqlite3.Connection, run: str) -> Claim | None:

@@ -27,7 +27,7 @@ from msgspec import Meta, field
 from archipel.spec.canonical import Name, Value, digest_value
 from archipel.spec.errors import SpecError, UnknownNameError
 from archipel.spec.keys import overlay, refuse_non_finite, refuse_unknown
-from archipel.spec.privacy import CentralPrivacy, ExamplePrivacy, LocalPrivacy
+from archipel.spec.privacy import CentralPrivacy, DistributedPrivacy, ExamplePrivacy, LocalPrivacy
 from archipel.spec.timing import TimeSpec
 
 Positive = Annotated[int, Meta(ge=1)]
@@ -171,6 +171,8 @@ class PrivacySpec(Value, frozen=True, kw_only=True):
     """None: sites train without noise."""
     local: LocalPrivacy | None = None
     """None: sites send their updates without noise of their own."""
+    distributed: DistributedPrivacy | None = None
+    """None: what is summed under secure aggregation has no noise."""
     secure_aggregation: Literal["none", "secagg"] = "none"
     """"secagg": control learns the sum of the sites' statistics, updates and scores, and no single one of them."""
     update_range: Rate = 16.0
@@ -185,6 +187,11 @@ class PrivacySpec(Value, frozen=True, kw_only=True):
     @property
     def is_noisy_at_sites(self) -> bool:
         """Do sites add it, before anything leaves them?"""
+        return self.is_noisy_in_training or self.distributed is not None
+
+    @property
+    def is_noisy_in_training(self) -> bool:
+        """Is it part of a site's training, and in the update that comes of it?"""
         return self.examples is not None or self.local is not None
 
 

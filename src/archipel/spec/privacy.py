@@ -72,6 +72,20 @@ class LocalPrivacy(Value, frozen=True, kw_only=True):
     """The probability with which epsilon may not hold; below one over the number of sites."""
 
 
+class DistributedPrivacy(Value, frozen=True, kw_only=True):
+    """[privacy.distributed]: each site adds a share of the noise to its update, under secure aggregation."""
+
+    clip_norm: Positive
+    """Largest L2 norm of an update, before the noise."""
+    noise_multiplier: Positive
+    """Standard deviation of the noise on the sum of updates, as a multiple of the clip norm: that of the fewest sites
+    whose sum can be opened."""
+    delta: Delta = 1e-5
+    """The probability with which epsilon may not hold; below one over the number of sites."""
+    colluding: Annotated[int, Meta(ge=0)] = 0
+    """So many sites may tell others their share of the noise; the rest add that much more."""
+
+
 class Guarantee(Value, frozen=True, kw_only=True, tag_field="type", tag="guarantee/1"):
     """What the mechanisms of a run promise. `str(guarantee)` says all of it."""
 

@@ -29,6 +29,7 @@ TABLES = {
     "`[privacy.central.adaptive]`": privacy.AdaptiveClip,
     "`[privacy.examples]`": jobs.ExamplePrivacy,
     "`[privacy.local]`": jobs.LocalPrivacy,
+    "`[privacy.distributed]`": jobs.DistributedPrivacy,
     "`[resources]`": jobs.ResourceSpec,
     "`[deployment]`": jobs.DeploymentSpec,
     "`[simulation]`": jobs.SimulationSpec,

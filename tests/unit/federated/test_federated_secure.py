@@ -179,7 +179,8 @@ CLASHES = (
     Clash({"evaluation": {"cross": True}}, "cross = true"),
     Clash({"federation": {"min_sites": 2}}, "min_sites = 2"),
     Clash({"federation": {"robust": {"tolerate": 1}}}, "[federation.robust]"),
-    Clash({"privacy": {"central": {"clip_norm": 1.0, "noise_multiplier": 1.0}}}, "differential privacy"),
+    Clash({"privacy": {"central": {"clip_norm": 1.0, "noise_multiplier": 1.0}}}, "added where updates are seen"),
+    Clash({"privacy": {"local": {"clip_norm": 1.0, "noise_multiplier": 1.0}}}, "in every single update"),
 )
 
 

@@ -18,6 +18,7 @@ import msgspec
 import pytest
 
 from archipel.cli.main import main
+from archipel.federated.secure.legs import LEGS
 from archipel.security.privacy import epsilon_of
 from archipel.security.privacy.budget import Budget
 from archipel.site.agent import SiteFolder
@@ -153,6 +154,23 @@ def test_work_that_is_done_again_for_the_same_task_counts_once(journal: Journal)
         do(journal, task("train", 1))
     [account] = journal.ledger.accounts()
     assert account.runs[0].rounds_spent == 1
+
+
+def test_a_secure_sum_counts_once_from_when_its_masked_vector_is_stored(journal: Journal) -> None:
+    shared = {"clip_norm": 1.0, "noise_multiplier": 4.0}
+    job = private_job(central=None, distributed=shared, secure_aggregation="secagg")
+
+    def spent(step: int, leg: str, attempt: int = 0) -> int:
+        of = msgspec.structs.replace(task("train", step, job=job), leg=leg, message=f"attempt {attempt}".encode())
+        do(journal, msgspec.structs.replace(of, round=100 * step + 10 * attempt + LEGS.index(leg)))
+        return journal.ledger.accounts()[0].runs[0].rounds_spent
+
+    for step in range(1, ROUNDS + 1):
+        assert [spent(step, leg) for leg in LEGS[:3]] == [step - 1] * 3
+        assert [spent(step, leg) for leg in LEGS[3:]] == [step] * 3
+        assert [spent(step, leg, attempt=1) for leg in LEGS[1:]] == [step] * 5
+    with pytest.raises(BudgetError, match="has made its 3 releases"):
+        spent(ROUNDS + 1, "compute")
 
 
 def test_runs_are_composed_and_not_added_up(journal: Journal) -> None:

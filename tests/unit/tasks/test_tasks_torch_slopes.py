@@ -70,7 +70,7 @@ def test_slopes_are_those_of_each_client_alone(loss: Any) -> None:
     before = {name: value.detach().clone() for name, value in weights.items()}
 
     slopes = Slopes(weights)
-    with slopes.of_linears():
+    with slopes.by_hand():
         losses = vmap(loss)(weights, x)
     slopes.differentiate(losses)
     written = {name: torch.full_like(value, 7.0) for name, value in before.items()}

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from archipel.federated.secure.shared_noise import SharedNoise, widest
 from archipel.security.secagg import WEIGHT, Field, Layout, Levels
 from archipel.spec import JobSpec, Manifest, NonFiniteError, SpecError, Value, manifest_of
 
@@ -51,10 +52,15 @@ class Prepared(Value, frozen=True, kw_only=True, tag_field="type", tag="secagg-p
 
 def fields_of(job: JobSpec, prepared: Prepared) -> tuple[Field, ...]:
     """Return the fields of a vector, without the weight that every layout ends with."""
-    edge, count = job.privacy.update_range, DIGITS * _size(prepared.sums)
+    edge, count = _edge(job), DIGITS * _size(prepared.sums)
     update = [Field(name=UPDATE, count=prepared.parameters, low=-edge, high=edge)] if prepared.parameters else []
     sums = [Field(name=SUMS, count=count, low=0.0, high=2.0**DIGIT_BITS - 1)] if count else []
     return (*update, *sums)
+
+
+def _edge(job: JobSpec) -> float:
+    noisy = job.privacy.distributed
+    return job.privacy.update_range if noisy is None else widest(noisy)
 
 
 def manifest_of_sums(sums: Sums) -> Manifest:
@@ -62,12 +68,17 @@ def manifest_of_sums(sums: Sums) -> Manifest:
     return manifest_of((name, np.shape(sums[name]), np.dtype(np.float64)) for name in sorted(sums))
 
 
-def encode_answer(layout: Layout, update: Array | None, sums: Sums, weight: float) -> tuple[dict[str, Array], float]:
+def encode_answer(
+    layout: Layout, update: Array | None, sums: Sums, weight: float, noise: SharedNoise | None = None
+) -> tuple[dict[str, Array], float]:
     """Return a site's values by field, and its weight, as `SiteSession.mask` takes them.
+
+    With `noise` the update is clipped, and has the site's share of it.
 
     Raises:
         NonFiniteError: a value is NaN or infinite.
-        SpecError: a change of a weight is outside [privacy] update_range, or the site's weight above the bound.
+        SpecError: a change of a weight is outside [privacy] update_range, or the site's weight above the bound; the
+            steps are too coarse for the noise.
     """
     fields = {field.name: field for field in layout.all_fields}
     step = layout.grid(fields[WEIGHT]).step
@@ -75,10 +86,15 @@ def encode_answer(layout: Layout, update: Array | None, sums: Sums, weight: floa
     values: dict[str, Array] = {}
     if update is not None:
         field = fields[UPDATE]
-        scaled = np.multiply(update, weight / layout.weight_bound, dtype=np.float64)
-        _require_range(update, field.high)
         step = layout.grid(field).step
-        np.multiply(np.rint(np.divide(scaled, step, out=scaled), out=scaled), step, out=scaled)
+        share = weight / layout.weight_bound
+        if noise is not None:
+            _require_range(update, math.inf)
+            scaled = noise.on(update, step=step, share=share)
+        else:
+            _require_range(update, field.high)
+            scaled = np.multiply(update, share, dtype=np.float64)
+            np.multiply(np.rint(np.divide(scaled, step, out=scaled), out=scaled), step, out=scaled)
         edge = math.floor(field.high / step) * step
         values[UPDATE] = np.clip(scaled, -edge, edge, out=scaled)
     if SUMS in fields:
@@ -88,8 +104,8 @@ def encode_answer(layout: Layout, update: Array | None, sums: Sums, weight: floa
 
 
 def require_in_range(update: Array, job: JobSpec) -> None:
-    """Refuse an update with a change outside [privacy] update_range, or with NaN or infinity."""
-    _require_range(update, job.privacy.update_range)
+    """Refuse an update with a change outside [privacy] update_range (one that will be clipped may have it), or NaN."""
+    _require_range(update, job.privacy.update_range if job.privacy.distributed is None else math.inf)
 
 
 def _require_range(update: Array, edge: float) -> None:

@@ -7,9 +7,11 @@ docs/concepts/differential-privacy.md.
 from archipel.security.privacy.accounting import delta_of, epsilon_of, require_accounting
 from archipel.security.privacy.clipping import clipped, next_clip, norm_of, update_noise
 from archipel.security.privacy.correlated import taps
+from archipel.security.privacy.discrete import share_deviation, whole_noise
 from archipel.security.privacy.events import (
     Composed,
     Correlated,
+    DiscreteGaussian,
     Event,
     Gaussian,
     PoissonSampled,
@@ -24,6 +26,7 @@ from archipel.security.privacy.promise import Releases, private_steps, promised,
 __all__ = [
     "Composed",
     "Correlated",
+    "DiscreteGaussian",
     "Event",
     "Gaussian",
     "NoiseStream",
@@ -46,6 +49,8 @@ __all__ = [
     "require_private_fit",
     "run_secret",
     "seeded_secret",
+    "share_deviation",
     "taps",
     "update_noise",
+    "whole_noise",
 ]

@@ -8,7 +8,7 @@
     moments   those of whole orders, converted by epsilon = rdp(a) + log(1/delta) / (a - 1) (arXiv:1702.07476, prop. 3)
 
 All are upper bounds; the later ones are looser and reproduce published figures. Sampling amplifies only what
-`PoissonSampled` says was drawn so.
+`PoissonSampled` says was drawn so. Where pld is asked and knows no bound (`DiscreteGaussian`), rdp answers.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from archipel.security.privacy.correlated import sensitivity
 from archipel.security.privacy.events import (
     Composed,
     Correlated,
+    DiscreteGaussian,
     Event,
     Gaussian,
     PoissonSampled,
@@ -48,6 +49,13 @@ def require_accounting() -> None:
         raise MissingExtraError("differential privacy needs dp-accounting, which is not installed", hint=hint)
 
 
+def accountant_for(event: Event, wanted: Accountant) -> Accountant:
+    """Return who accounts for an event where `wanted` is asked."""
+    parts = event.events if isinstance(event, Composed) else (event,)
+    shared = any(isinstance(part.event if isinstance(part, Repeated) else part, DiscreteGaussian) for part in parts)
+    return "rdp" if shared and wanted == "pld" else wanted
+
+
 def epsilon_of(event: Event, *, delta: float, accountant: Accountant = "pld") -> float:
     """Return the smallest epsilon for which `event` is (epsilon, delta)-private, as far as the accountant knows.
 
@@ -56,6 +64,7 @@ def epsilon_of(event: Event, *, delta: float, accountant: Accountant = "pld") ->
     """
     if event == Composed():
         return 0.0
+    accountant = accountant_for(event, accountant)
     if accountant == "pld" and (loose := epsilon_of(event, delta=delta, accountant="rdp")) > LARGE:
         return loose
     told = _composed(event, accountant)
@@ -65,12 +74,12 @@ def epsilon_of(event: Event, *, delta: float, accountant: Accountant = "pld") ->
 
 
 def delta_of(event: Event, *, epsilon: float) -> float:
-    """Return the smallest delta for which `event` is (epsilon, delta)-private, by pld.
+    """Return the smallest delta for which `event` is (epsilon, delta)-private, by pld where it can be.
 
     Raises:
         MissingExtraError: dp-accounting is not installed.
     """
-    return float(_composed(event, "pld").get_delta(epsilon))
+    return float(_composed(event, accountant_for(event, "pld")).get_delta(epsilon))
 
 
 def _composed(event: Event, accountant: Accountant) -> Any:
@@ -94,7 +103,7 @@ def _theirs(event: Event) -> Any:
     import dp_accounting  # noqa: PLC0415
 
     match event:
-        case Gaussian(noise_multiplier=noise):
+        case Gaussian(noise_multiplier=noise) | DiscreteGaussian(noise_multiplier=noise):
             return dp_accounting.GaussianDpEvent(noise)
         case PoissonSampled(rate=rate, event=inner):
             return dp_accounting.PoissonSampledDpEvent(rate, _theirs(inner))

@@ -75,11 +75,13 @@ def claim_of(budget: Budget | None, run: str, job: JobSpec) -> Claim | None:
         return None
     if releases is None or releases.seeded:
         told = "has no differential privacy" if releases is None else "draws its noise from a seed that everybody knows"
-        hint = "let the job say [privacy.examples], [privacy.local] or [privacy.central], without a seed"
+        hint = "let the job ask for noise in [privacy]: central (without a seed), distributed, examples or local"
         raise BudgetError(f"data set {dataset!r} has a privacy budget, and the job {told}", hint=hint)
     if budget is not None and releases.unit != budget.unit:
         message = f"the budget of data set {dataset!r} is for each {budget.unit}, the job's noise for each"
-        hint = "[privacy.examples] protects examples, [privacy.local] and [privacy.central] sites"
+        hint = (
+            "[privacy.examples] protects examples; [privacy.distributed], [privacy.local] and [privacy.central] sites"
+        )
         raise BudgetError(f"{message} {releases.unit}", hint=hint)
     every, rounds = job.evaluation.every, job.federation.rounds
     scorings = 1 + (rounds // every if every else 0)

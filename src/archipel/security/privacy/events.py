@@ -24,6 +24,12 @@ class Gaussian(Value, frozen=True, kw_only=True, tag_field="type", tag="gaussian
     noise_multiplier: Positive
 
 
+class DiscreteGaussian(Value, frozen=True, kw_only=True, tag_field="type", tag="discrete-gaussian"):
+    """A sum is published with whole-numbered Gaussian noise that several parties added in shares (see `discrete`)."""
+
+    noise_multiplier: Positive
+
+
 class PoissonSampled(Value, frozen=True, kw_only=True, tag_field="type", tag="poisson-sampled"):
     """Each unit takes part with probability `rate`, independently of the others, and nobody learns who does."""
 
@@ -59,17 +65,17 @@ class Correlated(Value, frozen=True, kw_only=True, tag_field="type", tag="correl
 class Repeated(Value, frozen=True, kw_only=True, tag_field="type", tag="repeated"):
     """The same thing, so many times, on the same data."""
 
-    event: Gaussian | PoissonSampled | TreeAggregation | Correlated
+    event: Gaussian | DiscreteGaussian | PoissonSampled | TreeAggregation | Correlated
     times: Count
 
 
 class Composed(Value, frozen=True, kw_only=True, tag_field="type", tag="composed"):
     """Several things on the same data."""
 
-    events: tuple[Gaussian | PoissonSampled | TreeAggregation | Correlated | Repeated, ...] = ()
+    events: tuple[Gaussian | DiscreteGaussian | PoissonSampled | TreeAggregation | Correlated | Repeated, ...] = ()
 
 
-Event = Gaussian | PoissonSampled | TreeAggregation | Correlated | Repeated | Composed
+Event = Gaussian | DiscreteGaussian | PoissonSampled | TreeAggregation | Correlated | Repeated | Composed
 
 
 def gaussian_of(rho: float) -> Gaussian:

@@ -8,7 +8,7 @@ _NOISELESS = "would leave sites without noise, and no epsilon would be true"
 
 
 def require_private_fit(job: JobSpec, *, virtual: bool = False) -> None:
-    """Refuse a job whose [privacy.central], [privacy.examples] or [privacy.local] would promise what it does not keep.
+    """Refuse a job whose [privacy] would promise what it does not keep.
 
     `virtual`: its units are the clients of a simulation, not the sites of a live run.
 
@@ -18,10 +18,15 @@ def require_private_fit(job: JobSpec, *, virtual: bool = False) -> None:
     privacy, evaluation = job.privacy, job.evaluation
     if not privacy.is_noisy:
         return
-    asked = {"central": privacy.central, "examples": privacy.examples, "local": privacy.local}
-    first, *more = [f"[privacy.{name}]" for name, table in asked.items() if table is not None]
+    names = ("central", "distributed", "examples", "local")
+    first, *more = [f"[privacy.{name}]" for name in names if getattr(privacy, name) is not None]
     if more:
         raise SpecError(f"{first} and {more[0]} in one job", hint="keep one of them: their noises add")
+    if privacy.distributed is not None and privacy.secure_aggregation == "none":
+        hint = 'set secure_aggregation = "secagg" in [privacy], or take [privacy.local]'
+        raise SpecError(
+            "[privacy.distributed] hides a site in a sum, and without one its share is too little", hint=hint
+        )
     if privacy.statistics:
         hint = "set statistics = false in [privacy], and give the task constants where it asks for sums"
         raise SpecError(f"sums over rows {_NOISELESS}", hint=hint)

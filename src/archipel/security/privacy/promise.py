@@ -15,9 +15,16 @@ import math
 
 import msgspec
 
-from archipel.security.privacy.accounting import epsilon_of
+from archipel.security.privacy.accounting import accountant_for, epsilon_of
 from archipel.security.privacy.correlated import best_bands
-from archipel.security.privacy.events import Correlated, Event, Gaussian, PoissonSampled, Repeated
+from archipel.security.privacy.events import (
+    Correlated,
+    DiscreteGaussian,
+    Event,
+    Gaussian,
+    PoissonSampled,
+    Repeated,
+)
 from archipel.spec import JobSpec
 from archipel.spec.privacy import Accountant, CentralPrivacy, Delta, Guarantee, Unit
 
@@ -49,7 +56,7 @@ class Releases(msgspec.Struct, frozen=True, kw_only=True):
 
     unit: Unit
     delta: Delta
-    once: Gaussian | PoissonSampled
+    once: Gaussian | DiscreteGaussian | PoissonSampled
     each_round: int
     """Noisy sums in a round."""
     sampling: str
@@ -83,6 +90,7 @@ class Releases(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             MissingExtraError: dp-accounting is not installed.
         """
+        accountant = accountant_for(self.once, accountant)
         epsilon = None
         if not self.seeded:
             epsilon = epsilon_of(self.event(rounds), delta=self.delta, accountant=accountant) if rounds else 0.0
@@ -130,6 +138,15 @@ def releases_of(job: JobSpec, *, clients: int | None = None) -> Releases | None:
             unit="site",
             delta=local.delta,
             once=Gaussian(noise_multiplier=local.noise_multiplier),
+            each_round=1,
+            sampling=EVERY_ROUND.format("site"),
+            trusted="nobody",
+        )
+    if (distributed := job.privacy.distributed) is not None:
+        return Releases(
+            unit="site",
+            delta=distributed.delta,
+            once=DiscreteGaussian(noise_multiplier=distributed.noise_multiplier),
             each_round=1,
             sampling=EVERY_ROUND.format("site"),
             trusted="nobody",

@@ -36,6 +36,7 @@ from archipel.site.link.backoff import Backoff
 from archipel.site.link.dial import Attendance, Link, dial
 from archipel.site.sandbox import survey
 from archipel.site.worker.bench import sweep
+from archipel.site.worker.noise import NOISE_KEY
 from archipel.site.worker.secure import SecureSite
 from archipel.spec import ArchipelError, StateError
 from archipel.spec.audit import LogGrowth
@@ -125,6 +126,7 @@ class Agent:
                 self._spool,
                 clock,
                 least_sites=lambda: self._gate.least_sites,
+                noise_key=folder.path / NOISE_KEY,
             ),
             gate=self._gate,
             **shared,  # type: ignore[arg-type]

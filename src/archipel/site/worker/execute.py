@@ -231,7 +231,7 @@ class Worker:
         if not task.job.privacy.is_noisy_at_sites:
             return None
         require_private_fit(task.job)
-        return self._noise(task)
+        return self._noise(task) if task.job.privacy.is_noisy_in_training else None
 
     # ---- what a task is about -------------------------------------------------------------------------------
 

@@ -106,7 +106,7 @@ class WorkerProcess:
         """
         self._task, self._unwanted = task, False
         noise = None
-        if task.job.privacy.is_noisy_at_sites and task.kind == "train":
+        if task.job.privacy.is_noisy_in_training and task.kind == "train":
             noise = noise_secret(self._post.folder / NOISE_KEY, task)
         try:
             return await self._insist(frames.Execute(task=task, state=dict(state), noise=noise), progress)

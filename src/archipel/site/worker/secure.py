@@ -17,6 +17,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -25,6 +26,7 @@ import numpy.typing as npt
 
 from archipel.federated.secure.legs import LEAST_SITES, SECURED, is_secure, number_of
 from archipel.federated.secure.opening import MASKED
+from archipel.federated.secure.shared_noise import SharedNoise
 from archipel.federated.secure.vector import (
     Prepared,
     encode_answer,
@@ -33,7 +35,9 @@ from archipel.federated.secure.vector import (
     require_in_range,
 )
 from archipel.security import PrivateKey
+from archipel.security.privacy import NoiseStream, require_private_fit
 from archipel.security.secagg import Field, History, Identity, Membership, Policy, SiteSession, Terms, Trust
+from archipel.site.worker.noise import sum_secret
 from archipel.site.worker.weights import Blobs, open_arrays, open_tensors, open_weights, store_words
 from archipel.spec import (
     Blob,
@@ -101,11 +105,14 @@ class SecureSite:
         clock: Callable[[], float],
         entropy: Callable[[int], bytes] = os.urandom,
         least_sites: Callable[[], int] = lambda: LEAST_SITES,
+        *,
+        noise_key: Path,
     ) -> None:
         """Be a site under `authority` (PEM), with its present certificate (PEM) for `key`.
 
         `clock` gives seconds since the Unix epoch, `entropy` so many random bytes. `least_sites` is what the site's
-        policy asks for; a sum of fewer than 3 is refused in any case.
+        policy asks for; a sum of fewer than 3 is refused in any case. `noise_key` is the file of the secret that its
+        shares of noise follow from, made when first needed.
         """
         self._site = site
         self._key = key
@@ -116,6 +123,7 @@ class SecureSite:
         self._clock = clock
         self._entropy = entropy
         self._least_sites = least_sites
+        self._noise_key = noise_key
 
     def require_allowed(self, task: RoundTask) -> None:
         """Refuse a task that asks in plain for what is only to be added up.
@@ -216,12 +224,26 @@ class SecureSite:
         update = None
         if task.kind == "train":
             update = open_weights(self._blobs, plain.update.parts["delta"].blob).vector
-        values, weight = encode_answer(session.terms.layout, update, self._sums(plain.update), _weight_of(plain.update))
+        values, weight = encode_answer(
+            session.terms.layout,
+            update,
+            self._sums(plain.update),
+            _weight_of(task, plain.update),
+            self._noise(task, session.terms) if task.kind == "train" else None,
+        )
         message, words = session.mask(values, weight=weight)
         what = f"masked vector of {task.site}.{task.run}.{task.round}.{os.getpid()}"
         blob = store_words(self._blobs, what, words)
         failpoint("site.leg.mask")
         return message, blob
+
+    def _noise(self, task: RoundTask, terms: Terms) -> SharedNoise | None:
+        privacy = task.job.privacy.distributed
+        if privacy is None:
+            return None
+        require_private_fit(task.job)
+        secret = sum_secret(self._noise_key, task, number_of(task.kind, task.step))
+        return SharedNoise.of(privacy, terms.shape.quorum, NoiseStream(secret, "update"))
 
     def _sums(self, update: Update) -> dict[str, Array]:
         if update.kind == "train":
@@ -267,8 +289,9 @@ def _subject(task: RoundTask) -> Blob:
     return task.model or next((model.blob for model in task.models), task.bundle)
 
 
-def _weight_of(update: Update) -> float:
-    return update.weight if update.kind == "train" else 1.0
+def _weight_of(task: RoundTask, update: Update) -> float:
+    """Return what the site counts; with noise as much as any other, whatever the job's code says."""
+    return update.weight if task.kind == "train" and task.job.privacy.distributed is None else 1.0
 
 
 def _require_about(terms: Terms, task: RoundTask, plain: Plain) -> None:

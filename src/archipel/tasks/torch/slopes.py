@@ -1,7 +1,7 @@
 """Gradients of clients side by side. Those of a linear layer's matrix stay factors, which are never multiplied out.
 
     slopes = Slopes(views)                       # the weights, name → (clients, *shape)
-    with slopes.of_linears():
+    with slopes.by_hand():
         losses = vmap(…)(views, batch)           # each nn.Linear is one product of (clients, rows, inputs)
     slopes.differentiate(losses)
     slopes.descend(rates)                        # weights -= rate * gradient; matrix -= rate * outgoingᵀ incoming
@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+from archipel.tasks.torch.cross_entropy import cross_entropy, is_plain
 
 
 class Factors(NamedTuple):
@@ -44,9 +46,9 @@ class Slopes:
         self._whole: dict[str, Tensor] = {}
 
     @contextmanager
-    def of_linears(self) -> Iterator[None]:
-        """Compute linear layers that are called inside the block so that their gradients stay factors."""
-        with _Linears(self):
+    def by_hand(self) -> Iterator[None]:
+        """Compute in the block what `vmap` computes badly: linear layers, whose gradients stay factors, and losses."""
+        with _ByHand(self):
             yield
 
     def differentiate(self, losses: Tensor) -> None:
@@ -79,8 +81,8 @@ class Slopes:
             gradient[name].baddbmm_(outgoing.mT, incoming)
 
 
-class _Linears(TorchFunctionMode):
-    """Takes functional.linear over."""
+class _ByHand(TorchFunctionMode):
+    """Takes functional.linear and functional.cross_entropy over."""
 
     def __init__(self, slopes: Slopes) -> None:
         super().__init__()
@@ -89,6 +91,8 @@ class _Linears(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is functional.linear:
             return self._linear(*args, **(kwargs or {}))
+        if func is functional.cross_entropy and is_plain(*args, **(kwargs or {})):
+            return cross_entropy(*args)
         return func(*args, **(kwargs or {}))
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:  # noqa: A002 (torch's name)

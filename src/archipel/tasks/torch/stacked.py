@@ -83,7 +83,7 @@ class Stacked:
         with user_code("loss", self._folder):
             try:
                 # Fused attention has no rule for clients side by side.
-                with sdpa_kernel(SDPBackend.MATH), slopes.of_linears():
+                with sdpa_kernel(SDPBackend.MATH), slopes.by_hand():
                     losses = vmap(self._loss.of, randomness="different")(views, batch)
             except (RuntimeError, NotImplementedError) as error:
                 raise cannot_stack(error) from error
