@@ -24,7 +24,7 @@ from inversion.leak import READABLE
 from inversion.scenes import SCENES
 
 RESULTS = Path(__file__).parent.parent / "results" / "local"
-PICTURED = (0, 4, 5, 9, 12, 14)
+PICTURED = (0, 5, 9, 13, 15, 17)
 
 
 def main(words: Sequence[str] | None = None) -> None:

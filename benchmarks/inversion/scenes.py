@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from archipel.federated.private_mean import PrivateMean
-from archipel.security.privacy import clipped, seeded_secret
+from archipel.federated.secure.shared_noise import SharedNoise, widest
+from archipel.security.privacy import NoiseStream, clipped, seeded_secret
 from archipel.security.secagg import WEIGHT, Assumptions
-from archipel.spec.privacy import CentralPrivacy
+from archipel.spec.privacy import CentralPrivacy, DistributedPrivacy
 from inversion.leak import Array, Model, candidates, psnr_of
 from robust.learning import digits
 from secagg.federation import Federation
 
-CLIP_NORM = 1.0
+CLIP_NORM, STEP = 1.0, 2.0**-20
 Draw = tuple[Model, Array, Array]
 
 
@@ -82,6 +83,24 @@ def central(sites: int, rows: int, noise: float) -> Scene:
     return Scene(f"released mean of {sites} sites, {_rows(rows)} each, central noise {noise:g}", seen)
 
 
+def shared(sites: int, rows: int, noise: float, *, made: bool = False) -> Scene:
+    """The sum of a secure session in which every site has added its share of noise: [privacy.distributed]."""
+
+    def seen(seed: int) -> tuple[Array, Array]:
+        model, x, y = _draw(seed, sites * rows, asleep=sites * rows if made else None)
+        privacy = DistributedPrivacy(clip_norm=CLIP_NORM, noise_multiplier=noise)
+        noisy = []
+        for site, share in enumerate(zip(np.split(x, sites), np.split(y, sites), strict=True)):
+            stream = NoiseStream(seeded_secret(1000 * seed + site), "update")
+            own = SharedNoise.of(privacy, sites, stream).on(model.update(*share), step=STEP, share=1.0)
+            noisy.append(own.astype(np.float32))
+        federation = Federation(noisy, Assumptions(), bound=widest(privacy), weights=[1.0] * sites)
+        return x, candidates(federation.play(()).sums["delta"] / sites)
+
+    whose = "weights made for it" if made else "ordinary weights"
+    return Scene(f"secure sum of {sites} sites, {_rows(rows)} each, {whose}, shared noise {noise:g}", seen)
+
+
 def examples(rows: int, noise: float) -> Scene:
     """One site's update of one step of DP-SGD, as control sees it."""
 
@@ -128,6 +147,9 @@ SCENES = (
     secure(10, 1, made=True),
     secure(50, 1, made=True),
     secure(10, 8, made=True),
+    shared(10, 1, 0.1),
+    shared(10, 1, 1.0),
+    shared(50, 1, 1.0, made=True),
     central(10, 1, 0.1),
     central(10, 1, 1.0),
     examples(8, 0.1),

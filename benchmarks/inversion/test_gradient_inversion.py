@@ -55,6 +55,13 @@ def test_a_secure_sum_under_weights_made_for_it_gives_rows_away(recovered: Recov
     assert recovered(scenes.secure(50, 1, made=True)) > 0
 
 
+@pytest.mark.attack(
+    "hostile control", "invert a secure sum of 50 updates with shared noise 1, clip norm 1, by weights made for it"
+)
+def test_shared_noise_leaves_none_to_read(recovered: Recovered) -> None:
+    assert recovered(scenes.shared(50, 1, 1.0, made=True)) == 0
+
+
 @pytest.mark.attack("curious control", "invert an update of 8 rows with noise 1 for each row, clip norm 1")
 def test_noise_for_each_row_leaves_none_to_read(recovered: Recovered) -> None:
     assert recovered(scenes.examples(8, 1.0)) == 0

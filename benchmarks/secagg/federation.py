@@ -83,8 +83,15 @@ class Spent:
 class Federation:
     """Sites with certificates and updates."""
 
-    def __init__(self, updates: Sequence[npt.NDArray[np.float32]], assumptions: Assumptions) -> None:
-        """Certify a site for each update, which may be from -1 to 1."""
+    def __init__(
+        self,
+        updates: Sequence[npt.NDArray[np.float32]],
+        assumptions: Assumptions,
+        *,
+        bound: float = 1.0,
+        weights: Sequence[float] | None = None,
+    ) -> None:
+        """Certify a site for each update, which may be from -bound to bound; weights may be up to 1000."""
         count = len(updates)
         self.sites = [f"site-{index:03}" for index in range(count)]
         self.shape: Shape = shape_for(count, assumptions)
@@ -97,11 +104,12 @@ class Federation:
         self.verify_certificates()
         self._layout = Layout(
             sites=count,
-            fields=(Field(name="delta", count=updates[0].size, low=-1.0, high=1.0, weighted=True),),
+            fields=(Field(name="delta", count=updates[0].size, low=-bound, high=bound, weighted=True),),
             weight_bound=1000.0,
         )
         self._updates = dict(zip(self.sites, updates, strict=True))
-        self._weights = {site: float(100 + index % 900) for index, site in enumerate(self.sites)}
+        weights = weights or [float(100 + index % 900) for index in range(count)]
+        self._weights = dict(zip(self.sites, weights, strict=True))
         self._round = 0
 
     @classmethod

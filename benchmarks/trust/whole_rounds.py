@@ -14,7 +14,7 @@ from rounds import ours
 from rounds.result import Workload
 from trust.figure import Figure
 
-WORKLOAD = Workload(name="10 MB", parameters=2_500_002, rounds=10)
+WORKLOAD = Workload(name="10 MB", parameters=2_500_002, rounds=20)
 SETTINGS = {
     "all walls, plain at rest": ours.Setting(require="available"),
     "no sandbox, plain at rest": ours.Setting(require="none"),

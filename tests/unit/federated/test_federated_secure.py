@@ -146,7 +146,7 @@ def test_a_coordinator_rebuilt_after_each_event_asks_for_the_same(tmp_path: Path
 @pytest.mark.attack(
     "curious control",
     "read one site's update, under secure aggregation",
-    open="Sums are not private by themselves, and secure aggregation and differential privacy do not go together yet.",
+    open="Sums are not private by themselves.",
 )
 def test_what_the_coordinator_is_told_names_no_update_weight_or_metric(tmp_path: Path) -> None:
     party = SecureParty(tmp_path, SITES)
