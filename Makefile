@@ -1,4 +1,4 @@
-# Five habits: setup, check, test, docs, bench; the attacks, and the demos. `make demo` and `make test` need nothing prepared.
+# Six habits: setup, check, test, attack, docs, bench; and the demos. `make demo` and `make test` need nothing prepared.
 PYTHON ?= python3
 BIN := .venv/bin
 UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --constraint constraints.txt

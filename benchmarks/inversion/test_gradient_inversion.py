@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from inversion import scenes
-from inversion.leak import PIXELS, READABLE, Model, candidates, psnr_of
+from inversion.leak import READABLE
 
 SEEDS = 3
 
@@ -70,19 +70,3 @@ def test_noise_for_each_row_leaves_none_to_read(recovered: Recovered) -> None:
 @pytest.mark.attack("hostile site", "invert the mean of 10 updates that is released with noise 1, clip norm 1")
 def test_central_noise_leaves_none_to_read_in_what_is_released(recovered: Recovered) -> None:
     assert recovered(scenes.central(10, 1, 1.0)) == 0
-
-
-def test_a_row_is_a_quotient_of_slopes() -> None:
-    """By hand: one neuron, awake; its weights' slopes over its bias's are the row."""
-    chance = np.random.default_rng(0)
-    model, row = Model.drawn(chance), np.linspace(0, 1, PIXELS)[None]
-    slopes = model.gradients(row, np.array([3]))[0]
-    step = 1e-6
-    bent = Model(model.weights, model.biases + np.eye(len(model.biases))[0] * step, model.last)
-
-    def loss(of: Model) -> float:
-        logits = np.maximum(row @ of.weights + of.biases, 0) @ of.last
-        return float(np.log(np.exp(logits).sum()) - logits[0, 3])
-
-    assert slopes[PIXELS * len(model.biases)] == pytest.approx((loss(bent) - loss(model)) / step, abs=1e-4)
-    assert psnr_of(row, candidates(model.update(row, np.array([3]))))[0] > READABLE

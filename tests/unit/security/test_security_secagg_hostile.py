@@ -15,7 +15,7 @@ from archipel.security.secagg import History, Member, Policy, Reason, Shape, Sit
 from archipel.security.secagg.messages import Advert, Consent, Consents, Delivery, Roster, Sealed, Survivors
 from archipel.security.secagg.trust import signed
 from archipel.spec import SecureAggregationError, decode, encode
-from secagg import NOW, Party, Session, identity, key_of
+from secagg_party import NOW, Party, Session, identity, key_of
 
 replace = msgspec.structs.replace
 VICTIM = "s3"
