@@ -21,7 +21,7 @@ from archipel.federated.coordinator import Coordinator
 from archipel.federated.folding import carry_out
 from archipel.federated.port import Ask, Finish, Fold, GiveUp, SiteRefused, UpdateAccepted
 from archipel.federated.secure.legs import PROTOCOL
-from archipel.security import Authority, load_or_make_key, signing_request
+from archipel.security import Authority, key_digest, load_or_make_key, signing_request
 from archipel.security.keys import PrivateKey
 from archipel.site.journal import Journal
 from archipel.site.worker.secure import SecureSite
@@ -56,8 +56,11 @@ class SecureAnswers:
         self.name = name
         self.spool = Spool(self.folder / "spool")
         self._identity = (key, certificate, authority)
+        self.key = key_digest(key.public_key())
         self.least_sites = 3
         """What the site's own policy asks for."""
+        self.peers: dict[str, str] | None = None
+        """Keys of the only sites that it believes."""
         self.plain: set[bytes] = set()
         """Files of the site's own answers, which nobody else may see."""
 
@@ -68,7 +71,8 @@ class SecureAnswers:
         journal = Journal(self.folder / "journal.db")
         try:
             own = (self.name, key, lambda: certificate, authority, journal, self.spool, time.time)
-            yield SecureSite(*own, least_sites=lambda: self.least_sites, noise_key=self.folder / "noise.key")
+            policy = {"least_sites": lambda: self.least_sites, "peers": lambda: self.peers}
+            yield SecureSite(*own, **policy, noise_key=self.folder / "noise.key")
         finally:
             journal.close()
 

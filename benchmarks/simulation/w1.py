@@ -39,7 +39,8 @@ def measure(model: str, rounds: int, without: Sequence[str]) -> list[Row]:
             costs, accuracy = _in_turns(workload, rounds, peers, [peer for peer in wanted if peer != "nvflare"])
         for name in NVFLARE if "nvflare" in wanted else ():
             with nothing_lost():
-                costs[name] = _alone(workload, folder / f"nvflare-{NVFLARE[name]}", NVFLARE[name])  # its own words split at blanks
+                without_blanks = folder / f"nvflare-{NVFLARE[name]}"  # it splits its own command at them
+                costs[name] = _alone(workload, without_blanks, NVFLARE[name])
         return _told(workload, costs, accuracy)
 
 

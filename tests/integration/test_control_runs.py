@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from archipel.spec import StateError, decode
-from archipel.spec.views import ModelsPage
+from archipel.spec import JobSpec, Plan, StateError, decode, encode
+from archipel.spec.views import ModelsPage, PlanRequest
 from servers import S3, Postgres
 from unit.control.control_plane import Plane, make_bundle, make_job
 from unit.control.control_sites import ScriptedSite, rows_of
@@ -56,6 +56,28 @@ async def test_a_run_ends_with_a_model_a_report_and_serving_sites(tmp_path: Path
         weights = await plane.insist("GET", "/v1/models/birds/1/weights")
         assert len(weights.content) == models[0].weights.size_bytes
         assert await plane.end() == 0
+
+
+async def test_a_plan_knows_what_the_same_work_took_before_and_is_graded_in_the_report(tmp_path: Path) -> None:
+    async with Plane(tmp_path / "state") as plane, attended(plane, tmp_path):
+        bundle, job, longer = make_bundle(tmp_path / "job"), make_job(), make_job(federation={"rounds": 4})
+        other = make_job(federation={"local": {"learning_rate": 0.7}})
+
+        async def planned(of: JobSpec) -> set[tuple[float, float] | None]:
+            found = decode((await plane.insist("POST", "/v1/plans", content=encode(PlanRequest(job=of)))).content, Plan)
+            return {share.seconds_per_round for share in found.participants}
+
+        first = await plane.start(job, bundle)
+        await plane.until(first, "finished")
+        assert await planned(longer) == {(0.01, 0.01)}, "as all sites told of their work"
+        assert (0.01, 0.01) not in await planned(other), "other local training is other work"
+        second = await plane.start(longer, bundle)
+        await plane.until(second, "finished")
+        graded = {run: {grade.what: grade for grade in (await plane.report(run)).grades} for run in (first, second)}
+        assert graded[first]["a round at coral"].planned != (0.01, 0.01), "it was drawn before there was a run"
+        assert graded[second]["a round at coral"].planned == (0.01, 0.01)
+        assert graded[second]["a round at coral"].off == 0
+        assert graded[second]["training, from sites"].came > 0
 
 
 async def test_a_site_that_was_away_is_told_which_of_its_runs_it_may_forget(tmp_path: Path) -> None:

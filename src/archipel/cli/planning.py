@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from archipel.cli import wording
 from archipel.spec import Plan, SecurePlan
+from archipel.spec.views import RunReport
 
 _LEAST_SECONDS = 0.1
 
@@ -36,6 +39,18 @@ def show_plan(plan: Plan, name: str, console: Console) -> None:
     if plan.secure is not None:
         for line in secure_lines(plan.secure):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def show_history(reports: Sequence[RunReport], name: str, console: Console) -> None:
+    """Print what the plans of past runs of the job `name` forecast, and what came, the newest first."""
+    table = Table(title=f"Past plans of {name}", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for head in ("run", "forecast", "planned", "came", "outside by"):
+        table.add_column(head, justify="right" if head in {"planned", "came", "outside by"} else "left")
+    for report in reports:
+        for index, grade in enumerate(report.grades):
+            off = f"{grade.off:+.0%}" if grade.off else "as planned"
+            table.add_row("" if index else report.run.id, grade.what, *wording.forecast(grade), off)
+    console.print(table if table.row_count else f"no run of {name} has ended yet")
 
 
 def secure_lines(secure: SecurePlan) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from archipel.spec import Grade
 from archipel.spec.wire import Waits
 
 COUNTS = {"examples", "smallest_class"}
@@ -80,3 +81,20 @@ def figures(found: Mapping[str, float]) -> str:
     'accuracy 0.9907, log_loss 0.02573'
     """
     return ", ".join(f"{name} {value:.4g}" for name, value in sorted(found.items()) if name not in COUNTS)
+
+
+def forecast(grade: Grade) -> tuple[str, str]:
+    """Return what was planned, and what came.
+
+    >>> from archipel.spec import Grade
+    >>> forecast(Grade(what="the whole run", unit="seconds", planned=(2.0, 90.0), came=12.0))
+    ('2.0 s to 1 min 30 s', '12 s')
+    """
+
+    def written(value: float) -> str:
+        if grade.unit == "bytes":
+            return size(value)
+        return f"{1000 * value:.0f} ms" if value < 1 else duration(value)
+
+    low, high = map(written, grade.planned)
+    return low if low == high else f"{low} to {high}", written(grade.came)

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from archipel.data.bundle import SIGNATURES, pack_bundle, read_bundle
-from archipel.security import PrivateKey
-from archipel.security.signing import Signature, key_digest, sign, signer_of
+from archipel.security import PrivateKey, key_digest
+from archipel.security.signing import Signature, sign, signer_of
 from archipel.spec import Digest, JobSpec, SpecError, decode, digest_of, digest_value, encode
 
 _NAME = re.compile(re.escape(SIGNATURES).replace(r"\*", "[^/]+"))
@@ -42,7 +42,7 @@ def signers_of(bundle: bytes, job: JobSpec) -> frozenset[Digest]:
 def sign_job(folder: Path, job: JobSpec, key: PrivateKey) -> Path:
     """Sign a job and the code in its folder; return the file that was written there."""
     signature = sign(job.digest, code_of(read_bundle(pack_bundle(folder, job.task.include))), key)
-    names = (digest.removeprefix("sha256:")[:_SHOWN] for digest in (job.digest, key_digest(key)))
+    names = (digest.removeprefix("sha256:")[:_SHOWN] for digest in (job.digest, key_digest(key.public_key())))
     path = folder / SIGNATURES.replace("*", ".".join(names))
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(encode(signature) + b"\n")

@@ -4,6 +4,7 @@ from archipel.security.authority import Authority, expiry_of, site_of
 from archipel.security.keys import (
     PrivateKey,
     fingerprint,
+    key_digest,
     load_or_make_key,
     signing_request,
     write_secret,
@@ -19,6 +20,7 @@ __all__ = [
     "expiry_of",
     "fingerprint",
     "issue",
+    "key_digest",
     "load_or_make_key",
     "read_token",
     "signing_request",

@@ -13,9 +13,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from archipel.spec import TrustError
+from archipel.spec import Digest, TrustError, digest_of
 
 PrivateKey = ec.EllipticCurvePrivateKey
+PublicKey = ec.EllipticCurvePublicKey
 
 
 def load_or_make_key(path: Path) -> PrivateKey:
@@ -60,6 +61,16 @@ def signing_request(key: PrivateKey, site: str) -> str:
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, site)])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
     return request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def public_bytes(key: PublicKey) -> bytes:
+    """Return a public key as DER SubjectPublicKeyInfo."""
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def key_digest(key: PublicKey) -> Digest:
+    """Return what a key is known by: the digest of its public half, which no renewed certificate changes."""
+    return digest_of(public_bytes(key))
 
 
 def fingerprint(certificate_pem: str) -> str:

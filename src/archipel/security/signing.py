@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from archipel.security.keys import PrivateKey
+from archipel.security.keys import PrivateKey, public_bytes
 from archipel.spec import Digest, Value, digest_of, encode
 
 _DOMAIN = "archipel job and code/1"
@@ -32,7 +32,9 @@ class Signature(Value, frozen=True, kw_only=True, tag_field="type", tag="signatu
 def sign(job: Digest, code: Digest, key: PrivateKey) -> Signature:
     """Sign a job and its code."""
     scheme = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
-    return Signature(job=job, code=code, key=_public(key), signature=key.sign(_covered(job, code), scheme))
+    return Signature(
+        job=job, code=code, key=public_bytes(key.public_key()), signature=key.sign(_covered(job, code), scheme)
+    )
 
 
 def signer_of(signature: Signature, job: Digest, code: Digest) -> Digest | None:
@@ -47,16 +49,6 @@ def signer_of(signature: Signature, job: Digest, code: Digest) -> Digest | None:
     except (ValueError, InvalidSignature):
         return None
     return digest_of(signature.key)
-
-
-def key_digest(key: PrivateKey) -> Digest:
-    """Return what a key is known by."""
-    return digest_of(_public(key))
-
-
-def _public(key: PrivateKey) -> bytes:
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    return key.public_key().public_bytes(serialization.Encoding.DER, form)
 
 
 def _covered(job: Digest, code: Digest) -> bytes:

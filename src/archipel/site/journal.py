@@ -332,16 +332,16 @@ class Journal:
         """Return the heads that are kept, the newest last."""
         return tuple(decode(row[0], SignedHead) for row in self._read("SELECT head FROM heads ORDER BY size"))
 
+    def forget_heads(self, event: Event) -> None:
+        """Forget the heads that were accepted, so that the next one is believed; `event` says so in the site's log."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM heads")
+            _log_within(db, event)
+
     def log(self, event: Event) -> None:
         """Write an entry at the end of the site's own audit log."""
         with self._transaction() as db:
-            (size,) = db.execute("SELECT COUNT(*) FROM log").fetchone()
-            query = "SELECT hash FROM log_places WHERE level = ? AND place = ?"
-            standing = [row[0] for place in peaks(0, size) for row in db.execute(query, place)]
-            growth = grow(size, standing, (encode(event),))
-            db.execute("INSERT INTO log VALUES (?, ?)", (growth.size, encode(event)))
-            rows = [(*place, value) for place, value in growth.places.items()]
-            db.executemany("INSERT INTO log_places VALUES (?, ?, ?)", rows)
+            _log_within(db, event)
 
     def logged(self) -> tuple[Event, ...]:
         """Return the site's own audit log, the oldest entry first.
@@ -395,6 +395,16 @@ class Journal:
         except sqlite3.DatabaseError as error:
             hint = "restore the folder from a backup, or join again in a new folder"
             raise StateError(f"{self._path} is damaged: {error}", hint=hint) from error
+
+
+def _log_within(db: sqlite3.Connection, event: Event) -> None:
+    (size,) = db.execute("SELECT COUNT(*) FROM log").fetchone()
+    query = "SELECT hash FROM log_places WHERE level = ? AND place = ?"
+    standing = [row[0] for place in peaks(0, size) for row in db.execute(query, place)]
+    growth = grow(size, standing, (encode(event),))
+    db.execute("INSERT INTO log VALUES (?, ?)", (growth.size, encode(event)))
+    rows = [(*place, value) for place, value in growth.places.items()]
+    db.executemany("INSERT INTO log_places VALUES (?, ?, ?)", rows)
 
 
 def _work(task: bytes, answer: bytes | None) -> Work:

@@ -38,7 +38,7 @@ from archipel.spec.event import Event
 from archipel.spec.failpoint import failpoint
 from archipel.spec.job import Column, Contract, JobSpec, LocalTraining, read_job
 from archipel.spec.model import Lineage, ModelVersion, ServedModel
-from archipel.spec.plan import PhaseBytes, Plan, SecurePlan, SiteShare
+from archipel.spec.plan import Grade, PhaseBytes, Plan, SecurePlan, SiteShare
 from archipel.spec.round import Blob, Kind, Leg, NamedModel, Part, Refusal, RoundTask, Update
 from archipel.spec.schema import job_schema
 from archipel.spec.tensors import (
@@ -64,6 +64,7 @@ __all__ = [
     "Digest",
     "DigestError",
     "Event",
+    "Grade",
     "InfeasibleError",
     "JobSpec",
     "Kind",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import field
 
 from archipel.spec.canonical import Digest, Name, Value
@@ -42,6 +44,28 @@ class SecurePlan(Value, frozen=True, kw_only=True):
     """Sites that must be left at every stage, or there is no sum."""
     learns: tuple[str, ...]
     """What control comes to know, as sentences."""
+
+
+class Grade(Value, frozen=True, kw_only=True):
+    """One forecast of a plan, and what came."""
+
+    what: str
+    """Such as "a round at biscoe"."""
+    unit: Literal["seconds", "bytes"]
+    planned: tuple[float, float]
+    """Likely interval; both ends are the same where the plan told one figure."""
+    came: float
+
+    @property
+    def off(self) -> float:
+        """How far it came outside of the interval, over its nearer end; 0 inside, below zero where less came.
+
+        >>> [Grade(what="a", unit="seconds", planned=(1.0, 2.0), came=came).off for came in (0.5, 1.5, 3.0)]
+        [-0.5, 0.0, 0.5]
+        """
+        low, high = self.planned
+        nearest = min(max(self.came, low), high)
+        return (self.came - nearest) / nearest if nearest else 0.0
 
 
 class Plan(Value, frozen=True, kw_only=True, tag_field="type", tag="plan/1"):

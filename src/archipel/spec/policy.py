@@ -6,6 +6,7 @@
 
     [work]        which jobs, code and data sets
     [epsilon]     the most that differential privacy may cost; then it is required
+    [peers]       whose keys are believed under secure aggregation
     [hours]       when work begins
     [sandbox]     what task code may see
     [limits]      how much of the machine
@@ -135,6 +136,9 @@ class SitePolicy(Value, frozen=True, kw_only=True, tag_field="type", tag="policy
     work: WorkRules = field(default_factory=WorkRules)
     epsilon: EpsilonRules | None = None
     """None: noise is not asked for."""
+    peers: dict[Name, Digest] = field(default_factory=dict)
+    """Site → digest of its public key, known from elsewhere than from control: secure sums are with these sites and
+    these keys alone. Empty: with every site that control's authority certifies."""
     hours: Hours | None = None
     """None: at any time."""
     sandbox: SandboxRules = field(default_factory=SandboxRules)

@@ -29,7 +29,7 @@ from archipel.spec.dataset import DatasetManifest
 from archipel.spec.event import Event
 from archipel.spec.job import JobSpec
 from archipel.spec.model import ModelVersion, ServedModel
-from archipel.spec.plan import SecurePlan
+from archipel.spec.plan import Grade, SecurePlan
 from archipel.spec.privacy import Guarantee
 from archipel.spec.round import Kind
 from archipel.spec.wire import Waits, Working
@@ -264,6 +264,9 @@ class RunReport(Value, frozen=True, kw_only=True, tag_field="type", tag="report/
     """What the training rounds so far have spent; None: the job asks for no differential privacy."""
     secure: SecurePlan | None = None
     """How the run's sums were made secret; None: control saw each site's update."""
+    grades: tuple[Grade, ...] = ()
+    """What the plan forecast once the model's size was known, from runs before this one, and what came; empty before
+    the end."""
 
 
 class ModelsPage(Value, frozen=True, kw_only=True):

@@ -20,9 +20,9 @@ from archipel.control.store.database import Database
 from archipel.security import Authority
 from archipel.security.audit import accept, sign_head
 from archipel.security.keys import load_or_make_key
-from archipel.site.agent.witness import Witness
+from archipel.site.agent.witness import Witness, accept_anew
 from archipel.site.journal import Journal
-from archipel.spec import ArchipelError, AuditError, Event, UnknownNameError, encode
+from archipel.spec import ArchipelError, AuditError, Event, StateError, UnknownNameError, decode, encode
 from archipel.spec.audit import LogGrowth, SignedHead
 
 SEEN, ALL = 12, 20
@@ -220,6 +220,39 @@ def test_a_site_refuses_a_lie_keeps_its_head_and_says_so_in_its_own_log(
     assert said.detail["offered"] == encode(offered).decode()
     assert witness.take(kept.heads.growth(SEEN), kept.authority.pem) is None
     assert (witness.trouble, witness.witnessed) == ("", ALL)
+
+
+def test_a_log_from_a_backup_is_believed_once_a_person_at_the_site_has_said_so(
+    kept: Kept, seen: SignedHead, tmp_path: Path
+) -> None:
+    journal, ca = Journal(tmp_path / "journal.db"), kept.authority.pem
+    journal.keep_head(kept.heads.head())
+    witness = Witness("torgersen", journal, lambda: NOW)
+    with pytest.raises(StateError, match="refused no head"):
+        accept_anew(journal, "torgersen", ca, by="ada", now=NOW)
+    restored = LogGrowth(since=SEEN, head=seen)
+    assert witness.take(restored, ca) is not None
+    said = accept_anew(journal, "torgersen", ca, by="ada", now=NOW)
+    assert (said.what, said.actor) == ("site.audit.accepted", "person/ada")
+    assert decode(said.detail["kept"].encode(), SignedHead).head.size == ALL
+    assert decode(said.detail["offered"].encode(), SignedHead) == seen
+    assert journal.logged()[-1] == said
+    with pytest.raises(StateError, match="refused no head"):
+        accept_anew(journal, "torgersen", ca, by="ada", now=NOW)
+    assert witness.take(restored, ca) is None
+    assert (witness.trouble, witness.witnessed, journal.heads()) == ("", SEEN, (seen,))
+
+
+def test_a_refused_head_that_control_did_not_sign_cannot_be_accepted(
+    kept: Kept, seen: SignedHead, tmp_path: Path
+) -> None:
+    journal, ca = Journal(tmp_path / "journal.db"), kept.authority.pem
+    journal.keep_head(seen)
+    false = LIES["another key"](kept, tmp_path)
+    assert Witness("torgersen", journal, lambda: NOW).take(false, ca) is not None
+    with pytest.raises(AuditError):
+        accept_anew(journal, "torgersen", ca, by="ada", now=NOW)
+    assert journal.heads() == (seen,)
     assert [signed.head.size for signed in journal.heads()] == [SEEN, ALL]
     journal.close()
 

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from archipel.data.bundle import pack_bundle, read_bundle
 from archipel.data.signatures import code_of, sign_job, signers_of
-from archipel.security.signing import Signature, key_digest, sign
+from archipel.security import key_digest
+from archipel.security.signing import Signature, sign
 from archipel.spec import JobSpec, decode, encode
 from archipel.spec.job import job_from
 
@@ -43,8 +44,8 @@ def test_who_signed_is_known_and_several_can(folder: Path) -> None:
     sign_job(folder, JOB, BOB)
     sign_job(folder, LONGER, BOB)
     assert code_of(read_bundle(packed(folder))) == before
-    assert signers_of(packed(folder), JOB) == {key_digest(ADA), key_digest(BOB)}
-    assert signers_of(packed(folder), LONGER) == {key_digest(BOB)}
+    assert signers_of(packed(folder), JOB) == {key_digest(ADA.public_key()), key_digest(BOB.public_key())}
+    assert signers_of(packed(folder), LONGER) == {key_digest(BOB.public_key())}
     signed = packed(folder)
     sign_job(folder, JOB, ADA)
     assert packed(folder) == signed, "to sign twice changes nothing"

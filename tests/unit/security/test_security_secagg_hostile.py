@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from cryptography import x509
 
-from archipel.security import fingerprint
-from archipel.security.secagg import History, Member, Policy, Reason, Shape, SiteSession, Trust, pin_of, reason_of
+from archipel.security import fingerprint, key_digest
+from archipel.security.secagg import History, Member, Policy, Reason, Shape, SiteSession, Trust, reason_of
 from archipel.security.secagg.messages import Advert, Consent, Consents, Delivery, Roster, Sealed, Survivors
 from archipel.security.secagg.trust import signed
 from archipel.spec import SecureAggregationError, decode, encode
@@ -369,7 +369,7 @@ def test_a_server_that_certifies_itself_before_the_session_is_believed_unless_ke
         session = SiteSession.join(encode(terms), member=member, history=History(), entropy=SEVEN.entropy(site))
         adverts.append(decode(session.advertise(), Advert))
     roster = encode(Roster(adverts=tuple(adverts)))
-    pins = {site: pin_of(key_of(site).public_key()) for site in SEVEN.sites}
+    pins = {site: key_digest(key_of(site).public_key()) for site in SEVEN.sites}
     pinned, of_strangers = (Trust(SEVEN.trust_pem, pins=known) for known in (pins, {"s1": pins["s1"]}))
     for trust, refused in ((SEVEN.trust, False), (pinned, True), (of_strangers, True)):
         member = SEVEN.member(VICTIM)._replace(trust=trust)

@@ -14,6 +14,7 @@ import pytest
 
 from archipel.cli.main import main
 from archipel.data.bundle import pack_bundle
+from archipel.security import key_digest, load_or_make_key
 from archipel.security.privacy.budget import Budget
 from archipel.site.agent import SiteFolder, read_status
 from archipel.site.agent.agent import Agent
@@ -32,6 +33,7 @@ from archipel.spec import (
     read_job,
 )
 from archipel.spec.job import JobSpec
+from archipel.spec.policy import read_policy
 from unit.site.site_fakes import SITE, FakeControl, living, make_job, put_bundle
 
 JOB = make_job(federation={"rounds": 3, "min_sites": 3})
@@ -380,6 +382,20 @@ def test_a_policy_is_checked_and_shown(place: SiteFolder, capsys: pytest.Capture
     place.policy.write_text("[limit]\n")
     assert exit_of("policy", "check", folder) == UnknownNameError.exit_code
     assert "did you mean 'limits'?" in capsys.readouterr().err
+
+
+def test_the_line_that_others_policies_know_a_site_by_names_its_key(
+    place: SiteFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = run_main(capsys, "policy", "key", str(place.path)).strip()
+    peers = read_policy(f"[peers]\n{line}\n".encode(), "policy.toml").peers
+    assert peers == {SITE: key_digest(load_or_make_key(place.key).public_key())}
+    assert json.loads(run_main(capsys, "policy", "key", str(place.path), "--json")) == {
+        "site": SITE,
+        "key": peers[SITE],
+    }
+    place.key.unlink()
+    assert exit_of("policy", "key", str(place.path)) == SpecError.exit_code
 
 
 def test_nothing_asked_and_nothing_refused_is_said_so(place: SiteFolder, capsys: pytest.CaptureFixture[str]) -> None:

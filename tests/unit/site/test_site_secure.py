@@ -160,3 +160,26 @@ def test_a_site_keeps_out_of_a_sum_of_fewer_sites_than_its_own_policy_asks_for(
     assert type(said) is says
     if isinstance(said, Refusal):
         assert said.message.startswith(f"small-cohort: 4 sites with a quorum of 3, and the policy asks for {least}")
+
+
+@pytest.mark.parametrize("case", ["known", "another key", "a stranger"])
+def test_a_site_whose_policy_names_its_peers_keys_believes_no_other_whoever_certified_it(
+    case: str, tmp_path: Path
+) -> None:
+    scene = Scene(tmp_path)
+    sites = scene.party.sites
+    peers = {name: site.key for name, site in sites.items() if name != VICTIM}
+    one, *_ = peers
+    if case == "another key":
+        peers[one] = sites[VICTIM].key
+    elif case == "a stranger":
+        del peers[one]
+    task = scene.until("share")
+    sites[VICTIM].peers = peers
+    said = scene.says(task)
+    if case == "known":
+        assert isinstance(said, Update)
+    else:
+        assert isinstance(said, Refusal)
+        assert said.message.startswith("substituted-key: ")
+        assert f"the key of {one} is not the pinned one, or none is pinned" in said.message

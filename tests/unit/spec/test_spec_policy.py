@@ -130,6 +130,7 @@ def test_editors_are_told_every_key() -> None:
         "approve",
         "secure_aggregation",
         "least_sites",
+        "peers",
         "work",
         "epsilon",
         "hours",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from archipel.cli.planes import Control, Json, OperatorFile, State, connect
-from archipel.spec import StateError, encode
+from archipel.spec import StateError, decode, encode
 from archipel.spec.audit import SignedHead
 
 audit = App(name="audit", help="Verify, prove and export the audit log.")
@@ -94,6 +96,21 @@ def log(folder: Annotated[Path, Parameter(help="Folder of the site.")], /) -> No
 
     for event in Journal(_journal(folder)).logged():
         print(encode(event).decode())
+
+
+@audit.command
+def accept(folder: Annotated[Path, Parameter(help="Folder of the site.")], /) -> None:
+    """Let a site believe a log that begins anew, as after a restored backup; both heads stay in the site's own log."""
+    from archipel.site.agent.folder import SiteFolder
+    from archipel.site.agent.witness import accept_anew
+    from archipel.site.journal import Journal
+
+    journal, identity = Journal(_journal(folder)), SiteFolder(folder).require_identity()
+    ca = identity.certificate.ca_pem
+    event = accept_anew(journal, identity.site, ca, by=getpass.getuser(), now=time.time())
+    kept, offered = (decode(str(event.detail[name]).encode(), SignedHead).head for name in ("kept", "offered"))
+    said = f"accepted: a log of {offered.size} entries, where {identity.site} had witnessed {kept.size}"
+    Console().print(f"{said}\nboth signed heads are in `archipel audit log {folder}`", highlight=False, soft_wrap=True)
 
 
 def _heads(folder: Path) -> tuple[SignedHead, ...]:

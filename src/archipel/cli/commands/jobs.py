@@ -14,6 +14,8 @@ from archipel.cli.watching import ENDED, watch
 from archipel.spec import JobSpec, SpecError, StateError, encode, read_job
 from archipel.spec.views import RunView
 
+MOST_PAST = 20
+"""Runs that `plan --history` shows."""
 JobFile = Annotated[Path, Parameter(help="Path of a job.toml.")]
 Presets = Annotated[
     tuple[str, ...],
@@ -56,6 +58,7 @@ def plan(
     objective: Annotated[str, Parameter(help="With --what-if, what to make small: time, cost or energy.")] = "time",
     deadline: Annotated[str | None, Parameter(help='With --what-if, such as "2 h".')] = None,
     budget: Annotated[str | None, Parameter(help='With --what-if, such as "10 EUR".')] = None,
+    history: Annotated[bool, Parameter(negative="", help="What past plans forecast, and what came.")] = False,
     state: State = None,
     control: Control = None,
     operator: OperatorFile = None,
@@ -65,7 +68,7 @@ def plan(
 
     With --what-if, over the sites of a fleet file instead of those of a control plane, with what that fleet could do.
     """
-    from archipel.cli.planning import show_plan
+    from archipel.cli.planning import show_history, show_plan
 
     if what_if is not None:
         from archipel.cli.foreseeing import foresee, wishes_from
@@ -81,6 +84,14 @@ def plan(
         raise SpecError("no job to plan", hint="archipel plan JOB, or archipel plan --what-if FLEET")
     planned = read_job(job, preset)
     with connect(state, address_for(planned, state, control), operator) as client:
+        if history:
+            ended = [run.id for run in client.runs() if run.job == planned.name and run.state == "finished"]
+            reports = [client.report(run) for run in ended[:MOST_PAST]]
+            if as_json:
+                print(encode({"runs": [{"run": one.run.id, "grades": one.grades} for one in reports]}).decode())
+            else:
+                show_history(reports, planned.name, Console())
+            return
         found = client.plan(planned)
     if as_json:
         print(encode(found).decode())
@@ -128,8 +139,7 @@ def sign(
     What is signed are these settings, presets laid over, and these files: change one, and sign again.
     """
     from archipel.data.signatures import sign_job
-    from archipel.security import load_or_make_key
-    from archipel.security.signing import key_digest
+    from archipel.security import key_digest, load_or_make_key
 
     wanted, mine = read_job(job, preset), load_or_make_key(key)
     file = sign_job(job.resolve().parent, wanted, mine)
@@ -140,7 +150,7 @@ def sign(
         markup=False,
         soft_wrap=True,
     )
-    print(key_digest(mine))
+    print(key_digest(mine.public_key()))
 
 
 def simulate(

@@ -91,6 +91,19 @@ def refusals(folder: Folder, /, *, as_json: Json = False) -> None:
         _say(*map(_refusal, found) if found else ("nothing was refused",))
 
 
+@policy.command
+def key(folder: Folder, /, *, as_json: Json = False) -> None:
+    """Print the line by which other sites' [peers] know the key of the site in FOLDER; hand it on past control."""
+    from archipel.security import key_digest, load_or_make_key
+    from archipel.site.agent.folder import SiteFolder, require_key
+
+    place = SiteFolder(folder)
+    site = place.require_identity().site
+    require_key(place)
+    digest = key_digest(load_or_make_key(place.key).public_key())
+    print(encode({"site": site, "key": digest}).decode() if as_json else f'{site} = "{digest}"')
+
+
 def _decide(folder: Path, id_: str, decision: Decision) -> None:
     from archipel.site.agent.folder import SiteFolder
 

@@ -98,6 +98,7 @@ def build_report(
         breakdowns=run.breakdowns,
         privacy=run.privacy,
         secure=run.secure,
+        grades=run.grades,
         question=dict(question or {}),
         small_sites=tuple(site.name for site in judged if site.verdict == TOO_SMALL),
         provenance=provenance,

@@ -52,6 +52,7 @@ def render(report: Report) -> str:
         section("What the sites answer", _answers(report)),
         section("What each site disclosed", _disclosures(report)),
         section("Where the time went", _phases(report)),
+        section("Planned, and came", _grades(report)),
         section("Made with", _provenance(report)),
     )
     return html.document(f"{report.job}: report of run {report.run}", parts)
@@ -205,6 +206,14 @@ def _phases(report: Report) -> str:
     down, up = wording.size(report.bytes_down), wording.size(report.bytes_up)
     moved = f"{down} from control to sites, {up} from sites to control"
     return table(["phase", "wall time", "share"], rows) + note(f"Moved: {moved}.")
+
+
+def _grades(report: Report) -> str:
+    rows = []
+    for grade in report.grades:
+        off = f"{grade.off:+.0%}" if grade.off else "as planned"
+        rows.append(([grade.what, *wording.forecast(grade), off], ""))
+    return table(["forecast", "planned", "came", "outside by"], rows) if rows else ""
 
 
 def _provenance(report: Report) -> str:

@@ -10,6 +10,7 @@ from archipel.cli import wording
 from archipel.cli.report.breakdown import layout
 from archipel.cli.report.build import SMALLEST_CLASS, TOO_SMALL
 from archipel.cli.report.values import WAYS, Comparison, Report, SiteReport
+from archipel.spec import Grade
 
 WAY_WORDS = {
     "alone": "each site alone",
@@ -63,6 +64,8 @@ def show_report(report: Report, console: Console) -> None:
         f"{wording.duration(report.seconds)} in all: {phase_line(report)}",
         highlight=False,
     )
+    if report.grades:
+        console.print(f"planned, and came: {'; '.join(map(graded, worst(report.grades)))}", highlight=False)
     if report.privacy is not None:
         console.print(f"privacy spent: {report.privacy}", highlight=False, markup=False, soft_wrap=True)
     named = f"model {report.model_name} version {report.model_version}, weights {report.model_digest}"
@@ -124,6 +127,19 @@ def phase_line(report: Report) -> str:
     """Return the phases that took longest, in words."""
     longest = sorted(report.phases.items(), key=lambda item: -item[1])[:5]
     return ", ".join(f"{name} {wording.duration(seconds)}" for name, seconds in longest)
+
+
+def worst(grades: tuple[Grade, ...]) -> tuple[Grade, ...]:
+    """Return the grades, of sites' rounds only the one that was furthest off."""
+    rounds = [grade for grade in grades if grade.what.startswith("a round at ")]
+    shown = max(rounds, key=lambda grade: (abs(grade.off), grade.came), default=None)
+    return tuple(grade for grade in grades if grade not in rounds or grade is shown)
+
+
+def graded(grade: Grade) -> str:
+    """Say what was planned and what came, in a few words."""
+    planned, came = wording.forecast(grade)
+    return f"{grade.what} {planned}, {came}"
 
 
 def figure(value: float | None, digits: int = 3) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from msgspec import field
 
-from archipel.spec import SecurePlan, Value
+from archipel.spec import Grade, SecurePlan, Value
 from archipel.spec.privacy import Guarantee
 from archipel.spec.views import Breakdown
 
@@ -128,4 +128,6 @@ class Report(Value, frozen=True, kw_only=True, tag_field="type", tag="comparison
     """How the run's sums were made secret, if they were."""
     small_sites: tuple[str, ...] = ()
     """Sites with too few test rows a class to tell."""
+    grades: tuple[Grade, ...] = ()
+    """What the plan forecast, and what came."""
     provenance: Provenance

@@ -14,7 +14,7 @@ from archipel.security.secagg.parameters import Assumptions, Policy, Shape, quor
 from archipel.security.secagg.server import Opening, ServerSession
 from archipel.security.secagg.site import History, Membership, SiteSession
 from archipel.security.secagg.terms import Member, Terms
-from archipel.security.secagg.trust import Identity, Trust, pin_of
+from archipel.security.secagg.trust import Identity, Trust
 
 __all__ = [
     "WEIGHT",
@@ -36,7 +36,6 @@ __all__ = [
     "Terms",
     "Trust",
     "apply_masks",
-    "pin_of",
     "quorum_of",
     "reason_of",
     "shape_for",

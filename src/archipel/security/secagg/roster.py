@@ -8,12 +8,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
+from archipel.security.keys import PublicKey
 from archipel.security.secagg.abort import Reason, abort
 from archipel.security.secagg.derivation import Label, hash_of
 from archipel.security.secagg.graph import Graph
 from archipel.security.secagg.messages import Advert
 from archipel.security.secagg.terms import Terms
-from archipel.security.secagg.trust import PublicKey, Trust, require_signed
+from archipel.security.secagg.trust import Trust, require_signed
 from archipel.spec import TrustError, encode
 
 

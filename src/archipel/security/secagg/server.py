@@ -25,6 +25,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from archipel.security.keys import PublicKey
 from archipel.security.secagg.abort import Reason, abort
 from archipel.security.secagg.encoding import Levels
 from archipel.security.secagg.graph import Graph
@@ -47,7 +48,7 @@ from archipel.security.secagg.roster import context_of, graph_of, require_certif
 from archipel.security.secagg.shamir import share_bytes
 from archipel.security.secagg.site_secrets import commitment_of, pair_mask, self_mask
 from archipel.security.secagg.terms import Terms
-from archipel.security.secagg.trust import PublicKey, Trust, require_signed
+from archipel.security.secagg.trust import Trust, require_signed
 from archipel.spec import Digest, encode
 
 Stage = Literal["advertise", "share", "mask", "consent", "release", "finished"]

@@ -2,7 +2,7 @@
 
 A site believes a peer's keys because a certificate under the pinned authority names the peer, the terms name that
 certificate, and the peer's key signed the keys. Whoever holds the authority's key can certify a stranger in a peer's
-name, or sites that do not exist; a site that keeps `pins`, fingerprints of its peers' public keys from another source,
+name, or sites that do not exist; a site that keeps `pins`, digests of its peers' public keys from another source,
 believes those keys only.
 
 Signatures are deterministic (RFC 6979), so a session is a function of its inputs.
@@ -11,25 +11,23 @@ Signatures are deterministic (RFC 6979), so a session is a function of its input
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections.abc import Mapping
 from typing import NamedTuple, TypeVar
 
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
 from archipel.security.authority import site_of
-from archipel.security.keys import PrivateKey
+from archipel.security.keys import PrivateKey, PublicKey, key_digest
 from archipel.security.secagg.abort import Reason, abort
 from archipel.security.secagg.derivation import PROTOCOL, bind
 from archipel.security.secagg.messages import Statement
-from archipel.spec import TrustError, encode
+from archipel.spec import Digest, TrustError, encode
 
-PublicKey = ec.EllipticCurvePublicKey
 S = TypeVar("S", bound=Statement)
 
 
@@ -48,12 +46,12 @@ class Trust:
         self,
         authority: str,
         *,
-        pins: Mapping[str, str] | None = None,
+        pins: Mapping[str, Digest] | None = None,
         revoked: frozenset[int] = frozenset(),
     ) -> None:
         """Take the authority's certificate (PEM), public keys known beforehand, and revoked serial numbers.
 
-        `pins` has the fingerprint of each site's public key, as `pin_of` makes it: then no other site and no other key
+        `pins` has the digest of each site's public key, as `key_digest` makes it: then no other site and no other key
         is believed. None: every site that the authority certifies is.
         """
         self._store = Store([x509.load_pem_x509_certificate(authority.encode())])
@@ -92,7 +90,7 @@ class Trust:
             raise TrustError("a certificate is revoked, or its key of another kind", hint=hint)
         begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         peer = Peer(key, certificate.fingerprint(hashes.SHA256()).hex())
-        return _Verified(site=site_of(pem), peer=peer, pin=pin_of(key), begin=begin, end=end)
+        return _Verified(site=site_of(pem), peer=peer, pin=key_digest(key), begin=begin, end=end)
 
 
 class Peer(NamedTuple):
@@ -106,15 +104,9 @@ class Peer(NamedTuple):
 class _Verified(NamedTuple):
     site: str
     peer: Peer
-    pin: str
+    pin: Digest
     begin: dt.datetime
     end: dt.datetime
-
-
-def pin_of(key: PublicKey) -> str:
-    """Return the SHA-256, in hex, of a public key (DER SubjectPublicKeyInfo)."""
-    raw = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(raw).hexdigest()
 
 
 def signed(statement: S, session: bytes, key: PrivateKey) -> S:

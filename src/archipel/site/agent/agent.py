@@ -126,6 +126,7 @@ class Agent:
                 self._spool,
                 clock,
                 least_sites=lambda: self._gate.least_sites,
+                peers=lambda: self._gate.peers,
                 noise_key=folder.path / NOISE_KEY,
             ),
             gate=self._gate,

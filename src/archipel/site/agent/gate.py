@@ -95,6 +95,11 @@ class Gate:
         """Fewest sites in a round."""
         return 1 if self._judge is None else self._judge.policy.least_sites
 
+    @property
+    def peers(self) -> dict[str, Digest] | None:
+        """Public keys of the only sites that secure sums may be with; None: of any."""
+        return (None if self._judge is None else self._judge.policy.peers) or None
+
     async def admit(self, task: RoundTask, bring: Bring, hold: Hold) -> None:
         """Return once the work may begin, also by the privacy ledger; `hold` is told what it waits for meanwhile.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,13 +34,14 @@ from archipel.federated.secure.vector import (
     manifest_of_sums,
     require_in_range,
 )
-from archipel.security import PrivateKey
+from archipel.security import PrivateKey, key_digest
 from archipel.security.privacy import NoiseStream, require_private_fit
 from archipel.security.secagg import Field, History, Identity, Membership, Policy, SiteSession, Terms, Trust
 from archipel.site.worker.noise import sum_secret
 from archipel.site.worker.weights import Blobs, open_arrays, open_tensors, open_weights, store_words
 from archipel.spec import (
     Blob,
+    Digest,
     Part,
     RoundTask,
     SecureAggregationError,
@@ -105,19 +106,23 @@ class SecureSite:
         clock: Callable[[], float],
         entropy: Callable[[int], bytes] = os.urandom,
         least_sites: Callable[[], int] = lambda: LEAST_SITES,
+        peers: Callable[[], Mapping[str, Digest] | None] = lambda: None,
         *,
         noise_key: Path,
     ) -> None:
         """Be a site under `authority` (PEM), with its present certificate (PEM) for `key`.
 
         `clock` gives seconds since the Unix epoch, `entropy` so many random bytes. `least_sites` is what the site's
-        policy asks for; a sum of fewer than 3 is refused in any case. `noise_key` is the file of the secret that its
+        policy asks for; a sum of fewer than 3 is refused in any case. `peers` are digests of public keys, as the policy
+        names them: of the only sites a sum may be with. `noise_key` is the file of the secret that its
         shares of noise follow from, made when first needed.
         """
         self._site = site
         self._key = key
         self._certificate = certificate
-        self._trust = Trust(authority)
+        self._authority = authority
+        self._peers = peers
+        self._believed: tuple[Mapping[str, Digest] | None, Trust] = (None, Trust(authority))
         self._secrets = secrets
         self._blobs = blobs
         self._clock = clock
@@ -256,7 +261,15 @@ class SecureSite:
         now = dt.datetime.fromtimestamp(self._clock(), dt.UTC)
         identity = Identity(self._key, certificate)
         policy = Policy(min_sites=max(LEAST_SITES, self._least_sites()))
-        return Membership(self._site, identity, self._trust, policy, now)
+        return Membership(self._site, identity, self._trust(), policy, now)
+
+    def _trust(self) -> Trust:
+        """Return who is believed: kept for as long as the policy says the same, for it remembers what it verified."""
+        peers = self._peers()
+        if peers != self._believed[0]:
+            mine = {self._site: key_digest(self._key.public_key())}
+            self._believed = (peers, Trust(self._authority, pins=None if peers is None else {**peers, **mine}))
+        return self._believed[1]
 
     def _joined(self, task: RoundTask, plain: Plain) -> tuple[SiteSession, Blob | None]:
         member, number = self._member(plain.certificate), number_of(task.kind, task.step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from sqlalchemy import Connection
 
+from archipel.control.services.jobs.past import past_rounds
 from archipel.control.services.sites.fleet import Fleet
 from archipel.control.store import journal, runs
 from archipel.control.store import models as rows
@@ -30,7 +31,7 @@ class Planning:
         """Plan a job over the sites that hold its data set; one no run has checked yet counts with 0 rows.
 
         The size of the model is that of the newest version under the job's name, or of the first weights of its
-        newest run; 0 where there is neither.
+        newest run; 0 where there is neither. Where the same work was done before, its rounds' times are forecast.
         """
         dataset = job.data.dataset
         named = job.federation.sites
@@ -42,7 +43,8 @@ class Planning:
         refused = {site: f"does not hold data set {dataset!r}" for site in named if site not in held}
         sizes = Sizes(model_bytes=self._database.read(lambda connection: _model_bytes(connection, job.name)))
         require_secure(job)
-        plan = draw_plan(job, held, sizes, refused=refused)
+        past = self._database.read(lambda connection: past_rounds(connection, job))
+        plan = draw_plan(job, held, sizes, refused=refused, past=past)
         return msgspec.structs.replace(plan, secure=secure_plan(job, plan.cohort_size))
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row
 
+from archipel.control.services.jobs.past import past_rounds, round_seconds
 from archipel.control.services.rounds.scores import Sums, Tables, breakdowns_of, by_model, overall_of
 from archipel.control.services.rounds.standing import Standing
 from archipel.control.services.rounds.verification import tensor_names
@@ -21,11 +23,13 @@ from archipel.federated.port import RoundFolded, UpdateAccepted
 from archipel.federated.secure.legs import LEAST_SITES, LEGS
 from archipel.federated.secure.opening import MASKED
 from archipel.federated.secure.plan import secure_plan
-from archipel.planner.traffic import cohort_size
+from archipel.planner.grading import Took, graded
+from archipel.planner.plan import draw_plan
+from archipel.planner.traffic import Sizes, cohort_size
 from archipel.security.privacy import releases_of
-from archipel.spec import Blob, DatasetManifest, SecurePlan, Update, encode, unpack
+from archipel.spec import Blob, DatasetManifest, Grade, JobSpec, SecurePlan, Update, encode, unpack
 from archipel.spec.privacy import Guarantee
-from archipel.spec.views import Disclosure, Moved, RunReport, SiteReport
+from archipel.spec.views import Disclosure, Moved, RunReport, RunView, SiteReport
 
 MANIFEST = "manifest"
 MESSAGES = "messages"
@@ -68,7 +72,35 @@ class Reports:
             secure=self._secure(run, len(progress.run.sites)),
             breakdowns=breakdowns_of(total) if total else tables.breakdowns(),
             privacy=self._spent(run, len(trained)),
+            grades=self._grades(progress.run, manifests, moved, progress.seconds),
         )
+
+    def _grades(
+        self, run: RunView, manifests: Mapping[str, DatasetManifest], moved: Iterable[Moved], seconds: float
+    ) -> tuple[Grade, ...]:
+        """Draw the plan again as it stood when the run began, but for the model's size, and hold it against the run."""
+        if run.state != "finished" or len(manifests) < len(run.sites):
+            return ()
+
+        def question(connection: Connection) -> tuple[JobSpec, int, Mapping[str, list[float]], dict[str, list[float]]]:
+            row = rows.run_row(connection, run.id)
+            assert row is not None
+            job = rows.job_of(row)
+            first = (event for _, event in journal.replay(connection, run.id) if isinstance(event, RoundFolded))
+            model = next((event.model.size_bytes for event in first if event.model is not None), 0)
+            past = past_rounds(connection, job, before=row.submitted_at)
+            return job, model, past, round_seconds(connection, run.id)
+
+        job, model_bytes, past, came = self._database.read(question)
+        plan = draw_plan(job, manifests, Sizes(model_bytes=model_bytes), past=past)
+        trained = [item for item in moved if item.phase == "train"]
+        took = Took(
+            round_seconds={site: median(found) for site, found in came.items()},
+            seconds=seconds,
+            down_bytes=sum(item.down_bytes for item in trained),
+            up_bytes=sum(item.up_bytes for item in trained),
+        )
+        return graded(plan, took)
 
     def _spent(self, run: str, rounds: int) -> Guarantee | None:
         row = self._database.read(lambda connection: rows.run_row(connection, run))
