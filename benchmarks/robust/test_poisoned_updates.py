@@ -50,7 +50,7 @@ def test_a_recommended_rule_survives_where_sites_are_alike(
     "hostile site",
     "bend the model, sites unlike: {lie}",
     result="open",
-    open="Where data differ much, that spread is wide",
+    open="What hides within the honest spread passes. Where data differ much, that spread is wide",
 )
 @pytest.mark.parametrize(("rule", "name"), RULES)
 @pytest.mark.parametrize("lie", WORST)
@@ -66,7 +66,7 @@ def test_where_sites_differ_the_worst_lies_cost_more_as_is_said(
     "hostile site",
     "bend the model, no robust rule: sign flip x4",
     result="open",
-    open="end the digits example of the results at the accuracy of guessing",
+    open="One site that lies can spoil an averaged model",
 )
 def test_the_mean_falls_to_one_coordinated_lie(record_property: Callable[[str, object], None]) -> None:
     record_property("tries", SEEDS)

@@ -4,8 +4,7 @@
     --parameters N      values of an update in secure sums (default 1,000,000)
     --only PART         secure, worker, kept, accounting or rounds; may be given more than once
 
-Medians over the turns, with the least and the most. Rows go to results/local/trust.json. The exit code is 1 where a
-goal is missed.
+Medians over the turns, with the least and the most. Rows go to results/local/trust.json.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import functools
 import json
 import platform
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -50,7 +48,6 @@ def main(words: Sequence[str] | None = None) -> None:
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
     print(f"rows written to benchmarks/results/local/{RESULTS.name}")
-    sys.exit(any(row["met"] is False for row in rows))
 
 
 def _arguments() -> argparse.ArgumentParser:

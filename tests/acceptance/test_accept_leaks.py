@@ -114,7 +114,9 @@ def test_a_leaking_task_is_caught(workspace: Workspace, leak: Leak) -> None:
 
 
 @pytest.mark.attack(
-    "curious control", "read rows in the text of an exception", open="or into the class name of an exception"
+    "curious control",
+    "read rows in the text of an exception",
+    open="can write rows into the update, into sums, or into the class name of an exception",
 )
 def test_what_a_failing_task_says_of_a_row_stays_at_its_site(workspace: Workspace) -> None:
     task = TASK.replace("samples = self", "raise ValueError(str(site.columns['note'][-1]))\n        samples = self")

@@ -254,7 +254,7 @@ def test_a_far_longer_update_is_shortened_to_ten_times_the_median_and_named(rule
 
 
 @pytest.mark.attack(
-    "hostile site", "shout, under the mean", result="open", open="Plain: yes, NaN and wrong shapes excepted."
+    "hostile site", "shout, under the mean", result="open", open="One site that lies can spoil an averaged model"
 )
 def test_an_update_of_the_mean_that_is_far_longer_counts_and_is_named() -> None:
     updates = HONEST.copy()
