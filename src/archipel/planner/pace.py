@@ -9,7 +9,7 @@ more either way.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -17,6 +17,17 @@ from archipel.planner.estimate import round_time
 from archipel.spec import JobSpec
 
 Interval = tuple[float, float]
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run of the same work took."""
+
+    round_seconds: Mapping[str, Sequence[float]]
+    """Site → wall seconds of its work in training rounds."""
+    overhead_seconds: float
+    """What a training round took beyond the slowest site's work: transfers, folding, waiting."""
+    other_seconds: float | None = None
+    """Everything but training rounds; None: it was not asked for as it is now."""
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,14 +60,18 @@ def seen_seconds(past: Sequence[float]) -> Interval:
     return min(past), max(past)
 
 
-def run_seconds(job: JobSpec, cohort: int, each: Sequence[Interval]) -> Interval:
+def run_seconds(job: JobSpec, cohort: int, each: Sequence[Interval], seen: Seen | None = None) -> Interval:
     """Return the likely wall time of the whole run: a round takes as long as the slowest of its cohort.
 
-    Of a cohort drawn from more sites that is the mean over all cohorts. Scoring is taken as a third of an epoch,
-    training alone as all rounds, fine-tuning as its epochs.
+    Of a cohort drawn from more sites that is the mean over all cohorts, and what `seen` took beyond. Where that run
+    tells nothing of the rest, scoring is taken as a third of an epoch, training alone as all rounds, fine-tuning as its
+    epochs.
     """
     federation, evaluation = job.federation, job.evaluation
-    low, high = (round_time([interval[end] for interval in each], cohort) for end in (0, 1))
+    beyond = 0.0 if seen is None else seen.overhead_seconds
+    low, high = (round_time([interval[end] for interval in each], cohort) + beyond for end in (0, 1))
+    if seen is not None and seen.other_seconds is not None:
+        return federation.rounds * low + seen.other_seconds, federation.rounds * high + seen.other_seconds
     epochs = federation.local.epochs
     scored = 1 + (federation.rounds // evaluation.every if evaluation.every else 0)
     once = scored / (3 * epochs) + evaluation.personalise_epochs / epochs

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from archipel.planner.estimate import RoundWork, SitePace
-from archipel.planner.pace import ASSUMPTIONS, Interval, round_seconds, run_seconds, seen_seconds
+from archipel.planner.pace import ASSUMPTIONS, Interval, Seen, round_seconds, run_seconds, seen_seconds
 from archipel.planner.traffic import Sizes, cohort_size, traffic_of
 from archipel.security.privacy import promised, require_private_fit
 from archipel.spec import DatasetManifest, JobSpec, Plan, SiteShare, SpecError
@@ -22,7 +22,7 @@ def draw_plan(
     sizes: Sizes,
     *,
     refused: Mapping[str, str] | None = None,
-    past: Mapping[str, Sequence[float]] | None = None,
+    seen: Seen | None = None,
     paces: Mapping[str, SitePace] | None = None,
 ) -> Plan:
     """Plan a run of `job` over the sites in `manifests`.
@@ -32,7 +32,7 @@ def draw_plan(
         manifests: Site → what the contract's check found there.
         sizes: Sizes of the blobs that will move.
         refused: Site → why it will not take part.
-        past: Site → wall seconds of training rounds of this job that were measured there, if any.
+        seen: What a run of the same work took, if there was one.
         paces: Site → how fast it is, where batches were timed there.
 
     Raises:
@@ -49,7 +49,8 @@ def draw_plan(
             + (f" ({reasons})" if reasons else ""),
             hint="let more sites join, or mend the reasons given",
         )
-    known = {site: seen_seconds(seen) for site, seen in (past or {}).items() if seen}
+    past = {} if seen is None else seen.round_seconds
+    known = {site: seen_seconds(took) for site, took in past.items() if took}
     for site in set(paces or {}) - set(known):
         predicted = (paces or {})[site].seconds(_work(job, manifests[site], sizes))
         known[site] = (predicted, predicted)
@@ -65,7 +66,7 @@ def draw_plan(
         model_bytes=sizes.model_bytes,
         down_bytes=sum(phase.down_bytes for phase in phases),
         up_bytes=sum(phase.up_bytes for phase in phases),
-        seconds=_run_seconds(job, cohort, list(times.values())),
+        seconds=_run_seconds(job, cohort, list(times.values()), seen),
         phases=phases,
         privacy=promised(job),
         assumptions=_assumed(sizes, times, known),
@@ -83,9 +84,9 @@ def _work(job: JobSpec, manifest: DatasetManifest, sizes: Sizes) -> RoundWork:
     return RoundWork(rows=manifest.rows, epochs=local.epochs, batch=local.batch_size, down_bytes=model, up_bytes=model)
 
 
-def _run_seconds(job: JobSpec, cohort: int, each: Sequence[Interval | None]) -> Interval | None:
+def _run_seconds(job: JobSpec, cohort: int, each: Sequence[Interval | None], seen: Seen | None) -> Interval | None:
     known = [interval for interval in each if interval is not None]
-    return run_seconds(job, cohort, known) if known and len(known) == len(each) else None
+    return run_seconds(job, cohort, known, seen) if known and len(known) == len(each) else None
 
 
 def _share(site: str, manifest: DatasetManifest, seconds: Interval | None) -> SiteShare:

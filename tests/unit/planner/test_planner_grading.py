@@ -10,13 +10,13 @@ from archipel.cli.wording import forecast
 from archipel.planner import draw_plan
 from archipel.planner.grading import Took, graded
 from archipel.spec import Grade
-from unit.planner.test_planner_plan import FOUR, SIZES, job
+from unit.planner.test_planner_plan import FOUR, SIZES, job, seen
 
 TOOK = Took(round_seconds={"ann": 0.5, "bob": 3.0, "dot": 9.0}, seconds=70.0, down_bytes=39_000, up_bytes=44_000)
 
 
 def test_each_forecast_is_held_against_what_came_and_what_nobody_forecast_is_not():
-    plan = draw_plan(job(), FOUR, SIZES, past={"ann": [1.0, 2.0], "bob": [2.0, 4.0], "cid": [1.0], "dot": [5.0, 6.0]})
+    plan = draw_plan(job(), FOUR, SIZES, seen=seen(ann=[1.0, 2.0], bob=[2.0, 4.0], cid=[1.0], dot=[5.0, 6.0]))
     grades = {grade.what: (grade.unit, grade.planned, grade.came, grade.off) for grade in graded(plan, TOOK)}
     assert grades == {
         "the whole run": ("seconds", plan.seconds, 70.0, pytest.approx((70.0 - 62.0) / 62.0)),
@@ -34,7 +34,7 @@ def test_before_a_models_size_is_known_nothing_is_forecast():
 
 
 def test_of_the_sites_the_one_that_was_furthest_off_is_said():
-    plan = draw_plan(job(), FOUR, SIZES, past={"ann": [1.0], "bob": [1.0], "cid": [1.0], "dot": [1.0]})
+    plan = draw_plan(job(), FOUR, SIZES, seen=seen(ann=[1.0], bob=[1.0], cid=[1.0], dot=[1.0]))
     shown = worst(graded(plan, TOOK))
     assert [grade.what for grade in shown if "round at" in grade.what] == ["a round at dot"]
     assert said(shown[1]) == "a round at dot 1.0 s, 9.0 s"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from archipel.planner import Sizes, draw_plan
 from archipel.planner.estimate import BatchRate, SitePace
-from archipel.planner.pace import FAST, SLOW
+from archipel.planner.pace import FAST, SLOW, Seen
 from archipel.spec import DatasetManifest, JobSpec, SpecError, decode, encode
 from archipel.spec.job import DataSpec, DeploymentSpec, EvaluationSpec, FederationSpec, LocalTraining, TaskSpec
 from archipel.spec.plan import Plan
@@ -32,6 +32,10 @@ def manifests(**rows):
         )
         for site, count in rows.items()
     }
+
+
+def seen(overhead=0.0, other=None, **rounds):
+    return Seen(round_seconds=rounds, overhead_seconds=overhead, other_seconds=other)
 
 
 FOUR = manifests(ann=100, bob=200, cid=300, dot=400)
@@ -126,7 +130,7 @@ def test_unprobed_time_is_an_interval_from_rows_and_epochs():
 
 
 def test_measured_rounds_replace_the_guess():
-    plan = draw_plan(job(), manifests(ann=1, bob=1), SIZES, past={"ann": [2.0, 3.0, 2.5], "bob": [5.0]})
+    plan = draw_plan(job(), manifests(ann=1, bob=1), SIZES, seen=seen(ann=[2.0, 3.0, 2.5], bob=[5.0]))
     assert [share.seconds_per_round for share in plan.participants] == [(2.0, 3.0), (5.0, 5.0)]
     # A round takes as long as the slowest: 10 * 5 s, and scoring a third of that once.
     assert plan.seconds == pytest.approx((50 + 5 / 3, 50 + 5 / 3))
@@ -144,7 +148,7 @@ def test_without_a_first_run_no_time_is_made_up(rows, model_bytes):
 
 def test_with_cohorts_a_round_is_the_mean_over_all_cohorts_of_their_slowest():
     past = {"ann": [1.0], "bob": [2.0], "cid": [4.0], "dot": [8.0]}
-    plan = draw_plan(job({"cohort": 0.5, "rounds": 3}), FOUR, SIZES, past=past)
+    plan = draw_plan(job({"cohort": 0.5, "rounds": 3}), FOUR, SIZES, seen=seen(**past))
     each = (2 + 4 + 4 + 8 + 8 + 8) / 6  # of the six pairs
     assert plan.seconds == pytest.approx((3 * each + 8 / 3, 3 * each + 8 / 3))
 
@@ -152,7 +156,7 @@ def test_with_cohorts_a_round_is_the_mean_over_all_cohorts_of_their_slowest():
 def test_timed_batches_make_a_prediction_and_measured_rounds_stand_over_it():
     pace = SitePace(rate=BatchRate(alpha=0.1, beta=0.01), down=1000.0, up=500.0)
     plan = draw_plan(
-        job(batch_size=50), FOUR, SIZES, past={"ann": [7.0]}, paces={"ann": pace, "bob": pace, "cid": pace}
+        job(batch_size=50), FOUR, SIZES, seen=seen(ann=[7.0]), paces={"ann": pace, "bob": pace, "cid": pace}
     )
     times = {share.site: share.seconds_per_round for share in plan.participants}
     assert times["ann"] == (7.0, 7.0)
@@ -198,3 +202,10 @@ def test_the_slow_pace_is_slower_in_everything():
     assert SLOW.operations_per_second < FAST.operations_per_second
     assert SLOW.bytes_per_second < FAST.bytes_per_second
     assert SLOW.batch_seconds > FAST.batch_seconds
+
+
+def test_what_a_round_took_beyond_the_sites_work_and_the_rest_of_a_run_are_forecast_too():
+    known = {"ann": [1.0], "bob": [2.0, 3.0], "cid": [1.0], "dot": [1.0]}
+    assert draw_plan(job(), FOUR, SIZES, seen=seen(overhead=0.5, other=7.0, **known)).seconds == (32.0, 42.0)
+    unlike = draw_plan(job(), FOUR, SIZES, seen=seen(overhead=0.5, **known)).seconds
+    assert unlike == (pytest.approx(10 * 2.5 + 2 / 3), pytest.approx(10 * 3.5 + 1.0))

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from archipel.data.stores.room import Room
 from archipel.security.sealing import (
     CHUNK_BYTES,
     HEADER_BYTES,
@@ -26,8 +27,9 @@ from archipel.security.sealing import (
 )
 from archipel.spec import SealError
 
-READ_BYTES = 256 * 1024
-"""Read at a time where nothing else is asked: what is hashed next is still in the second-level cache."""
+READ_BYTES = 512 * 1024
+"""Read at a time where nothing else is asked: what is hashed next is still in the second-level cache, and the kernel
+takes what is written in large folios."""
 
 
 def open_file(path: Path, digest: str, sealing: Sealing | None) -> io.RawIOBase:
@@ -120,14 +122,15 @@ class Draft:
     puts it in place (`Spool.adopt`), or removes it.
     """
 
-    def __init__(self, path: Path, size_bytes: int, sealing: Sealing | None = None, *, lasting: bool = True) -> None:
-        """Begin the file; `lasting` False: that it outlives a crash is somebody else's business."""
-        self._lasting = lasting
+    def __init__(self, path: Path, size_bytes: int, sealing: Sealing | None = None) -> None:
+        """Begin the file."""
         self.path = path
         self.size_bytes = size_bytes
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         envelope = None if sealing is None else sealing.envelope(size_bytes)
-        self._pages: _Pages = _Plain(self._descriptor) if envelope is None else _Sealed(self._descriptor, envelope)
+        self._pages: _Pages = (
+            _Plain(self._descriptor, size_bytes) if envelope is None else _Sealed(self._descriptor, envelope)
+        )
         self._hash, self._hashed = hashlib.sha256(), 0
         self.digest = ""
         """Of the plain bytes, once it is finished."""
@@ -148,8 +151,7 @@ class Draft:
         found = self._hash if self._hashed == self.size_bytes else self._hash_again()
         self.digest = f"sha256:{found.hexdigest()}"
         self._pages.close(self.digest)
-        if self._lasting:
-            os.fsync(self._descriptor)
+        os.fsync(self._descriptor)
         return self.digest
 
     def _hash_again(self) -> Any:
@@ -184,11 +186,13 @@ class _Pages(Protocol):
 
 
 class _Plain:
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, size_bytes: int) -> None:
         self._descriptor = descriptor
+        self._room = Room(descriptor, size_bytes)
 
     def write(self, view: memoryview, offset: int) -> None:
-        _write_all(self._descriptor, view, offset)
+        self._room.reach(offset + view.nbytes)
+        write_all(self._descriptor, view, offset)
 
     def flush(self) -> None:
         pass
@@ -237,7 +241,7 @@ class _Sealed:
         return bytes(out)
 
     def close(self, digest: str) -> None:
-        _write_all(self._descriptor, memoryview(self._envelope.header(digest)), 0)
+        write_all(self._descriptor, memoryview(self._envelope.header(digest)), 0)
 
     def _fill(self, index: int, begin: int, part: memoryview) -> None:
         if self._sealed[index]:
@@ -252,14 +256,15 @@ class _Sealed:
             self._seal(index, memoryview(data))
 
     def _seal(self, index: int, data: memoryview) -> None:
-        _write_all(self._descriptor, memoryview(self._envelope.seal(index, data)), chunk_place(index))
+        write_all(self._descriptor, memoryview(self._envelope.seal(index, data)), chunk_place(index))
         self._sealed[index] = 1
 
     def _opened(self, index: int) -> bytes:
         return self._envelope.open(index, os.pread(self._descriptor, SEALED_CHUNK_BYTES, chunk_place(index)))
 
 
-def _write_all(descriptor: int, view: memoryview, offset: int) -> None:
+def write_all(descriptor: int, view: memoryview, offset: int) -> None:
+    """Write all of a view of bytes at a place."""
     while view.nbytes:
         done = os.pwrite(descriptor, view, offset)
         view = view[done:]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from archipel.data.stores.files import READ_BYTES
+from archipel.data.stores.room import Room
 from archipel.security.sealing import (
     CHUNK_BYTES,
     HEADER_BYTES,
@@ -32,7 +33,7 @@ class Incoming:
         self._path = path
         self._blob = blob
         self._hash = hashlib.sha256()
-        self._end: _End = _Plain(file) if sealing is None else _Sealed(file, blob, sealing)
+        self._end: _End = _Plain(file, blob) if sealing is None else _Sealed(file, blob, sealing)
         self.size = self._end.recall(self._hash)
 
     def write(self, data: bytes | memoryview) -> None:
@@ -66,18 +67,21 @@ class _End(Protocol):
 
 
 class _Plain:
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], blob: Blob) -> None:
         self._file = file
+        self._room = Room(file.fileno(), blob.size_bytes)
+        self._size = 0
 
     def recall(self, digest: Any) -> int:
         self._file.seek(0)
-        size = 0
         while piece := self._file.read(READ_BYTES):
             digest.update(piece)
-            size += len(piece)
-        return size
+            self._size += len(piece)
+        return self._size
 
     def write(self, data: bytes | memoryview) -> None:
+        self._size += len(data)
+        self._room.reach(self._size)
         self._file.write(data)
 
 

@@ -17,7 +17,7 @@ import io
 import mmap
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -79,6 +79,25 @@ class Spool:
     def draft(self, name: str, size_bytes: int) -> Draft:
         """Begin a file of so many bytes, to be written and adopted; leftovers of that name are removed."""
         return Draft(self.scratch(name), size_bytes, self.sealing)
+
+    def write(self, name: str, pieces: Iterable[bytes | memoryview], size_bytes: int) -> Blob:
+        """Store a blob of so many bytes, in order, over what may be there; where that fails, none of them stay."""
+        with full_disk_named(self.folder), self.draft(name, size_bytes) as draft:
+            try:
+                offset = 0
+                for piece in pieces:
+                    view = memoryview(piece)
+                    while view.nbytes:
+                        # Cut where the file's pages are whole: the kernel takes those in larger folios.
+                        part = view[: READ_BYTES - offset % READ_BYTES]
+                        draft.write(part, offset)
+                        offset += part.nbytes
+                        view = view[part.nbytes :]
+                draft.finish()
+                return self.adopt(draft)
+            except BaseException:
+                self.discard(draft.path)
+                raise
 
     def adopt(self, draft: Draft) -> Blob:
         """Put a finished draft in place."""

@@ -122,7 +122,7 @@ def _execute(worker: Worker, hands: _Hands, request: frames.Execute, inbox: _Inb
     hands.take(request)
     try:
         update = worker.execute(request.task, progress)
-        outbox.say(frames.Done(update=update, state=hands.memory.new, files=hands.blobs.made))
+        outbox.say(frames.Done(update=update, state=hands.memory.new))
     except _UnwantedError:
         outbox.say(frames.Failed())
     except ArchipelError as error:

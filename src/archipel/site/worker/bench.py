@@ -6,27 +6,38 @@
         bundles/DIGEST/   its code, checked and unpacked by the agent
         result-0 …        files it writes results to; they are always there, and it can make no others
 
-The agent gives it blobs before a task, and afterwards copies results into the spool, hashing them anew: what a worker
-says about its results is not believed, and a result that it goes on writing to is not the copy.
+The agent gives it blobs before a task, and afterwards copies results into the spool. A worker names a result by its
+place, a digest that no bytes have: only the agent hashes, and what it hashes is its copy, so there is nothing to
+believe, and what a worker goes on writing changes nothing. Files of results are written over by the next task: pages
+that are there cost less than half of fresh ones.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import mmap
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from archipel.data.bundle import open_bundle
-from archipel.data.stores.files import READ_BYTES, Draft
+from archipel.data.stores.files import READ_BYTES, write_all
 from archipel.data.stores.spool import Spool, full_disk_named
-from archipel.spec import Blob, StateError, TaskError
+from archipel.spec import Blob, StateError, TaskError, Update
 
 RESULTS = 3
 """A training round under SCAFFOLD has an update, its control's and the site's own control."""
+_FAULT = "report this: it is a fault"
+
+
+def place(number: int) -> str:
+    """Return what the worker calls the result in file `number` by, instead of its digest."""
+    return f"sha256:{number:064x}"
 
 
 class Bench:
@@ -37,6 +48,7 @@ class Bench:
         self.folder = benches.absolute() / uuid.uuid4().hex
         self.results = tuple(self.folder / f"result-{number}" for number in range(RESULTS))
         self._spool = spool
+        self._given: frozenset[Blob] = frozenset()
         with full_disk_named(benches):
             (self.folder / "blobs").mkdir(parents=True)
             for file in self.results:
@@ -48,7 +60,8 @@ class Bench:
         Raises:
             StateError: a blob is not in the spool.
         """
-        wanted = {_name(blob) for blob in blobs}
+        self._given = frozenset(blobs)
+        wanted = {_name(blob) for blob in self._given}
         with full_disk_named(self.folder):
             for path in (self.folder / "blobs").iterdir():
                 if path.name not in wanted:
@@ -59,28 +72,32 @@ class Bench:
         if not code.exists():
             open_bundle(bytes(self._spool.view(bundle.digest)), code)
 
-    def collect(self, files: Mapping[str, str], blobs: Iterable[Blob]) -> None:
-        """Copy results into the spool, over what may be there: `files` says in which file each digest is.
+    def collect(self, update: Update, state: Mapping[str, Blob]) -> tuple[Update, dict[str, Blob]]:
+        """Copy results into the spool; return update and state with the digests of the copies.
 
         Raises:
-            TaskError: a blob is in no file of results.
-            DigestError: a file does not hold what was said.
+            TaskError: a blob is no result, and was not given to it; or a result is shorter than said.
             StorageFullError: there is no room for a copy.
         """
-        known = {file.name: file for file in self.results}
-        for blob in blobs:
-            file = known.get(files.get(blob.digest, ""))
-            if file is None and self._spool.has(blob.digest):
-                continue  # it was given to it
-            if file is None:
-                raise TaskError(f"the worker has made no {blob.digest}", hint="report this: it is a fault")
-            with file.open("rb") as source, self._spool.receive(blob, uuid.uuid4().hex) as incoming:
-                while piece := source.read(READ_BYTES):
-                    incoming.write(piece)
-                if incoming.size < blob.size_bytes:
-                    raise TaskError(f"the worker cut {blob.digest} short", hint="report this: it is a fault")
-        for file in self.results:
-            os.truncate(file, 0)
+        said = dict.fromkeys([*(part.blob for part in update.parts.values()), *state.values()])
+        files = {place(number): file for number, file in enumerate(self.results)}
+        if len({blob.digest for blob in said}) < len(said):
+            raise TaskError("the worker gave one result two sizes", hint=_FAULT)
+        true = {blob: self._copied(blob, files.get(blob.digest)) for blob in said}
+        if self._spool.sealing is not None:
+            for file in self.results:
+                os.truncate(file, 0)  # they are plain
+        parts = {name: replace(part, blob=true[part.blob]) for name, part in update.parts.items()}
+        return replace(update, parts=parts), {name: true[blob] for name, blob in state.items()}
+
+    def _copied(self, blob: Blob, file: Path | None) -> Blob:
+        if file is None and blob in self._given:
+            return blob
+        if file is None:
+            raise TaskError(f"the worker has made no {blob.digest}", hint=_FAULT)
+        with file.open("rb", buffering=0) as source:
+            _require(blob, os.fstat(source.fileno()).st_size)
+            return self._spool.write(f"result.{uuid.uuid4().hex}", _pieces(source, blob), blob.size_bytes)
 
     def remove(self) -> None:
         """Remove it; a worker that still ends may hold a file a moment longer."""
@@ -105,13 +122,10 @@ class BenchBlobs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.made: dict[str, str] = {}
-        """Digest → name of the file, of the task at hand."""
         self._used = 0
 
     def begin(self) -> None:
         """Begin a task: all files of results are free."""
-        self.made = {}
         self._used = 0
 
     def require(self, digest: str) -> Path:
@@ -126,34 +140,59 @@ class BenchBlobs:
         with self.require(digest).open("rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
-    def draft(self, name: str, size_bytes: int) -> Draft:
-        """See Blobs; it is the agent's copy that must outlive a crash."""
-        return Draft(self.scratch(name), size_bytes, lasting=False)
+    def write(self, name: str, pieces: Iterable[bytes | memoryview], size_bytes: int) -> Blob:
+        """See Blobs; its digest is its place, and it is the agent's copy that must outlive a crash."""
+        number, path = self._used, self._next(name)
+        try:
+            with path.open("r+b", buffering=0) as file:
+                offset = 0
+                for piece in pieces:
+                    write_all(file.fileno(), memoryview(piece), offset)
+                    offset += len(piece)
+        except BaseException:
+            self.discard(path)
+            raise
+        return Blob(digest=place(number), size_bytes=size_bytes)
 
     def scratch(self, name: str) -> Path:
-        """See Blobs; where it lies is its name."""
-        del name
-        if self._used == RESULTS:
-            raise StateError(f"a task with more than {RESULTS} results", hint="report this: it is a fault")
-        path = self.folder / f"result-{self._used}"
-        self._used += 1
+        """See Blobs."""
+        path = self._next(name)
+        self.discard(path)
         return path
 
-    def adopt(self, draft: Draft) -> Blob:
-        """See Blobs."""
-        self.made[draft.digest] = draft.path.name
-        return Blob(digest=draft.digest, size_bytes=draft.size_bytes)
-
     def discard(self, path: Path) -> None:
-        """See Blobs; a result that was adopted stays."""
-        if path.name not in self.made.values():
-            with contextlib.suppress(OSError):
-                os.truncate(path, 0)
+        """See Blobs."""
+        with contextlib.suppress(OSError):
+            os.truncate(path, 0)
+
+    def _next(self, name: str) -> Path:
+        if self._used == RESULTS:
+            raise StateError(f"no file is left for {name}: a task has {RESULTS} results", hint=_FAULT)
+        self._used += 1
+        return self.folder / f"result-{self._used - 1}"
 
 
 def sweep(benches: Path) -> None:
     """Remove the benches of workers that have died with their agent."""
     shutil.rmtree(benches, ignore_errors=True)
+
+
+def _pieces(source: io.FileIO, blob: Blob) -> Iterator[memoryview]:
+    """Yield the bytes of a result, one after the other in the same buffer."""
+    buffer = memoryview(bytearray(READ_BYTES))
+    place = 0
+    while place < blob.size_bytes:
+        got = source.readinto(buffer[: blob.size_bytes - place])
+        if not got:
+            _require(blob, place)
+        yield buffer[:got]
+        place += got
+
+
+def _require(blob: Blob, here: int) -> None:
+    if here < blob.size_bytes:
+        message = f"the worker cut a result short: {here} of {blob.size_bytes} bytes are there"
+        raise TaskError(message, hint=_FAULT)
 
 
 def _name(blob: Blob) -> str:

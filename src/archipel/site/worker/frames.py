@@ -64,12 +64,10 @@ class Moved(Value, frozen=True, kw_only=True, tag_field="type", tag="moved/1"):
 
 
 class Done(Value, frozen=True, kw_only=True, tag_field="type", tag="done/1"):
-    """The answer, and the state it leads to; all their blobs are on the bench, or were given to it."""
+    """The answer, and the state it leads to: of blobs that were given to it, and of its results, by `bench.place`."""
 
     update: Update
     state: dict[str, Blob] = msgspec.field(default_factory=dict)
-    files: dict[str, str] = msgspec.field(default_factory=dict)
-    """Digest → file of the bench that holds it."""
 
 
 class Failed(Value, frozen=True, kw_only=True, tag_field="type", tag="failed/1"):

@@ -166,11 +166,9 @@ class WorkerProcess:
             match await self._next(process):
                 case frames.Moved(done=done):
                     progress(done)
-                case frames.Done(update=update, state=state, files=files):
+                case frames.Done(update=update, state=state):
                     _require_answer(task, update)
-                    parts = [part.blob for part in update.parts.values()]
-                    await asyncio.to_thread(bench.collect, files, [*parts, *state.values()])
-                    return update, state
+                    return await asyncio.to_thread(bench.collect, update, state)
                 case frames.Failed(failure=None):
                     raise AbandonedError
                 case frames.Failed(failure=failure):

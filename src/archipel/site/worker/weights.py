@@ -1,4 +1,4 @@
-"""Weights between files of the spool and vectors in memory: mapped where they lie plain, hashed as they are written."""
+"""Weights between files of the spool and vectors in memory: mapped where they lie plain, checked and written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from archipel.data.stores.files import Draft
+from archipel.data.stores.files import READ_BYTES
 from archipel.data.stores.spool import full_disk_named
 from archipel.spec import (
     Blob,
@@ -30,9 +30,6 @@ from archipel.spec import (
 from archipel.spec.tensors import views
 from archipel.tasks.port import Array, Sums, Vector, Weights
 
-_PIECE_BYTES = 256 * 1024
-"""Written and then hashed at a time: the hash finds it in the second-level cache (measured: a seventh less CPU)."""
-
 
 class Blobs(Protocol):
     """Where blobs lie; `data.stores.spool.Spool` is one."""
@@ -47,20 +44,16 @@ class Blobs(Protocol):
         """Return all bytes of a whole blob, mapped where that is possible."""
         ...
 
-    def draft(self, name: str, size_bytes: int) -> Draft:
-        """Begin a file to be written and adopted."""
+    def write(self, name: str, pieces: Iterable[bytes | memoryview], size_bytes: int) -> Blob:
+        """Store a blob of so many bytes; where that fails, none of them stay."""
         ...
 
     def scratch(self, name: str) -> Path:
         """Return a path for a file that is not a blob yet."""
         ...
 
-    def adopt(self, draft: Draft) -> Blob:
-        """Put a finished draft in place."""
-        ...
-
     def discard(self, path: Path) -> None:
-        """Leave no bytes of a file that was not adopted."""
+        """Leave no bytes of a file that is not a blob."""
         ...
 
 
@@ -117,7 +110,7 @@ def store_words(blobs: Blobs, what: str, words: npt.NDArray[np.uint32]) -> Blob:
 def store_file(blobs: Blobs, what: str, path: Path) -> Blob:
     """Store a finished file that someone else wrote."""
     with path.open("rb") as file:
-        return _write(blobs, what, iter(partial(file.read, _PIECE_BYTES), b""), path.stat().st_size)
+        return _write(blobs, what, iter(partial(file.read, READ_BYTES), b""), path.stat().st_size)
 
 
 @contextlib.contextmanager
@@ -143,19 +136,10 @@ def _limit_named() -> Iterator[None]:
 
 
 def _write(blobs: Blobs, what: str, pieces: Iterable[bytes | memoryview], size_bytes: int) -> Blob:
-    """Write and adopt a file; a failed one leaves no bytes on a disk that may be full."""
-    with full_disk_named(blobs.folder), _limit_named(), blobs.draft(what, size_bytes) as draft:
-        try:
-            place = 0
-            for whole in pieces:
-                view = memoryview(whole)
-                for start in range(0, len(view), _PIECE_BYTES):
-                    part = view[start : start + _PIECE_BYTES]
-                    draft.write(part, place)
-                    place += len(part)
-            failpoint("site.worker.before_fsync")
-            draft.finish()
-            return blobs.adopt(draft)
-        except BaseException:
-            blobs.discard(draft.path)
-            raise
+    with full_disk_named(blobs.folder), _limit_named():
+        return blobs.write(what, _watched(pieces), size_bytes)
+
+
+def _watched(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    yield from pieces
+    failpoint("site.worker.before_fsync")

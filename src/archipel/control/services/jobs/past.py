@@ -1,30 +1,31 @@
-"""What rounds of the same work took before, for plans of the next run of it."""
+"""What a run of the same work took before, for plans of the next."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from archipel.control.store import journal, runs
+from archipel.planner.pace import Seen
 from archipel.spec import JobSpec
 
 MOST_ROUNDS = 20
-"""So many of the newest training rounds count."""
+"""So many of the newest training rounds count for a site's pace."""
 
 
-def past_rounds(connection: Connection, job: JobSpec, *, before: float | None = None) -> Mapping[str, list[float]]:
-    """Return site → wall seconds of its work in training rounds of the newest run of the same work, oldest first.
+def seen_before(connection: Connection, job: JobSpec, *, before: float | None = None) -> Seen | None:
+    """Return what the newest finished run of the same work took; None: there was none.
 
     The same work is the same task, data, local training and noise; rounds, sites and seeds may differ. `before`: only a
     run that was submitted earlier counts.
     """
-    for row in runs.run_rows(connection):
+    for row in runs.run_rows(connection, ("finished",)):
         earlier = before is None or row.submitted_at < before
-        if earlier and _work_of(runs.job_of(row)) == _work_of(job) and (found := round_seconds(connection, row.id)):
-            return found
-    return {}
+        if earlier and _work_of(runs.job_of(row)) == _work_of(job):
+            return _seen(connection, row, job)
+    return None
 
 
 def round_seconds(connection: Connection, run: str) -> dict[str, list[float]]:
@@ -36,6 +37,19 @@ def round_seconds(connection: Connection, run: str) -> dict[str, list[float]]:
             if update.seconds > 0:  # of a secure sum, only the leg in which the work is done takes time
                 found[update.site].append(update.seconds)
     return dict(found)
+
+
+def _seen(connection: Connection, row: Row[Any], job: JobSpec) -> Seen:
+    then = runs.job_of(row)
+    trained = [closed for closed in runs.rounds_of(connection, row.id) if closed.kind == "train"]
+    training = sum(closed.closed_at - closed.opened_at for closed in trained)
+    working = sum(closed.site_seconds for closed in trained)
+    is_alike = (then.evaluation, then.deployment) == (job.evaluation, job.deployment)
+    return Seen(
+        round_seconds=round_seconds(connection, row.id),
+        overhead_seconds=max(0.0, training - working) / then.federation.rounds,
+        other_seconds=max(0.0, row.ended_at - row.started_at - training) if is_alike else None,
+    )
 
 
 def _work_of(job: JobSpec) -> tuple[object, ...]:

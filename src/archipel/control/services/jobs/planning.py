@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from sqlalchemy import Connection
 
-from archipel.control.services.jobs.past import past_rounds
+from archipel.control.services.jobs.past import seen_before
 from archipel.control.services.sites.fleet import Fleet
 from archipel.control.store import journal, runs
 from archipel.control.store import models as rows
@@ -31,7 +31,7 @@ class Planning:
         """Plan a job over the sites that hold its data set; one no run has checked yet counts with 0 rows.
 
         The size of the model is that of the newest version under the job's name, or of the first weights of its
-        newest run; 0 where there is neither. Where the same work was done before, its rounds' times are forecast.
+        newest run; 0 where there is neither. Where the same work was done before, what it took is forecast.
         """
         dataset = job.data.dataset
         named = job.federation.sites
@@ -43,8 +43,8 @@ class Planning:
         refused = {site: f"does not hold data set {dataset!r}" for site in named if site not in held}
         sizes = Sizes(model_bytes=self._database.read(lambda connection: _model_bytes(connection, job.name)))
         require_secure(job)
-        past = self._database.read(lambda connection: past_rounds(connection, job))
-        plan = draw_plan(job, held, sizes, refused=refused, past=past)
+        seen = self._database.read(lambda connection: seen_before(connection, job))
+        plan = draw_plan(job, held, sizes, refused=refused, seen=seen)
         return msgspec.structs.replace(plan, secure=secure_plan(job, plan.cohort_size))
 
 

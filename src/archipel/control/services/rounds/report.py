@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row
 
-from archipel.control.services.jobs.past import past_rounds, round_seconds
+from archipel.control.services.jobs.past import round_seconds, seen_before
 from archipel.control.services.rounds.scores import Sums, Tables, breakdowns_of, by_model, overall_of
 from archipel.control.services.rounds.standing import Standing
 from archipel.control.services.rounds.verification import tensor_names
@@ -24,6 +24,7 @@ from archipel.federated.secure.legs import LEAST_SITES, LEGS
 from archipel.federated.secure.opening import MASKED
 from archipel.federated.secure.plan import secure_plan
 from archipel.planner.grading import Took, graded
+from archipel.planner.pace import Seen
 from archipel.planner.plan import draw_plan
 from archipel.planner.traffic import Sizes, cohort_size
 from archipel.security.privacy import releases_of
@@ -82,17 +83,17 @@ class Reports:
         if run.state != "finished" or len(manifests) < len(run.sites):
             return ()
 
-        def question(connection: Connection) -> tuple[JobSpec, int, Mapping[str, list[float]], dict[str, list[float]]]:
+        def question(connection: Connection) -> tuple[JobSpec, int, Seen | None, dict[str, list[float]]]:
             row = rows.run_row(connection, run.id)
             assert row is not None
             job = rows.job_of(row)
             first = (event for _, event in journal.replay(connection, run.id) if isinstance(event, RoundFolded))
             model = next((event.model.size_bytes for event in first if event.model is not None), 0)
-            past = past_rounds(connection, job, before=row.submitted_at)
-            return job, model, past, round_seconds(connection, run.id)
+            seen = seen_before(connection, job, before=row.submitted_at)
+            return job, model, seen, round_seconds(connection, run.id)
 
-        job, model_bytes, past, came = self._database.read(question)
-        plan = draw_plan(job, manifests, Sizes(model_bytes=model_bytes), past=past)
+        job, model_bytes, seen, came = self._database.read(question)
+        plan = draw_plan(job, manifests, Sizes(model_bytes=model_bytes), seen=seen)
         trained = [item for item in moved if item.phase == "train"]
         took = Took(
             round_seconds={site: median(found) for site, found in came.items()},
