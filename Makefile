@@ -1,10 +1,10 @@
-# Five habits: setup, check, test, docs, bench; and the demos. `make demo` and `make test` need nothing prepared.
+# Six habits: setup, check, test, attack, docs, bench; and the demos. `make demo` and `make test` need nothing prepared.
 PYTHON ?= python3
 BIN := .venv/bin
 UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --constraint constraints.txt
 SOURCES := src tests examples benchmarks
 
-.PHONY: setup setup-base setup-torch sandbox check test docs bench bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner demo demo-flights clean-demo clean format
+.PHONY: setup setup-base setup-torch sandbox check test attack docs bench bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner bench-trust bench-inversion demo demo-flights clean-demo clean format
 
 setup: .venv/ready-dev sandbox
 setup-base: .venv/ready-base sandbox
@@ -54,10 +54,15 @@ test: check
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
+# What each party of the threat model tries, against the code as it is: one table. What gets through untold is exit code 1.
+attack: setup
+	$(BIN)/python -m pytest -q -m attack --attacks benchmarks/results/local/attack.json --override-ini 'pythonpath=tests benchmarks' \
+	  --numprocesses logical --maxprocesses 4 --dist loadfile $$(grep -rl 'mark\.attack(' --include='test_*.py' tests benchmarks)
+
 docs: setup
 	$(BIN)/python -m pytest -q tests/unit/docs
 
-bench: bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner
+bench: bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner bench-trust bench-inversion
 
 bench-rounds: setup
 	cd benchmarks && ../$(BIN)/python -m rounds
@@ -73,6 +78,12 @@ bench-secagg: setup
 
 bench-robust: setup
 	cd benchmarks && ../$(BIN)/python -m robust
+
+bench-trust: setup
+	cd benchmarks && ../$(BIN)/python -m trust
+
+bench-inversion: setup
+	cd benchmarks && ../$(BIN)/python -m inversion
 
 bench-planner: setup
 	cd benchmarks && ../$(BIN)/python -m planner

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: real servers, started when first asked for; and how property tests are run."""
+"""For all tests: real servers, started when first asked for; the table of attacks; how property tests are run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tempfile
 
 from hypothesis import settings
 
-pytest_plugins = ["servers"]
+pytest_plugins = ["servers", "attacks"]
 
 # Most of what a test with JAX costs is compiling; what one test has compiled is there for the next.
 COMPILED = tempfile.TemporaryDirectory(prefix="archipel-compiled-")

@@ -14,7 +14,7 @@ from archipel.security.secagg import Graph
 from archipel.security.secagg.derivation import PROTOCOL
 from archipel.security.secagg.site_secrets import Secrets, pair_mask, self_mask
 from archipel.spec import encode
-from secagg import NOW, Party, Session, identity
+from secagg_party import NOW, Party, Session, identity
 
 FILE = Path(__file__).parents[1] / "docs/reference/secagg-vectors/session.json"
 GONE = {"advertise": {"s6"}, "mask": {"s2"}}

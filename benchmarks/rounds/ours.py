@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
+
 from archipel.cli.client import Client
 from archipel.cli.planes import operator_of
 from archipel.data.bundle import pack_bundle
@@ -26,11 +28,28 @@ _COMMAND = [sys.executable, "-m", "archipel.cli.main"]
 _ENDED = {"finished", "failed", "stopped"}
 
 
-def measure(workload: Workload, folder: Path) -> Cost:
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """What control and the sites are told."""
+
+    require: str | None = None
+    """Of the sandbox in each site's policy; None: the sites have none."""
+    key: str | None = None
+    """URL of the key that everything at rest is sealed under; None: nothing is."""
+
+    @property
+    def sealed(self) -> list[str]:
+        """Words that are added to up and join."""
+        return [] if self.key is None else ["--key", self.key]
+
+
+PLAIN = Setting()
+
+
+def measure(workload: Workload, folder: Path, setting: Setting = PLAIN) -> Cost:
     """Run SHORT_ROUNDS, then as many and `workload.rounds` more, and return the difference a round."""
     tree = Tree()
     try:
-        with _start(tree, workload, folder) as client:
+        with _start(tree, workload, folder, setting) as client:
             first = _cpu_seconds_of(tree, client, workload, SHORT_ROUNDS, seed=1)
             second = _cpu_seconds_of(tree, client, workload, SHORT_ROUNDS + workload.rounds, seed=2)
         peaks = {
@@ -43,23 +62,19 @@ def measure(workload: Workload, folder: Path) -> Cost:
         tree.stop()
 
 
-def _start(tree: Tree, workload: Workload, folder: Path) -> Client:
+def _start(tree: Tree, workload: Workload, folder: Path, setting: Setting) -> Client:
     state = folder / "state"
-    up = [*_COMMAND, "up", "--state", str(state), "--http-port", "0", "--sites-port", "0"]
+    up = [*_COMMAND, "up", "--state", str(state), "--http-port", "0", "--sites-port", "0", *setting.sealed]
     tree.start(up, log=folder / "control.log", cwd=folder)
     client = _when_it_answers(state)
     (folder / "rows.csv").write_text("x\n1\n", encoding="utf-8")
     for index in range(workload.sites):
-        token = client.invite(f"site{index}").token
-        join = [
-            *_COMMAND,
-            "join",
-            token,
-            "--data",
-            f"noop={folder / 'rows.csv'}",
-            "--folder",
-            str(folder / f"s{index}"),
-        ]
+        token, home = client.invite(f"site{index}").token, folder / f"s{index}"
+        if setting.require is not None:
+            home.mkdir()
+            (home / "policy.toml").write_text(f'[sandbox]\nrequire = "{setting.require}"\n', encoding="utf-8")
+        data = ["--data", f"noop={folder / 'rows.csv'}", "--folder", str(home)]
+        join = [*_COMMAND, "join", token, *data, *setting.sealed]
         tree.start(join, log=folder / f"site{index}.log", cwd=folder)
     wait_until(
         lambda: [site.presence for site in client.sites()].count("here") == workload.sites, START_SECONDS, "the sites"

@@ -68,7 +68,7 @@ def _arguments() -> argparse.ArgumentParser:
 
 def _few(wanted: argparse.Namespace) -> list[Row]:
     """Ten sites, nobody drops out, with masks and without, in turn."""
-    federation = Federation(10, wanted.parameters, MILD)
+    federation = Federation.drawn(10, wanted.parameters, MILD)
     federation.play(())
     secure, plain = [], []
     for _ in range(wanted.repetitions):
@@ -86,7 +86,7 @@ def _few(wanted: argparse.Namespace) -> list[Row]:
 
 def _many(wanted: argparse.Namespace, assumptions: Assumptions) -> list[Row]:
     """A hundred sites, ten drop out with their shares held by their neighbours."""
-    federation = Federation(100, wanted.parameters, assumptions)
+    federation = Federation.drawn(100, wanted.parameters, assumptions)
     gone = federation.sites[::10]
     sessions = [federation.play(gone) for _ in range(max(3, wanted.repetitions // 3))]
     shape = federation.shape

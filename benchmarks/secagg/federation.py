@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -45,6 +45,8 @@ class Spent:
     """CPU seconds of one session."""
 
     gone: frozenset[str]
+    sums: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    """What was decoded, by field: the weighted sum of updates, and the weights."""
     sites: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """By site."""
     by_step: dict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -81,8 +83,16 @@ class Spent:
 class Federation:
     """Sites with certificates and updates."""
 
-    def __init__(self, count: int, parameters: int, assumptions: Assumptions) -> None:
-        """Certify the sites and draw their updates."""
+    def __init__(
+        self,
+        updates: Sequence[npt.NDArray[np.float32]],
+        assumptions: Assumptions,
+        *,
+        bound: float = 1.0,
+        weights: Sequence[float] | None = None,
+    ) -> None:
+        """Certify a site for each update, which may be from -bound to bound; weights may be up to 1000."""
+        count = len(updates)
         self.sites = [f"site-{index:03}" for index in range(count)]
         self.shape: Shape = shape_for(count, assumptions)
         self._policy = Policy(corrupt=assumptions.corrupt, adversary=assumptions.adversary)
@@ -94,13 +104,19 @@ class Federation:
         self.verify_certificates()
         self._layout = Layout(
             sites=count,
-            fields=(Field(name="delta", count=parameters, low=-1.0, high=1.0, weighted=True),),
+            fields=(Field(name="delta", count=updates[0].size, low=-bound, high=bound, weighted=True),),
             weight_bound=1000.0,
         )
-        base = np.random.default_rng(0).normal(0, 0.01, parameters).astype(np.float32)
-        self._updates = {site: np.roll(base, 997 * index) for index, site in enumerate(self.sites)}
-        self._weights = {site: float(100 + index % 900) for index, site in enumerate(self.sites)}
+        self._updates = dict(zip(self.sites, updates, strict=True))
+        weights = weights or [float(100 + index % 900) for index in range(count)]
+        self._weights = dict(zip(self.sites, weights, strict=True))
         self._round = 0
+
+    @classmethod
+    def drawn(cls, count: int, parameters: int, assumptions: Assumptions) -> Federation:
+        """Return one whose updates are drawn."""
+        base = np.random.default_rng(0).normal(0, 0.01, parameters).astype(np.float32)
+        return cls([np.roll(base, 997 * index) for index in range(count)], assumptions)
 
     def verify_certificates(self) -> None:
         """Verify every site's certificate, as a site does with its neighbours' when it first meets them."""
@@ -149,7 +165,8 @@ class Federation:
                 if site in consents
             },
         )
-        self._check(here, self._open(spent, server, vectors))
+        spent.sums = self._open(spent, server, vectors)
+        self._check(here, spent.sums)
         return spent
 
     def _terms(self) -> Terms:

@@ -69,6 +69,7 @@ def test_the_search_knows_a_marker_in_every_form() -> None:
     assert find_markers({"nothing": b"\x00" * 999 + b"patient-0"}) == []
 
 
+@pytest.mark.attack("curious control", "find a planted row in what it receives, stores and logs")
 def test_no_marker_row_is_in_anything_outside_its_site(workspace: Workspace) -> None:
     places = run_with_markers(workspace, TASK)
     assert len(places["what control received"]) > 10_000, "the recorder heard nothing"
@@ -101,11 +102,22 @@ LEAKS = [Leak("a column sent as a statistic", IN_SUMS)]
 
 
 @pytest.mark.parametrize("leak", LEAKS, ids=lambda leak: leak.name)
+@pytest.mark.attack(
+    "task code",
+    "leak: {leak.name}",
+    result="open",
+    open="A task that is written to leak can write rows into the update, into sums",
+)
 def test_a_leaking_task_is_caught(workspace: Workspace, leak: Leak) -> None:
     found = find_markers(run_with_markers(workspace, leak.task))
     assert any("what control received" in place for place in found), "a leak went unseen"
 
 
+@pytest.mark.attack(
+    "curious control",
+    "read rows in the text of an exception",
+    open="can write rows into the update, into sums, or into the class name of an exception",
+)
 def test_what_a_failing_task_says_of_a_row_stays_at_its_site(workspace: Workspace) -> None:
     task = TASK.replace("samples = self", "raise ValueError(str(site.columns['note'][-1]))\n        samples = self")
     places = run_with_markers(workspace, task, code=1)

@@ -82,6 +82,7 @@ async def test_the_addresses_are_these() -> None:
 
 
 @pytest.mark.parametrize("bearer", ["", "wrong", "Basic", "two words", "é"])
+@pytest.mark.attack("network", "use the people's door without a token")
 async def test_every_address_but_the_public_ones_asks_for_an_operators_token(home: Home, bearer: str) -> None:
     headers = {"Authorization": f"Bearer {bearer}".encode("latin-1")} if bearer else {"Authorization": b""}
     async with home.client() as client:
@@ -249,6 +250,11 @@ async def _enrol(home: Home, body: bytes) -> tuple[int, Any]:
         return answer.status_code, decode(answer.content, kind)
 
 
+@pytest.mark.attack(
+    "network",
+    "use a join token again",
+    open="Whoever is first is the site, and the true site notices: its own use is refused.",
+)
 async def test_a_token_is_spent_once_but_its_own_request_may_ask_again(home: Home, tmp_path: Path) -> None:
     token = await _invited(home, "once")
     body = _enrolment(home, tmp_path, token)
@@ -261,6 +267,7 @@ async def test_a_token_is_spent_once_but_its_own_request_may_ask_again(home: Hom
     assert "archipel invite once" in failure.hint
 
 
+@pytest.mark.attack("network", "join as another site")
 async def test_a_token_of_one_site_does_not_let_another_in(home: Home, tmp_path: Path) -> None:
     token = await _invited(home, "mine")
     status, failure = await _enrol(home, _enrolment(home, tmp_path, token, site="yours"))
@@ -269,6 +276,7 @@ async def test_a_token_of_one_site_does_not_let_another_in(home: Home, tmp_path:
     assert (await _enrol(home, _enrolment(home, tmp_path, token)))[0] == 201
 
 
+@pytest.mark.attack("network", "lock a site out by wrong guesses")
 async def test_strangers_who_guess_do_not_keep_a_site_from_joining(home: Home, tmp_path: Path) -> None:
     token = await _invited(home, "guessed")
     said = [await _enrol(home, _enrolment(home, tmp_path, token, secret="0" * 32)) for _ in range(6)]
@@ -276,6 +284,7 @@ async def test_strangers_who_guess_do_not_keep_a_site_from_joining(home: Home, t
     assert (await _enrol(home, _enrolment(home, tmp_path, token)))[0] == 201
 
 
+@pytest.mark.attack("network", "use an expired join token")
 async def test_an_expired_token_says_since_when(tmp_path: Path) -> None:
     async with at_home(tmp_path) as home:
         token = await _invited(home, "late")
@@ -285,6 +294,7 @@ async def test_an_expired_token_says_since_when(tmp_path: Path) -> None:
         assert "expired" in failure.message
 
 
+@pytest.mark.attack("network", "leave something behind, and find secrets")
 async def test_a_stranger_leaves_nothing_behind_and_no_secret_is_kept(home: Home, tmp_path: Path) -> None:
     token = await _invited(home, "logged")
     home.house.doorkeeper._refusals = Refusals(home.house.log, time.monotonic)  # others have used up the address's

@@ -23,6 +23,7 @@ async def home(tmp_path: Path) -> AsyncIterator[Home]:
         yield running
 
 
+@pytest.mark.attack("former operator", "go on in a stream that is open when his site is revoked")
 async def test_revoking_cuts_an_open_stream(home: Home) -> None:
     async with dial(home.address, home.credentials("coral")) as link:
         attendance = await link.attend(Hello(site="coral", agent="t"))
@@ -41,6 +42,7 @@ async def test_revoking_cuts_an_open_stream(home: Home) -> None:
         assert home.house.fleet.show("coral").presence == "here"
 
 
+@pytest.mark.attack("former operator", "come back by a token made before")
 async def test_a_revoked_site_is_not_let_back_by_a_token_made_before(home: Home, tmp_path: Path) -> None:
     house, office = home.house, home.house.office()
     key = load_or_make_key(tmp_path / "atoll.key")
@@ -55,6 +57,7 @@ async def test_a_revoked_site_is_not_let_back_by_a_token_made_before(home: Home,
         house.enrolments.renew("atoll", enrolment.csr_pem, home.address)
 
 
+@pytest.mark.attack("former operator", "finish a transfer after his site is revoked")
 async def test_revoking_breaks_off_what_is_being_sent_and_fetched(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,7 @@ def held_back(site: ScriptedSite) -> ScriptedSite:
 # ---- who is who -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.attack("hostile site", "speak for another site")
 async def test_a_message_that_names_another_site_is_refused(home: Home) -> None:
     coral = home.credentials("coral")
     home.credentials("reef")
@@ -172,6 +173,7 @@ BAD_IDENTITIES = (
 
 
 @pytest.mark.parametrize("bad", BAD_IDENTITIES, ids=lambda bad: bad.name)
+@pytest.mark.attack("network", "come in by a certificate that does not hold")
 async def test_a_certificate_that_does_not_hold_opens_nothing(bad: BadIdentity, home: Home, tmp_path: Path) -> None:
     home.credentials("coral")
     async with dial(home.address, bad.make(home, tmp_path)) as link:
@@ -179,6 +181,7 @@ async def test_a_certificate_that_does_not_hold_opens_nothing(bad: BadIdentity, 
             await link.offer(Offer(run="r", blob=Blob(digest=digest_of(b""), size_bytes=0)))
 
 
+@pytest.mark.attack("network", "come in without a certificate")
 async def test_no_certificate_at_all_opens_nothing(home: Home) -> None:
     import grpc
     import grpc.aio
@@ -269,6 +272,7 @@ async def _begun(home: Home, tmp_path: Path, **tables: Any) -> tuple[str, list[S
     return home.start(quick_job(**tables), make_bundle(tmp_path / "job")), sites
 
 
+@pytest.mark.attack("hostile site", "count twice")
 async def test_an_answer_counts_once_however_often_it_is_sent(home: Home, tmp_path: Path) -> None:
     run, sites = await _begun(home, tmp_path)
     async with living(*sites):
@@ -283,6 +287,7 @@ async def test_an_answer_counts_once_however_often_it_is_sent(home: Home, tmp_pa
     assert (never.status, unknown.status) == ("stale", "stale")
 
 
+@pytest.mark.attack("hostile site", "count twice, at the same moment")
 async def test_answers_of_two_copies_at_the_same_moment_count_once(home: Home, tmp_path: Path) -> None:
     run, [coral, *others] = await _begun(home, tmp_path)
     async with living(held_back(coral), *others):
@@ -325,6 +330,12 @@ def _longer() -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("bad", BAD_UPDATES, ids=lambda bad: bad.name)
+@pytest.mark.attack(
+    "hostile site",
+    "spoil the model by an unusable update",
+    result="survived",
+    open='Yes with absent = "wait", by name; with a quorum, no.',
+)
 async def test_an_unusable_update_fails_the_run_by_name_and_after_mending_it_goes_on(
     bad: BadUpdate, home: Home, tmp_path: Path
 ) -> None:
@@ -377,6 +388,7 @@ async def test_a_refusal_pauses_the_run_by_name_and_resuming_asks_again(home: Ho
 # ---- blobs ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.attack("hostile site", "send other bytes than announced")
 async def test_bytes_that_are_not_what_their_digest_says_are_refused(home: Home, tmp_path: Path) -> None:
     _, [coral, *others] = await _begun(home, tmp_path)
     async with living(held_back(coral), *others):
@@ -464,6 +476,11 @@ async def test_two_sites_may_send_the_same_bytes_at_once(home: Home, tmp_path: P
         assert home.house.spool.view(digest_of(data)) == data
 
 
+@pytest.mark.attack(
+    "hostile site",
+    "fetch another site's update",
+    open="It may subtract itself from a total; in a plain run of two, that is the other site.",
+)
 async def test_a_site_gets_no_blob_that_its_work_does_not_need(home: Home, tmp_path: Path) -> None:
     secret = home.house.spool.put(b"another site's model")
     _, [coral, *others] = await _begun(home, tmp_path)
@@ -478,6 +495,7 @@ async def test_a_site_gets_no_blob_that_its_work_does_not_need(home: Home, tmp_p
             assert none == []
 
 
+@pytest.mark.attack("hostile site", "send without end")
 async def test_a_site_may_send_so_much_for_a_task_and_no_byte_more(tmp_path: Path) -> None:
     async with at_home(tmp_path, max_answer_bytes=1000) as home:
         _, [coral, *others] = await _begun(home, tmp_path)

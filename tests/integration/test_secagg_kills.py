@@ -61,6 +61,7 @@ def key_of(folder: Path, site: str) -> Path:
     return next(folder.rglob(f"{site}.key"))
 
 
+@pytest.mark.attack("crash", "change or open a secure sum by a kill of control in each leg", result="survived")
 async def test_control_killed_after_each_leg_ends_with_the_same_model(tmp_path: Path) -> None:
     undisturbed, none = await control_with(tmp_path / "undisturbed", ())
     assert none == 0
@@ -135,6 +136,7 @@ async def drive(control: FakeControl, job: JobSpec, folder: Path, others: Others
     raise AssertionError("nothing is asked, and the run is not over")
 
 
+@pytest.mark.attack("crash", "change or open a secure sum by a kill of a site in each leg", result="survived")
 async def test_an_agent_killed_in_each_leg_ends_with_the_same_model(tmp_path: Path) -> None:
     undisturbed = await agent_with(tmp_path / "undisturbed", ())
     assert await agent_with(tmp_path / "killed", SECURE) == undisturbed

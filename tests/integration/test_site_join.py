@@ -120,6 +120,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: bad.name)
+@pytest.mark.attack("network", "join by a bad token")
 def test_a_bad_token_is_refused_by_name_and_leaves_no_identity(bad: Bad, control: Control, tmp_path: Path) -> None:
     token = control.invite("spoilt")
     with pytest.raises(bad.error, match=bad.says) as caught:
@@ -128,6 +129,7 @@ def test_a_bad_token_is_refused_by_name_and_leaves_no_identity(bad: Bad, control
     assert SiteFolder(tmp_path / "site").identity() is None
 
 
+@pytest.mark.attack("network", "join by a token that has been used")
 def test_a_token_works_once(control: Control, tmp_path: Path) -> None:
     token = control.invite("once")
     join(token, tmp_path / "mine", {}, now=time.time())

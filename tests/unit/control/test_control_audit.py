@@ -114,6 +114,12 @@ ATTACKS: dict[str, tuple[str, ...]] = {
 
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("signs", ["nobody", "the attacker"])
+@pytest.mark.attack(
+    "hostile control",
+    "rewrite the audit log: {attack}",
+    result="detected",
+    open="found by a site that saw the entries before; else not",
+)
 def test_whatever_is_done_to_the_rows_is_found(
     kept: Kept, seen: SignedHead, tmp_path: Path, attack: str, signs: str
 ) -> None:
@@ -196,6 +202,7 @@ LIES: dict[str, Callable[[Kept, Path], LogGrowth]] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
+@pytest.mark.attack("hostile control", "show a site another log", result="detected")
 def test_a_site_refuses_a_lie_keeps_its_head_and_says_so_in_its_own_log(
     kept: Kept, seen: SignedHead, tmp_path: Path, lie: str
 ) -> None:
@@ -272,6 +279,7 @@ def test_a_site_goes_on_from_what_it_kept_before_it_was_started_again(
         "DELETE FROM log_places WHERE level = 0 AND place = 2",
     ],
 )
+@pytest.mark.attack("thief", "change a site's own log", result="detected")
 def test_a_change_in_a_sites_own_log_is_found(tmp_path: Path, attack: str) -> None:
     journal = Journal(tmp_path / "journal.db")
     for what in ("site.first", "site.second", "site.third"):

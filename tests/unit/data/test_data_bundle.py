@@ -142,6 +142,7 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+@pytest.mark.attack("hostile control", "do harm by a bundle's archive")
 def test_an_attack_is_refused_and_leaves_nothing(tmp_path, attack):
     with pytest.raises(TrustError) as caught:
         open_bundle(attack.data, tmp_path / "sub" / "bundle")
@@ -149,6 +150,7 @@ def test_an_attack_is_refused_and_leaves_nothing(tmp_path, attack):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.attack("hostile control", "fill a disk by a bundle")
 def test_more_than_the_limit_is_refused_in_both_directions(tmp_path):
     half = b"\x00" * (LIMIT_BYTES // 2 + 1)
     with pytest.raises(TrustError, match="too much"):

@@ -71,6 +71,7 @@ MOVES: list[Callable[[Path], None]] = [changed_code, code_added, code_among_sign
 
 
 @pytest.mark.parametrize("move", MOVES, ids=lambda move: move.__name__)
+@pytest.mark.attack("hostile control", "change code that was signed")
 def test_other_code_is_signed_by_nobody(folder: Path, move: Callable[[Path], None]) -> None:
     sign_job(folder, JOB, ADA)
     move(folder)
@@ -119,6 +120,7 @@ FORGERIES: list[Callable[[Signature], bytes]] = [
 
 
 @pytest.mark.parametrize("forged", FORGERIES, ids=lambda forged: forged.__name__)
+@pytest.mark.attack("hostile control", "forge a signature under code")
 def test_what_does_not_hold_signs_nothing(folder: Path, forged: Callable[[Signature], bytes]) -> None:
     file = sign_job(folder, JOB, ADA)
     file.write_bytes(forged(decode(file.read_bytes(), Signature)))

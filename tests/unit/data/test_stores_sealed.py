@@ -30,6 +30,7 @@ def blob_of(data: bytes) -> Blob:
 
 
 @pytest.mark.parametrize("data", [b"", SMALL, BIG, BIG[: 2 * CHUNK_BYTES]])
+@pytest.mark.attack("thief", "read a sealed blob on a disk", open="PostgreSQL are not encrypted by Archipel.")
 def test_a_blob_comes_back_and_its_bytes_are_not_on_the_disk(tmp_path: Path, data: bytes) -> None:
     spool = Spool(tmp_path, SEALING)
     blob = spool.put(data)
@@ -87,6 +88,7 @@ def test_a_broken_transfer_goes_on_at_a_whole_chunk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 20, 70, chunk_place(0) + 50, chunk_place(1) + 3])
+@pytest.mark.attack("thief", "change a blob while it arrives", result="detected")
 def test_what_has_arrived_and_was_changed_comes_again(tmp_path: Path, place: int) -> None:
     spool, blob = Spool(tmp_path, SEALING), blob_of(BIG)
     with spool.receive(blob) as incoming:
@@ -109,6 +111,7 @@ def test_wrong_bytes_are_refused_when_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 50, chunk_place(0), chunk_place(2), chunk_place(5) + 9])
+@pytest.mark.attack("thief", "cut a sealed blob", result="detected")
 def test_a_blob_that_was_cut_does_not_open_and_stays(tmp_path: Path, cut: int) -> None:
     spool = Spool(tmp_path, SEALING)
     path = spool.path(spool.put(BIG).digest)
@@ -156,6 +159,7 @@ def test_spool_and_store_share_a_sealed_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [3, 60, 90, chunk_place(0) + 1, chunk_place(4) + 70])
+@pytest.mark.attack("thief", "change a sealed artefact", result="detected")
 def test_a_changed_artefact_is_named_and_stays(tmp_path: Path, place: int) -> None:
     spool, store = Spool(tmp_path / "spool", SEALING), Artefacts.open(str(tmp_path / "store"), SEALING)
     blob = spool.put(BIG)

@@ -99,6 +99,7 @@ print(encode(carry_out(order(spool, 3.0), FEDERATION, spool, noising=noising)).d
 """
 
 
+@pytest.mark.attack("crash", "draw noise twice for one sum", result="survived")
 def test_a_fold_that_is_repeated_after_a_crash_adds_the_same_noise_and_moves_the_clip_norm_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -208,6 +208,7 @@ def folded(robust: Robust | None, updates, weights=None) -> tuple[np.ndarray, tu
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.attack("hostile site", "send NaN or infinity, under a robust rule", result="survived")
 def test_as_many_broken_updates_as_are_tolerated_are_left_out_and_named(value: float) -> None:
     updates = HONEST.copy()
     updates[2, 31] = updates[5, 0] = value
@@ -238,6 +239,7 @@ def test_a_broken_update_uses_up_one_of_the_lies_that_are_tolerated() -> None:
 
 @pytest.mark.parametrize("mixing", MIXINGS)
 @pytest.mark.parametrize("rule", RULES)
+@pytest.mark.attack("hostile site", "shout, under a robust rule", result="survived")
 def test_a_far_longer_update_is_shortened_to_ten_times_the_median_and_named(rule: str, mixing: str) -> None:
     updates = np.concatenate([HONEST, HONEST[:2] + np.float32(0.5), np.full((1, 50), 1e30, np.float32)])
     found, outliers = folded(make(rule, 1, mixing), updates)
@@ -251,6 +253,9 @@ def test_a_far_longer_update_is_shortened_to_ten_times_the_median_and_named(rule
     assert found == pytest.approx(folded(make(rule, 1, mixing), shortened)[0], abs=1e-4)
 
 
+@pytest.mark.attack(
+    "hostile site", "shout, under the mean", result="open", open="One site that lies can spoil an averaged model"
+)
 def test_an_update_of_the_mean_that_is_far_longer_counts_and_is_named() -> None:
     updates = HONEST.copy()
     updates[4] *= 100
@@ -273,6 +278,7 @@ def test_honest_updates_are_not_named() -> None:
         assert folded(robust, HONEST)[1] == ()
 
 
+@pytest.mark.attack("hostile site", "claim a large weight, under a robust rule")
 def test_a_claimed_weight_changes_nothing_and_a_site_without_rows_has_no_voice() -> None:
     expected, _ = folded(make(tolerate=2), HONEST)
     assert (folded(make(tolerate=2), HONEST, [2.0**53, 1, 5, 1, 1, 1, 1])[0] == expected).all()

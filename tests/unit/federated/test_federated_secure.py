@@ -55,6 +55,9 @@ def test_sums_and_losses_are_exact_and_the_bytes_do_not_depend_on_keys_or_order(
 
 
 @pytest.mark.parametrize("leg", LEGS)
+@pytest.mark.attack(
+    "hostile site", "end a secure sum by dropping out", result="survived", open="Too many drop-outs: no sum."
+)
 def test_a_site_that_drops_out_in_any_leg_is_survived(leg: str, tmp_path: Path) -> None:
     party = SecureParty(tmp_path, SITES)
     machine = party.coordinator(secure_job(federation={"absent": "quorum", "quorum": 0.75, "rounds": 1}))
@@ -140,6 +143,11 @@ def test_a_coordinator_rebuilt_after_each_event_asks_for_the_same(tmp_path: Path
     assert len(events) == len(SITES) * (1 + len(LEGS))
 
 
+@pytest.mark.attack(
+    "curious control",
+    "read one site's update, under secure aggregation",
+    open="Sums are not private by themselves.",
+)
 def test_what_the_coordinator_is_told_names_no_update_weight_or_metric(tmp_path: Path) -> None:
     party = SecureParty(tmp_path, SITES)
     told: list[Update] = []

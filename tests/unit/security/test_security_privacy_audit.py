@@ -74,6 +74,7 @@ def told(noise: float, rounds: int) -> float:
 
 
 @pytest.mark.parametrize(("noise", "rounds"), [(1.0, 1), (2.0, 4)])
+@pytest.mark.attack("curious control", "tell who took part, beyond the epsilon that is told")
 def test_what_an_attacker_measures_stays_below_the_epsilon_that_is_told(noise: float, rounds: int) -> None:
     assert max(audited(noise, rounds, seed) for seed in range(5)) < told(noise, rounds)
 

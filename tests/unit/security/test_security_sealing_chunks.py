@@ -79,6 +79,7 @@ def test_the_published_object_follows_from_the_primitives() -> None:
 
 
 @given(data=st.binary(max_size=300), place=st.integers(0), bit=st.integers(0, 7))
+@pytest.mark.attack("thief", "flip any bit of a sealed object", result="detected")
 def test_a_flipped_bit_anywhere_is_found(data: bytes, place: int, bit: int) -> None:
     file = bytearray(sealed(data))
     file[place % len(file)] ^= 1 << bit
@@ -95,11 +96,13 @@ def test_a_flipped_bit_in_any_chunk_of_several_is_found(place: int, bit: int) ->
 
 
 @pytest.mark.parametrize("chunks", [0, 1, 2])
+@pytest.mark.attack("thief", "cut a sealed object", result="detected")
 def test_an_object_cut_at_the_edge_of_a_chunk_is_found(chunks: int) -> None:
     with pytest.raises(SealError):
         opened(LONG[: chunk_place(chunks)], digest_of(data_of(3 * CHUNK_BYTES)))
 
 
+@pytest.mark.attack("thief", "cut a sealed object", result="detected")
 def test_a_shorter_object_made_of_the_first_chunks_does_not_open() -> None:
     # Whoever could also forge the header's size would meet the flag of the last chunk.
     data = data_of(3 * CHUNK_BYTES)
@@ -110,6 +113,7 @@ def test_a_shorter_object_made_of_the_first_chunks_does_not_open() -> None:
         envelope.open(1, LONG[chunk_place(1) : chunk_place(2)])
 
 
+@pytest.mark.attack("thief", "swap chunks of sealed objects", result="detected")
 def test_chunks_stand_only_in_their_place_and_their_object() -> None:
     data, other = data_of(3 * CHUNK_BYTES), data_of(3 * CHUNK_BYTES, 1)
     first, second = bytearray(LONG), sealed(other)
@@ -123,6 +127,7 @@ def test_chunks_stand_only_in_their_place_and_their_object() -> None:
             opened(bytes(forged), digest_of(data))
 
 
+@pytest.mark.attack("thief", "rename a sealed object", result="detected")
 def test_an_object_under_the_name_of_another_does_not_open() -> None:
     with pytest.raises(SealError, match="another object's"):
         opened(sealed(b"coral"), digest_of(b"other"))

@@ -93,6 +93,7 @@ def _torn(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [_lose, _other, _open_to_all, _cut, _of_another_folder, _torn])
+@pytest.mark.attack("thief", "open a keyring without its key, or changed")
 def test_without_the_right_key_nothing_starts_and_the_next_step_is_said(
     tmp_path: Path, harm: Callable[[Path], None]
 ) -> None:
@@ -142,6 +143,12 @@ def test_a_url_nobody_knows_is_refused(tmp_path: Path, url: str, error: type[Arc
     assert caught.value.hint
 
 
+@pytest.mark.attack(
+    "former operator",
+    "use a key of the keyring that was replaced",
+    result="open",
+    open="Opens only copies of the keyring from before, and with one of them everything",
+)
 def test_rekeying_changes_the_key_and_not_what_is_sealed(tmp_path: Path) -> None:
     before = key_of(tmp_path)
     new = rekey(tmp_path)

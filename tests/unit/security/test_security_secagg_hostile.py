@@ -15,7 +15,7 @@ from archipel.security.secagg import History, Member, Policy, Reason, Shape, Sit
 from archipel.security.secagg.messages import Advert, Consent, Consents, Delivery, Roster, Sealed, Survivors
 from archipel.security.secagg.trust import signed
 from archipel.spec import SecureAggregationError, decode, encode
-from secagg import NOW, Party, Session, identity, key_of
+from secagg_party import NOW, Party, Session, identity, key_of
 
 replace = msgspec.structs.replace
 VICTIM = "s3"
@@ -269,6 +269,7 @@ MOVES = [
 
 
 @pytest.mark.parametrize("move", MOVES, ids=lambda move: move.play.__name__)
+@pytest.mark.attack("hostile control", "bare one update of a secure sum: {move.reason.value}")
 def test_an_honest_site_aborts_by_name_and_nobody_releases_a_share(move: Move) -> None:
     session = party().session()
     with pytest.raises(SecureAggregationError) as caught:
@@ -337,6 +338,7 @@ PROPOSALS = [
 
 
 @pytest.mark.parametrize("case", PROPOSALS, ids=lambda case: case.why)
+@pytest.mark.attack("hostile control", "have worse terms for a secure sum: {case.reason.value}")
 def test_a_site_does_not_agree_to(case: Terms) -> None:
     proposed = replace(SEVEN.terms, **case.changes)
     member = SEVEN.member(VICTIM)._replace(policy=case.policy)
@@ -350,6 +352,12 @@ def test_terms_that_cannot_be_read_are_refused() -> None:
         SiteSession.join(b"{}", member=SEVEN.member(VICTIM), history=History(), entropy=bytes(32))
 
 
+@pytest.mark.attack(
+    "hostile control",
+    "certify a stranger as a peer before a secure sum",
+    result="open",
+    open="Secure aggregation against a control that certifies strangers needs pinned keys",
+)
 def test_a_server_that_certifies_itself_before_the_session_is_believed_unless_keys_are_pinned() -> None:
     """The limit of certificates: whoever holds the authority's key may name a stranger s0 in the terms as well."""
     false = identity("s0", "the server's")
@@ -374,6 +382,7 @@ def test_a_server_that_certifies_itself_before_the_session_is_believed_unless_ke
 
 
 @pytest.mark.parametrize("spoil", [b"", b"{}", b'{"type":"secagg-roster/1"}', b"[]", b"\xff"])
+@pytest.mark.attack("hostile control", "upset a secure sum by bytes that are no message")
 def test_bytes_that_cannot_be_read_change_nothing(spoil: bytes) -> None:
     session = party().session()
     for stage in ("advertise", "share", "mask", "consent", "release"):
@@ -389,7 +398,9 @@ def test_bytes_that_cannot_be_read_change_nothing(spoil: bytes) -> None:
     assert (session.total() == session.plain_total(session.survivors)).all()
 
 
-def test_a_revoked_site_and_an_expired_certificate_are_no_peers() -> None:
+@pytest.mark.attack("hostile control", "bring a revoked or expired peer into a secure sum")
+def test_a_revoked_site_and_an_expired_certificate_are_no_peers(record_property: Callable[[str, object], None]) -> None:
+    record_property("tries", 2)
     serial = x509.load_pem_x509_certificate(identity("s0").certificate.encode()).serial_number
     session = party().session().play_until("share")
     for trust, now in (
@@ -419,6 +430,7 @@ def test_what_a_site_remembers_keeps_it_out_of_the_session_and_of_the_round() ->
     assert site.release(session.inbox[VICTIM], history=released) == site.reply("release")
 
 
+@pytest.mark.attack("hostile control", "have a round released in two attempts")
 def test_two_attempts_at_once_are_not_both_released() -> None:
     first, second = party().session(), Party(replace(SEVEN.terms, attempt=1), SEVEN.trust).session({"mask": {"s0"}})
     for session in (first, second):

@@ -16,7 +16,7 @@ from archipel.security.secagg import reason_of as reason
 from archipel.security.secagg.messages import Advert, Consent, Masked, Released, Sealed, Survivors
 from archipel.security.secagg.trust import signed
 from archipel.spec import NonFiniteError, SecureAggregationError, SpecError, decode, digest_of, encode
-from secagg import NOW, STAGES, Party, Session, identity, key_of
+from secagg_party import NOW, STAGES, Party, Session, identity, key_of
 
 replace = msgspec.structs.replace
 

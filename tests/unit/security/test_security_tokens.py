@@ -62,6 +62,7 @@ class Refused:
     ],
     ids=lambda case: case.why,
 )
+@pytest.mark.attack("network", "join by a bad token")
 def test_an_invitation_refuses(case: Refused) -> None:
     with pytest.raises(TrustError, match=case.why) as caught:
         check(case.invitation, case.site, case.secret, case.now)
@@ -69,6 +70,7 @@ def test_an_invitation_refuses(case: Refused) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "hello", "arc1.", "arc1.!!!", "arc1.e30", "arc2.e30"])
+@pytest.mark.attack("network", "join by a bad token")
 def test_a_damaged_token_is_refused_with_the_next_step(text: str) -> None:
     with pytest.raises(TrustError) as caught:
         read_token(text)

@@ -163,9 +163,15 @@ SECURE = make_job(federation={"rounds": 3, "min_sites": 3}, privacy={"secure_agg
 FISH = make_job(federation={"min_sites": 3}, data={"dataset": "fish"})
 
 
+@pytest.mark.attack("hostile control", "have work done that a site's policy does not let in")
 async def test_a_hostile_control_plane_is_refused_by_name_and_every_move_is_in_the_sites_own_log(
-    place: SiteFolder, ask: Asking, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: SiteFolder,
+    ask: Asking,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
 ) -> None:
+    record_property("tries", len(ATTACKS))
     place.policy.write_text('approve = "once"\nleast_sites = 3\n[work]\ndatasets = ["birds"]\n')
     monkeypatch.undo()  # the steps of secure aggregation are the agent's own; here no worker is reached
 
@@ -297,6 +303,7 @@ async def test_an_agent_does_not_start_with_a_policy_it_cannot_read(
         Agent(place)
 
 
+@pytest.mark.attack("hostile control", "have a policy lifted by its loss")
 async def test_a_policy_that_was_in_force_cannot_be_lifted_by_losing_its_file(place: SiteFolder) -> None:
     place.policy.write_text("least_sites = 3\n")
     async with living(place):
@@ -333,6 +340,7 @@ async def test_all_runs_on_a_data_set_cost_together_what_the_policy_lets_them(pl
     assert "its budget is 2.3; 1.7 is" in refused
 
 
+@pytest.mark.attack("hostile control", "have code run that nobody trusted has signed")
 async def test_only_what_somebody_trusted_has_signed_is_let_in(
     place: SiteFolder, control: FakeControl, ask: Asking, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,7 @@ def test_a_run_that_would_cost_too_much_is_refused_with_what_is_left_before_it_w
     journal.ledger.admit(task("check", run="run-2"))
 
 
+@pytest.mark.attack("hostile control", "spend one budget in two runs at once")
 def test_of_two_runs_that_reserve_at_the_same_time_one_is_refused(tmp_path: Path, journal: Journal) -> None:
     """Each fits alone; both read the ledger before either has written."""
     together = threading.Barrier(2)
@@ -217,6 +219,9 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.attack(
+    "hostile control", "spend more than a privacy budget", open="a state put back forgets what was spent since."
+)
 def test_a_hostile_control_plane_cannot_make_the_site_spend_more(journal: Journal, name: str) -> None:
     for step in (1, 2, 3):
         do(journal, task("train", step))
@@ -232,6 +237,7 @@ def test_a_hostile_control_plane_cannot_make_the_site_spend_more(journal: Journa
     assert epsilon(journal) == before
 
 
+@pytest.mark.attack("hostile control", "go on with a run that is over")
 def test_a_run_that_is_over_holds_no_budget_even_where_control_goes_on_with_it(journal: Journal) -> None:
     do(journal, task("train", 1))
     journal.forget("run-1")
@@ -280,7 +286,11 @@ POINTS = (
 )
 
 
-def test_killed_anywhere_an_answer_and_what_it_costs_are_both_there_or_neither(tmp_path: Path) -> None:
+@pytest.mark.attack("crash", "have an answer counted twice, or not at all, in the privacy ledger", result="survived")
+def test_killed_anywhere_an_answer_and_what_it_costs_are_both_there_or_neither(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("tries", len(POINTS))
     path, tasks = tmp_path / "journal.db", tmp_path / "tasks"
     tasks.write_bytes(b"\n".join(encode(task("train", step)) for step in (1, 2)))
     command = [sys.executable, "-c", RELEASING, str(path), str(tasks)]

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from unit.site.site_fakes import SITE, make_job, post_of, put_bundle, write_bird
 HERE = survey()
 WITHOUT = Walls(no_bubblewrap="not asked for by this test", landlock=HERE.landlock, seccomp=HERE.seccomp)
 LIMITS = Limits(memory_mb=8000, processes=200, tmp_mb=64, file_mb=64)
+Recorder = Callable[[str, object], None]
 MARKER = "a-secret-of-the-agents-environment"
 
 OPEN_WITHOUT_NAMESPACES = {"fill_the_disk"}
@@ -115,26 +116,50 @@ async def attempt(folder: Path, sandbox: Sandbox, walls: Walls, attempts: tuple[
     return {name for name, value in sums.items() if float(value) != 0}
 
 
+@pytest.mark.attack(
+    "task code",
+    "escape from the sandbox this machine has",
+    open="A task that is written to leak can write rows into the update, into sums",
+)
 async def test_every_escape_is_blocked_by_what_this_machine_has(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], record_property: Recorder
 ) -> None:
     through = await attempt(tmp_path, Sandbox(limits=LIMITS), HERE)
+    record_property("tries", len(ESCAPES))
+    record_property("open", len(through))
     with capfd.disabled():
         sys.stdout.write(f"\nsandbox: {HERE.line()}\n")
     assert through == promised(HERE)
     assert capfd.readouterr().err.count("ESCAPE ") == len(ESCAPES), "an attempt was not made"
 
 
-async def test_without_bubblewrap_all_is_blocked_but_what_is_said_to_be_open(tmp_path: Path) -> None:
-    assert await attempt(tmp_path, Sandbox(limits=LIMITS), WITHOUT) == promised(WITHOUT)
+@pytest.mark.attack(
+    "task code",
+    "escape where there is no bubblewrap",
+    open="Without bubblewrap /tmp is a folder on the disk, and the number of files in it has no limit.",
+)
+async def test_without_bubblewrap_all_is_blocked_but_what_is_said_to_be_open(
+    tmp_path: Path, record_property: Recorder
+) -> None:
+    through = await attempt(tmp_path, Sandbox(limits=LIMITS), WITHOUT)
+    record_property("tries", len(ESCAPES))
+    record_property("open", len(through))
+    assert through == promised(WITHOUT)
 
 
-async def test_without_a_sandbox_every_way_is_open(tmp_path: Path) -> None:
+@pytest.mark.attack(
+    "task code",
+    "escape where a policy says require = none",
+    result="open",
+    open="Confine nothing: code runs with the agent's rights.",
+)
+async def test_without_a_sandbox_every_way_is_open(tmp_path: Path, record_property: Recorder) -> None:
     expected = set(ESCAPES)
     if os.geteuid() != 0:
         expected -= NEEDS_ROOT
     expected -= set() if _devices() else {"open_a_raw_device"}
     expected -= set() if _may_have_users() else {"mount_or_make_a_namespace"}
+    record_property("tries", len(expected))
     assert await attempt(tmp_path, Sandbox(require="none"), HERE) == expected
 
 

@@ -118,6 +118,11 @@ MOVES = (
 
 
 @pytest.mark.parametrize("move", MOVES, ids=lambda move: move.make.__name__)
+@pytest.mark.attack(
+    "hostile control",
+    "get an update from a site that is started again before each answer",
+    open="A site refuses plain questions in a run that has had secure sums",
+)
 def test_a_hostile_move_is_refused_by_name(move: Move, tmp_path: Path) -> None:
     said = move.make(Scene(tmp_path))
     assert isinstance(said, Refusal), "the site answered"

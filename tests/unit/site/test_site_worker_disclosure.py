@@ -35,6 +35,11 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: repr(case.error))
+@pytest.mark.attack(
+    "curious control",
+    "read rows in the text of an exception",
+    open="can write rows into the update, into sums, or into the class name of an exception",
+)
 def test_the_text_stays_and_the_kind_crosses(case: Case) -> None:
     with pytest.raises(TaskError) as caught, user_code("read", Path("/nowhere")):
         raise case.error

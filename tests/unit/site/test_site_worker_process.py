@@ -46,6 +46,19 @@ async def test_one_process_does_many_tasks_and_prints_do_not_disturb_it(tmp_path
     assert worker.pid is None
 
 
+async def test_an_interpreter_that_was_named_by_a_way_round_starts_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `cd benchmarks && ../.venv/bin/python` does: the sandbox shows the environment, not the folder on the way."""
+    (tmp_path / "away").mkdir()
+    way = tmp_path / "away" / "/".join([".."] * len(tmp_path.parts)) / sys.executable[1:]
+    assert ".." in way.parts
+    monkeypatch.setattr(sys, "executable", str(way))
+    worker = WorkerProcess(post(tmp_path / "site"))
+    await worker.execute(task_of(tmp_path / "site"), {}, lambda _: None)
+    await worker.close()
+
+
 async def test_killed_in_the_middle_of_training_the_task_is_done_again(tmp_path: Path) -> None:
     worker = WorkerProcess(post(tmp_path))
     task = endless(tmp_path, await model_of(worker, tmp_path), LONG // 10)

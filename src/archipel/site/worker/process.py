@@ -186,7 +186,7 @@ class WorkerProcess:
         self._enclosure = enclosure = await asyncio.to_thread(post.guard.enclose, view)
         self._process = process = await launch(
             *enclosure.words,
-            sys.executable,
+            _python(),
             "-P",  # a file that lies about in the working directory is no module
             "-m",
             "archipel.site.worker",
@@ -273,6 +273,11 @@ def _kill(process: Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
+
+
+def _python() -> str:
+    """Return this interpreter without the ".." of `../.venv/bin/python`: they lead through folders unseen inside."""
+    return os.path.abspath(sys.executable)  # noqa: PTH100  # resolved it would be another environment's
 
 
 def _died(task: RoundTask, code: int) -> TaskError:
