@@ -31,6 +31,7 @@ PARTIES = (
     "task code",
     "network",
     "thief",
+    "insider",
     "former operator",
     "crash",
 )

@@ -194,6 +194,7 @@ def critical(remote: Remote) -> str:
     return f"{b64(json.dumps(decoded | {'crit': ['exp']}).encode())}.{body}.{signature}"
 
 
+@pytest.mark.attack("insider", "log in by a token of the issuer that does not hold")
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_an_attack_is_refused_by_name_and_noted_without_the_token(desk: Desk, remote: Remote, attack: Attack) -> None:
     token = attack.make(remote)
@@ -212,6 +213,7 @@ def test_every_algorithm_that_is_taken_is_asymmetric() -> None:
     assert not [name for name in ALGORITHMS if name.lower() == "none" or name.startswith("HS")]
 
 
+@pytest.mark.attack("insider", "log in by a token of the issuer a second time")
 def test_a_token_lets_in_once(desk: Desk, remote: Remote) -> None:
     token = remote.token()
     desk.log_in(token)
@@ -219,6 +221,7 @@ def test_a_token_lets_in_once(desk: Desk, remote: Remote) -> None:
         desk.log_in(token)
 
 
+@pytest.mark.attack("insider", "log in by a token of the issuer a second time")
 def test_a_second_signature_made_of_the_first_does_not_let_in_again(desk: Desk, remote: Remote) -> None:
     order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256 (FIPS 186-4, D.1.2.3)
     remote.keys.append(make_key("curve", "EC"))
@@ -303,6 +306,7 @@ def test_an_issuer_whose_certificate_nobody_vouches_for_is_not_believed(desk: De
 # ---- accounts -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.attack("insider", "take over an account by its name at the issuer")
 def test_a_name_that_is_another_account_is_not_taken_over(desk: Desk, remote: Remote) -> None:
     desk.people.add(NewPerson(name="ana", role="admin", password="correct horse staple"), "person/admin")
     with pytest.raises(TrustError, match="the name ana is another account's"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, get_args
 
 import httpx
@@ -102,8 +102,12 @@ async def town(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Town]:
         yield Town(home, client)
 
 
+@pytest.mark.attack("insider", "do what another role may")
 @pytest.mark.parametrize(("who", "method", "path", "mark"), CELLS, ids=str)
-async def test_a_cell_of_the_table(town: Town, who: str, method: str, path: str, mark: str) -> None:
+async def test_a_cell_of_the_table(  # noqa: PLR0917 - fixtures and a cell
+    town: Town, who: str, method: str, path: str, mark: str, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("tries", int(mark in {"-", "a"}))
     answer = await town.ask(who, method, path)
     if mark == "-":
         assert answer.status_code == (401 if who == "stranger" else 403), answer.text
@@ -147,6 +151,7 @@ async def test_an_address_that_declares_a_right_of_no_line_stops_the_start() -> 
         needs_of(Litestar([misspelt], openapi_config=None))
 
 
+@pytest.mark.attack("insider", "use an address that declares no right")
 async def test_an_address_that_declares_nothing_is_refused_even_to_an_admin(town: Town) -> None:
     app = Litestar(
         [undeclared()],

@@ -137,6 +137,7 @@ def test_logging_out_ends_that_log_in_and_no_other(desk: Desk) -> None:
     assert (desk.holds(first), desk.holds(second)) == (False, True)
 
 
+@pytest.mark.attack("former operator", "use a log-in of an account that was removed")
 def test_removing_somebody_ends_their_log_ins_and_the_same_name_anew_does_not_revive_them(
     any_desk: Desk,
 ) -> None:
@@ -340,6 +341,7 @@ def tries(desk: Desk, *pairs: tuple[str, str]) -> list[str]:
     return outcomes
 
 
+@pytest.mark.attack("network", "guess a password")
 def test_tries_to_log_in_are_counted_by_name_and_by_address(desk: Desk) -> None:
     desk.add("ana")
     many = TRIES_AT_ONCE
@@ -405,6 +407,7 @@ def refuse(desk: Desk, count: int, address: str = "10.0.0.1") -> None:
             desk.doorkeeper.let_in(visit(None, address), "sites.read")
 
 
+@pytest.mark.attack("insider", "fill the audit log with refusals", result="survived")
 def test_refusals_without_end_leave_a_bounded_number_of_entries_and_the_rest_is_counted(desk: Desk) -> None:
     refuse(desk, FIRST + 90)
     kept = [event.what for event in desk.events()]
@@ -422,6 +425,7 @@ def test_refusals_without_end_leave_a_bounded_number_of_entries_and_the_rest_is_
     }
 
 
+@pytest.mark.attack("insider", "fill the audit log with refusals", result="survived")
 def test_refusals_from_many_addresses_are_bounded_together(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[Event] = []
     monkeypatch.setattr(desk.log, "keep", kept.append)
