@@ -162,10 +162,12 @@ def test_a_site_keeps_out_of_a_sum_of_fewer_sites_than_its_own_policy_asks_for(
         assert said.message.startswith(f"small-cohort: 4 sites with a quorum of 3, and the policy asks for {least}")
 
 
+@pytest.mark.attack("hostile control", "certify a stranger as a peer of a site whose policy names its peers' keys")
 @pytest.mark.parametrize("case", ["known", "another key", "a stranger"])
 def test_a_site_whose_policy_names_its_peers_keys_believes_no_other_whoever_certified_it(
-    case: str, tmp_path: Path
+    case: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
+    record_property("tries", int(case != "known"))
     scene = Scene(tmp_path)
     sites = scene.party.sites
     peers = {name: site.key for name, site in sites.items() if name != VICTIM}
