@@ -1,4 +1,4 @@
-"""Launch: a process that leaves nothing behind, for as long as something of it lives its pipes stay open.
+"""Launch: a process that leaves nothing behind, for its pipes stay open as long as anything of it lives.
 
 asyncio takes a process for over once its pipes are closed, too. Bubblewrap that is killed in its first milliseconds
 leaves a child that waits for it for ever, with the pipes in its hands; so may a task that starts processes. Hence a
