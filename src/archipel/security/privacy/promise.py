@@ -133,24 +133,16 @@ def releases_of(job: JobSpec, *, clients: int | None = None) -> Releases | None:
             bands=bands,
             seeded=central.seed is not None,
         )
-    if (local := job.privacy.local) is not None:
-        return Releases(
-            unit="site",
-            delta=local.delta,
-            once=Gaussian(noise_multiplier=local.noise_multiplier),
-            each_round=1,
-            sampling=EVERY_ROUND.format("site"),
-            trusted="nobody",
-        )
-    if (distributed := job.privacy.distributed) is not None:
-        return Releases(
-            unit="site",
-            delta=distributed.delta,
-            once=DiscreteGaussian(noise_multiplier=distributed.noise_multiplier),
-            each_round=1,
-            sampling=EVERY_ROUND.format("site"),
-            trusted="nobody",
-        )
+    for site, kind in ((job.privacy.local, Gaussian), (job.privacy.distributed, DiscreteGaussian)):
+        if site is not None:
+            return Releases(
+                unit="site",
+                delta=site.delta,
+                once=kind(noise_multiplier=site.noise_multiplier),
+                each_round=1,
+                sampling=EVERY_ROUND.format("site"),
+                trusted="nobody",
+            )
     if examples is not None:
         noisy = Gaussian(noise_multiplier=examples.noise_multiplier)
         rate = examples.sampling_rate
