@@ -132,6 +132,7 @@ class Chaos:
         self._tell(f"seed {SEED}, kill {number + 1}: {victim}, process {chosen.pid}")
         chosen.kill()
         psutil.wait_procs([chosen], timeout=10)
+        self._last = self._place() or self._last  # it goes on from here: a task may lose its worker twice, not thrice
 
     def supervise(self) -> None:
         for role in self._fleet.missing():
