@@ -18,6 +18,7 @@ from archipel.tasks.metrics import disclosed
 from archipel.tasks.port import Executor, LocalPlan, Progress, Samples, Split, Sums, Task, Trained, Weights, row_count
 from archipel.tasks.randomness import READING
 from archipel.tasks.torch.batches import Batches, in_order
+from archipel.tasks.torch.channels_last import convolves, takes_channels_last
 from archipel.tasks.torch.flat_model import FlatModel
 from archipel.tasks.torch.loop import Loop
 from archipel.tasks.torch.task import TorchTask
@@ -56,9 +57,10 @@ class TorchAdapter:
         if plan.private is not None:
             from archipel.tasks.torch.private_loop import PrivateLoop  # noqa: PLC0415 (torch.func costs a second)
 
-            loop = PrivateLoop(self._task, self._model, self._batches, plan)
-            return loop.run(weights.vector, plan.private, self.split.train, progress)
-        return Loop(self._task, self._model, self._batches, plan).run(weights.vector, self.split.train, progress)
+            rowwise = PrivateLoop(self._task, self._model, self._batches, plan)
+            return rowwise.run(weights.vector, plan.private, self.split.train, progress)
+        loop = Loop(self._task, self._model, self._batches, plan, images_last=self._images_last)
+        return loop.run(weights.vector, self.split.train, progress)
 
     def evaluate(self, weights: Weights, part: str = "test") -> Sums:
         """Return the task's sums of `weights` on a part of the split."""
@@ -103,7 +105,15 @@ class TorchAdapter:
     @cached_property
     def _model(self) -> FlatModel:
         # Frozen parameters do not travel: every site draws them from the job's seed.
+        return self._made()
+
+    def _made(self) -> FlatModel:
         return FlatModel(self._task, self._statistics, self._seed, self._device)
+
+    @cached_property
+    def _images_last(self) -> bool:
+        # Tried on first weights of its own: what it says may not depend on what was computed before.
+        return convolves(self._model) and takes_channels_last(self._task, self._made(), self._batches)
 
     @cached_property
     def split(self) -> Split:

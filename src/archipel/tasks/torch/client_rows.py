@@ -25,7 +25,7 @@ from archipel.tasks.examples import epoch_batches
 from archipel.tasks.port import LocalPlan, Rows, Trained
 from archipel.tasks.rates import multipliers_of
 from archipel.tasks.torch.flat_model import FlatModel
-from archipel.tasks.torch.local_step import LocalStep
+from archipel.tasks.torch.local_step import LocalStep, is_plain
 from archipel.tasks.torch.slopes import Slopes
 
 
@@ -78,13 +78,12 @@ class ClientRows:
         """(clients, elements), the client with the most rows first."""
         rate = plans[0].learning_rate
         self._rates = {name: rate * factor for name, factor in multipliers_of(model.shapes, groups).items()}
-        begin = self._start[: model.trained]
         self._locals: list[LocalStep] = []
         """A client's own steps; none where all take the same, which is nothing but the gradient's."""
-        if not all(_is_plain(plan) and plan.learning_rate == rate for plan in plans):
+        if not all(is_plain(plan) and plan.learning_rate == rate for plan in plans):
             parts = model.multipliers(dict(groups))
             pairs = zip(self._plans, self.weights, strict=True)
-            self._locals = [LocalStep(plan, row[: model.trained], begin, parts) for plan, row in pairs]
+            self._locals = [LocalStep(plan, row[: model.trained], parts) for plan, row in pairs]
         self._steps = [0] * len(plans)
         self._loss_sums = [0.0] * len(plans)
         self._loss_examples = [0] * len(plans)
@@ -158,13 +157,6 @@ class ClientRows:
     def _unfinite(self, at: int, message: str) -> NonFiniteError:
         hint = "lower the learning rate, clip gradients or check the data"
         return NonFiniteError(f"{self._plans[at].client}: {message}", hint=hint)
-
-
-def _is_plain(plan: LocalPlan) -> bool:
-    """Is a step of the plan weights -= rate * gradient, and nothing more?"""
-    local = plan.local
-    more = (local.momentum, local.weight_decay, local.clip_norm is not None, plan.proximal, plan.correction is not None)
-    return local.optimizer == "sgd" and not any(more)
 
 
 def _by_epoch(rows: int, plan: LocalPlan) -> list[list[Rows]]:

@@ -1,7 +1,8 @@
 """FlatModel: an nn.Module whose weights are views into one flat tensor, so that nothing is copied a step.
 
     vector    [ trainable parameters, in the module's order | floating-point buffers of its state ]
-    gradient  [ the same parameters ]            filled from a loss by `differentiate`, in one pass
+    slopes    gradients of a loss by the same parameters, one tensor each
+    gradient  [ the same parameters ]            the slopes in one tensor, for steps that need all of them at once
 
 What takes no part stays outside: frozen parameters, integer buffers, buffers that are not saved. They are local, and
 are put back as the task made them before each use, so that a result does not depend on what ran before it.
@@ -9,6 +10,7 @@ are put back as the task made them before each use, so that a result does not de
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,7 @@ class FlatModel:
                 raise ShapeError(f"model() returned {type(made).__name__}", hint="return a torch.nn.Module")
             self.module = made.to(device)
             self._parameters = self._choose_parameters(task)
+            self._leaves = tuple(self._parameters.values())
             self._buffers = self._choose_buffers(task)
         moving = {**self._parameters, **self._buffers}
         every = [tensor for tensor in moving.values() if tensor.dtype != torch.float64]
@@ -47,7 +50,6 @@ class FlatModel:
         self.trained = sum(tensor.numel() for tensor in self._parameters.values())
         """How many of the vector's elements are parameters; they come first."""
         self.vector = torch.empty(sum(tensor.numel() for tensor in moving.values()), dtype=dtype, device=device)
-        self.gradient = torch.zeros(self.trained, dtype=dtype, device=device)
         self._bind()
         self._local = {
             name: buffer.clone() for name, buffer in self.module.named_buffers() if name not in self._buffers
@@ -76,6 +78,12 @@ class FlatModel:
         self._collect()
         return np.array(self.vector.detach().cpu().numpy())
 
+    def since(self, start: Array) -> Array:
+        """Return how far the weights are from `start`."""
+        self._collect()
+        moved: Array = self.vector.detach().cpu().numpy() - start
+        return moved
+
     def unstack(self, rows: Tensor) -> dict[str, Tensor]:
         """Return views (clients, *shape) of weights laid out as `vector`, a client a row: parameters, then buffers."""
         views: dict[str, Tensor] = {}
@@ -86,12 +94,29 @@ class FlatModel:
             place = end
         return views
 
-    def differentiate(self, loss: Tensor) -> None:
-        """Put the loss's gradient into `gradient`; a parameter the loss does not depend on gets zeros."""
-        leaves = tuple(self._parameters.values())
-        slopes = torch.autograd.grad(loss, leaves, allow_unused=True)
-        parts = [_dense(slope, leaf).reshape(-1) for slope, leaf in zip(slopes, leaves, strict=True)]
-        torch.cat([part.to(self.gradient.dtype) for part in parts], out=self.gradient)
+    def slopes(self, loss: Tensor) -> list[Tensor | None]:
+        """Return the loss's gradient by each parameter; None: the loss does not depend on it."""
+        return [
+            slope.to_dense() if slope is not None and slope.is_sparse else slope
+            for slope in torch.autograd.grad(loss, self._leaves, allow_unused=True)
+        ]
+
+    def descend(self, slopes: Sequence[Tensor | None], rates: Sequence[float]) -> None:
+        """Take a plain step: each parameter against its gradient, without a pass over memory between them."""
+        with torch.no_grad():
+            for leaf, slope, rate in zip(self._leaves, slopes, rates, strict=True):
+                if slope is not None:
+                    leaf.add_(slope, alpha=-rate)
+
+    def gradient(self, slopes: Sequence[Tensor | None]) -> Tensor:
+        """Return the slopes laid end to end, zeros for what the loss does not depend on."""
+        pairs = zip(slopes, self._leaves, strict=True)
+        parts = [torch.zeros_like(leaf) if slope is None else slope for slope, leaf in pairs]
+        return torch.cat([part.detach().reshape(-1).to(self.vector.dtype) for part in parts])
+
+    def rates(self, learning_rate: float, prefixes: dict[str, float]) -> list[float]:
+        """Return each parameter's learning rate; the longest prefix of a name wins."""
+        return [learning_rate * factor for factor in multipliers_of(self._parameters, prefixes).values()]
 
     def multipliers(self, prefixes: dict[str, float]) -> list[tuple[slice, float]]:
         """Return runs of neighbouring parameters with the same multiplier; the longest prefix of a name wins."""
@@ -152,9 +177,3 @@ class FlatModel:
             if current.data_ptr() != self._views[name].data_ptr():
                 self._views[name].copy_(current.detach())
                 current.data = self._views[name]
-
-
-def _dense(slope: Tensor | None, leaf: Tensor) -> Tensor:
-    if slope is None:
-        return torch.zeros_like(leaf)
-    return slope.to_dense() if slope.is_sparse else slope

@@ -16,15 +16,20 @@ from archipel.tasks.port import LocalPlan
 from archipel.tasks.torch.optimizer import FlatOptimizer
 
 
-class LocalStep:
-    """Steps of one client; `weights` is changed in place, `begin` is where it starts from."""
+def is_plain(plan: LocalPlan) -> bool:
+    """Is a step of the plan weights -= rate * gradient, and nothing more?"""
+    local = plan.local
+    more = (local.momentum, local.weight_decay, local.clip_norm is not None, plan.proximal, plan.correction is not None)
+    return local.optimizer == "sgd" and not any(more)
 
-    def __init__(
-        self, plan: LocalPlan, weights: Tensor, begin: Tensor, parts: Sequence[tuple[slice, float]] = ()
-    ) -> None:
+
+class LocalStep:
+    """Steps of one client; `weights`, where it starts from, is changed in place."""
+
+    def __init__(self, plan: LocalPlan, weights: Tensor, parts: Sequence[tuple[slice, float]] = ()) -> None:
         self._plan = plan
         self._weights = weights
-        self._begin = begin
+        self._begin = weights.clone() if plan.proximal else weights
         self._correction = None
         if plan.correction is not None:
             self._correction = torch.tensor(plan.correction[: len(weights)], device=weights.device)

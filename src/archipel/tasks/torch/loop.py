@@ -7,6 +7,7 @@ forward pass and are touched by none of these.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 from torch import Tensor
@@ -16,8 +17,9 @@ from archipel.tasks.examples import Teller, epoch_batches, rows_planned, step_co
 from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.port import LocalPlan, Progress, Samples, Trained, Vector
 from archipel.tasks.torch.batches import Batches
+from archipel.tasks.torch.channels_last import channels_last
 from archipel.tasks.torch.flat_model import FlatModel
-from archipel.tasks.torch.local_step import LocalStep
+from archipel.tasks.torch.local_step import LocalStep, is_plain
 from archipel.tasks.torch.task import Batch, TorchTask
 from archipel.tasks.torch.threads import seeded
 
@@ -25,11 +27,15 @@ from archipel.tasks.torch.threads import seeded
 class Loop:
     """One call of `train`."""
 
-    def __init__(self, task: TorchTask, model: FlatModel, batches: Batches, plan: LocalPlan) -> None:
+    def __init__(
+        self, task: TorchTask, model: FlatModel, batches: Batches, plan: LocalPlan, *, images_last: bool = False
+    ) -> None:
+        """`images_last` asks for images in the layout of channels_last.py."""
         self._task = task
         self._model = model
         self._batches = batches
         self._plan = plan
+        self._images_last = images_last
         self._folder = task_folder(task)
         self._weights = model.vector[: model.trained]
 
@@ -39,32 +45,36 @@ class Loop:
         if not self._model.trained:
             raise TaskError("the model has no parameter to train", hint="let trainable() say yes to some")
         self._model.put(start)
-        begin = self._weights.detach().clone()
         with user_code("parameter_groups", self._folder):
-            parts = self._model.multipliers(dict(self._task.parameter_groups(self._model.module)))
-        local = LocalStep(plan, self._weights.detach(), begin, parts)
+            groups = dict(self._task.parameter_groups(self._model.module))
+        rates = self._model.rates(plan.learning_rate, groups)
+        local = None if is_plain(plan) else LocalStep(plan, self._weights.detach(), self._model.multipliers(groups))
         teller = Teller(progress, step_count(rows, plan))
         step, loss_sum, loss_examples = 0, 0.0, 0
         self._model.module.train()
-        with seeded(plan.seed, self._model.device):
+        layout = channels_last(self._model.module) if self._images_last else nullcontext()
+        with seeded(plan.seed, self._model.device), layout:
             for epoch, chosen in epoch_batches(rows, plan):
                 step += 1
-                loss = self._learn(self._batches.of(chosen), step)
+                loss, slopes = self._differentiate(self._batches.of(chosen), step)
                 if epoch == plan.epochs - 1:
                     loss_sum += loss * len(chosen)
                     loss_examples += len(chosen)
-                local.step(self._model.gradient)
+                if local is None:
+                    self._model.descend(slopes, rates)
+                else:
+                    local.step(self._model.gradient(slopes))
                 if step == 1:
                     self._model.require_bound()
                 teller.step(step)
         if step:
             self._model.require_bound()
-        delta = self._model.take() - start
+        delta = self._model.since(start)
         require_finite("the update", delta)
         return Trained(delta=delta, examples=rows, steps=step, loss_sum=loss_sum, loss_examples=loss_examples)
 
-    def _learn(self, batch: Batch, step: int) -> float:
-        """Put the gradient of the batch's loss into the model's gradient; return the loss."""
+    def _differentiate(self, batch: Batch, step: int) -> tuple[float, list[Tensor | None]]:
+        """Return the batch's loss and its gradient by each parameter."""
         with user_code("loss", self._folder):
             loss: Any = self._task.loss(self._model.module, batch)
             if not isinstance(loss, Tensor) or loss.ndim != 0:
@@ -76,5 +86,4 @@ class Loop:
                     f"the loss is {value} at step {step}",
                     hint="lower the learning rate, clip gradients or check the data",
                 )
-            self._model.differentiate(loss)
-        return value
+            return value, self._model.slopes(loss)

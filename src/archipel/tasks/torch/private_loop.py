@@ -60,7 +60,7 @@ class PrivateLoop:
         self._model.put(start)
         with user_code("parameter_groups", self._folder):
             parts = self._model.multipliers(dict(self._task.parameter_groups(self._model.module)))
-        local = LocalStep(plan, self._weights.detach(), self._weights.detach().clone(), parts)
+        local = LocalStep(plan, self._weights.detach(), parts)
         steps = private.steps if count else 0
         teller = Teller(progress, steps)
         self._model.module.train()
@@ -73,7 +73,7 @@ class PrivateLoop:
                 mean = noisy / (private.sampling_rate * count)
                 local.step(torch.from_numpy(mean).to(self._weights))
                 teller.step(step)
-        delta = self._model.take() - start
+        delta = self._model.since(start)
         require_finite("the update", delta)
         return Trained(delta=delta, examples=count, steps=steps, loss_sum=0.0, loss_examples=0)
 

@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
     """What they came to."""
 
     deltas: Any
-    """(clients, elements), or (elements,): their mean by shares."""
+    """(clients, elements), or a tree: their mean by shares."""
     losses: Any
     """(clients,): sums over the rows of the last epoch, in the widest type there is."""
     finite: Any
@@ -90,7 +90,7 @@ class CohortProgram:
 
         zeros = {name: jnp.zeros_like(value) for name, value in begin.items()}
         mean, (deltas, losses, finite) = lax.scan(one, None if self._keep else zeros, cohort)
-        return deltas if mean is None else self._layout.vector(mean), losses, finite
+        return deltas if mean is None else mean, losses, finite
 
     def _client(self, data: Mapping[str, Any], begin: Tree, rates: Tree, client: Cohort) -> tuple[Tree, Any]:
         correction = None if client.corrections is None else self._layout.tree(client.corrections)

@@ -86,7 +86,7 @@ class Compiled:
         for first in range(0, len(plans), MOST_CLIENTS):
             some = slice(first, first + MOST_CLIENTS)
             found = self._run(weights, plans[some], shares[some], keep=False)
-            delta += np.asarray(found.deltas)
+            delta += self._layout.flat(found.deltas)
             loss += float(found.losses.sum())
             sizes = [rows_planned(self._samples, plan) for plan in plans[some]]
             rows += sum(sizes)
