@@ -15,7 +15,7 @@ from archipel.simulation.clock.report import RoundTime, TimeReport, reached
 from archipel.simulation.clock.rounds import over_selected
 from archipel.simulation.virtual import RoundRecord
 from archipel.spec.job import SimulationSpec
-from archipel.spec.timing import Deadline, FedBuff
+from archipel.spec.timing import Deadline, FedBuff, Partial
 
 BARS = 8
 """Ages of a histogram that are named one by one; the others are added up."""
@@ -42,7 +42,7 @@ class TimeTold(msgspec.Struct, frozen=True, kw_only=True):
         total = self.total
         empty = f"; nobody answered in {total.empty_rounds} of {total.rounds} rounds" if total.empty_rounds else ""
         lines = [f"simulated time: {wording.duration(total.seconds)}{empty}"]
-        if self.mode == "fedbuff" and total.staleness_mean is not None:
+        if self.mode in {"fedbuff", "partial"} and total.staleness_mean is not None:
             counts = ", ".join(f"{old}: {wording.count(count)}" for old, count in _grouped(total.staleness))
             lines.append(
                 f"staleness: mean {total.staleness_mean:.2f}, max {total.staleness_max}; updates by age {counts}"
@@ -51,6 +51,8 @@ class TimeTold(msgspec.Struct, frozen=True, kw_only=True):
             share, spent = wording.share(self.wasted_share), wording.duration(total.wasted_seconds)
             rows = f"{wording.count(total.wasted_examples)} examples of {wording.count(total.wasted_clients)} clients"
             lines.append(f"wasted: {share} of the clients' work: {spent}, {rows}")
+        if total.slow_share is not None:
+            lines.append(f"heard: {wording.share(total.slow_share)} of the updates are of the slowest tenth of clients")
         told = [f"{name} {wording.duration(seconds)}" for name, seconds in sorted(self.reached_seconds.items())]
         return [*lines, f"as good as at the end after: {', '.join(told)}"] if told else lines
 
@@ -61,6 +63,11 @@ def describe_rounds(spec: SimulationSpec, population: int) -> str:
     if isinstance(time, FedBuff):
         at_work = min(time.concurrency or spec.cohort, population)
         return f"{at_work:,} at work, a model each {time.buffer:,} updates"
+    if isinstance(time, Partial):
+        length = f"lasts as long as {wording.share(time.deadline_quantile)} of the clients take"
+        if time.deadline_seconds is not None:
+            length = f"lasts {wording.duration(time.deadline_seconds)}"
+        return f"{cohort:,} a round, which {length}; who is late counts in a later one"
     if not isinstance(time, Deadline):
         return f"{cohort:,} a round"
     until = "" if time.deadline_seconds is None else f" or after {wording.duration(time.deadline_seconds)}"

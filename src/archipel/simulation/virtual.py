@@ -36,15 +36,15 @@ from archipel.simulation.checkpoint import Checkpoints, Standing
 from archipel.simulation.clock.devices import Devices, Load
 from archipel.simulation.clock.fedbuff import staleness_scale
 from archipel.simulation.clock.opening import check_buffers, check_time, open_timeline, simulation_of
-from archipel.simulation.clock.port import Closed, Moment
+from archipel.simulation.clock.port import Assignment, Closed, Moment
 from archipel.simulation.clock.report import RoundTime
 from archipel.simulation.controls import Controls
 from archipel.simulation.gathering import Gathering
-from archipel.simulation.population.port import Population, draw_cohort
+from archipel.simulation.population.port import Population, draw_cohort, part_of
 from archipel.site.worker.schedule import learning_rate, stream
 from archipel.spec import JobSpec, NonFiniteError, SpecError, pack
 from archipel.spec.tensors import views
-from archipel.spec.timing import FedBuff
+from archipel.spec.timing import FedBuff, Partial
 from archipel.tasks.metrics import summarise
 from archipel.tasks.port import Adapter, Executor, LocalPlan, MeanExecutor, Trained, TrainedMean, Weights
 
@@ -222,26 +222,29 @@ class VirtualRun:
 
     def _train(self, executor: Executor, closed: Closed, private: PrivateMean | None) -> _Sums:
         """Add up the updates of a round, those from one model after those from another."""
-        plans = [self._plan(one.client, one.step, one.again) for one in closed.folded]
+        plans = [self._plan(one.client, one.step, one.again, self._part(one)) for one in closed.folded]
         shares = [private.share] * len(plans) if private is not None else self._shares(closed, plans)
         if self._robust is not None:
             like = self.weights.vector
             self._gathering = Gathering(self._folder, clients=len(plans), parts=tuple(self._means), like=like)
         within: list[bool] = []
+        losses: dict[int, float] = {}
         sums = _Sums()
         work = zip(closed.folded, plans, shares, strict=True)
         for step, group in itertools.groupby(work, key=lambda item: item[0].step):
-            _, some, parts = zip(*group, strict=True)
+            given, some, parts = zip(*group, strict=True)
             weights = Weights(manifest=self.weights.manifest, vector=self._models[step])
-            plain = self._gathering is None and private is None and tuple(self._means) == ("delta",)
-            if plain and isinstance(executor, MeanExecutor):
+            singly = self._gathering is not None or private is not None or self._timeline.listens
+            if not singly and tuple(self._means) == ("delta",) and isinstance(executor, MeanExecutor):
                 mean = executor.train_mean(weights, some, parts)
                 self._means["delta"].add(mean.delta, 1.0)
                 sums.add(mean)
                 continue
-            for plan, share, one in zip(some, parts, executor.train(weights, some), strict=True):
+            for work_of, plan, share, one in zip(given, some, parts, executor.train(weights, some), strict=True):
                 self._add(plan, self._clipped(self._after(plan, one, step), within), share, 1.0 / len(plans))
                 sums.add(one)
+                losses[work_of.client] = one.loss_sum / max(one.loss_examples, 1)
+        self._timeline.hear(closed.step, losses)
         if private is not None:
             self._clip_norm = private.next_clip(within) or self._clip_norm
         sums.rows = sum(map(_size, plans))
@@ -267,15 +270,18 @@ class VirtualRun:
         return {**parts, "delta": delta}
 
     def _shares(self, closed: Closed, plans: Sequence[LocalPlan]) -> list[float]:
-        """Return what each update counts; FedBuff scales by staleness and the server's rate."""
+        """Return what each update counts, late ones scaled by their age, FedBuff's by the server's rate too."""
         by_rows, mode = self._job.federation.weighting == "examples", self._spec.time
         shares = normalised([float(_size(plan)) if by_rows else 1.0 for plan in plans])
-        if not isinstance(mode, FedBuff):
-            return shares
-        scales = [mode.server_learning_rate * staleness_scale(closed.step - one.step) for one in closed.folded]
+        rate = mode.server_learning_rate if isinstance(mode, FedBuff) else 1.0
+        scales = [rate * staleness_scale(closed.step - one.step) for one in closed.folded]
         return [share * scale for share, scale in zip(shares, scales, strict=True)]
 
-    def _plan(self, client: int, step: int, again: int = 0) -> LocalPlan:
+    def _part(self, one: Assignment) -> int | None:
+        """Return on how many of its rows a client trains; None: on all."""
+        return one.rows if isinstance(self._spec.time, Partial) else None
+
+    def _plan(self, client: int, step: int, again: int = 0, part: int | None = None) -> LocalPlan:
         federation, name = self._job.federation, self._population.name(client)
         variant = self._variant(name, step)
         entropy = stream(federation.seed, step, name)
@@ -285,7 +291,7 @@ class VirtualRun:
             epochs=federation.local.epochs,
             seed=(*entropy, again) if again else entropy,
             client=name,
-            rows=self._population.rows(client),
+            rows=part_of(self._population.rows(client), part, entropy),
             proximal=variant.proximal,
             correction=variant.correction,
         )

@@ -1,4 +1,4 @@
-"""[simulation.time]: how long virtual clients take, and when a round ends; `mode` says which of the three it is.
+"""[simulation.time]: how long virtual clients take, and when a round ends; `mode` says which of the four it is.
 
     [simulation.time]
     mode = "fedbuff"
@@ -53,11 +53,43 @@ class Timed(Value, frozen=True, kw_only=True):
     devices: DeviceSpec = field(default_factory=DeviceSpec)
 
 
-class Synchronous(Timed, frozen=True, kw_only=True, tag_field="mode", tag="synchronous"):
+class ByChance(Value, frozen=True, kw_only=True, tag_field="kind", tag="uniform"):
+    """Each client with the same chance."""
+
+
+class ByTiers(Value, frozen=True, kw_only=True, tag_field="kind", tag="tiers"):
+    """A round asks clients that take about as long, of one tier by time."""
+
+    tiers: Annotated[int, Meta(ge=2, le=100)] = 5
+    """How many there are, all of one size."""
+    bias: Annotated[float, Meta(ge=0, le=3)] = 0.5
+    """A tier that takes twice as long is asked 2 to the power of this times less; 0: all equally often."""
+
+
+class ByUtility(Value, frozen=True, kw_only=True, tag_field="kind", tag="oort"):
+    """Clients whose loss is high and whose work is quick, and new ones."""
+
+    preferred_quantile: Annotated[float, Meta(gt=0, le=1)] = 0.7
+    """Who takes longer than this share of the clients is asked less."""
+    slow_penalty: Annotated[float, Meta(ge=0, le=10)] = 2.0
+    """How much less: to this power; 0: not at all."""
+
+
+SelectionSpec = ByChance | ByTiers | ByUtility
+
+
+class Selecting(Timed, frozen=True, kw_only=True):
+    """What modes of rounds have."""
+
+    selection: SelectionSpec = field(default_factory=ByChance)
+    """Whom a round asks."""
+
+
+class Synchronous(Selecting, frozen=True, kw_only=True, tag_field="mode", tag="synchronous"):
     """A round waits for its whole cohort; the model is the one without [simulation.time] while all are online."""
 
 
-class Deadline(Timed, frozen=True, kw_only=True, tag_field="mode", tag="deadline"):
+class Deadline(Selecting, frozen=True, kw_only=True, tag_field="mode", tag="deadline"):
     """A round asks more clients than it needs, and ends once `cohort` of them have answered or time is up."""
 
     over_selection: Annotated[float, Meta(ge=1, le=100)] = 1.3
@@ -77,4 +109,20 @@ class FedBuff(Timed, frozen=True, kw_only=True, tag_field="mode", tag="fedbuff")
     """For fedavg and fedprox: the mean update times this rate is added to the model."""
 
 
-TimeSpec = Synchronous | Deadline | FedBuff
+class Partial(Selecting, frozen=True, kw_only=True, tag_field="mode", tag="partial"):
+    """A round has a length; clients train on as many rows as fit, and late updates count in the round they come in."""
+
+    deadline_seconds: Rate | None = None
+    """The length; None: by `deadline_quantile`."""
+    deadline_quantile: Annotated[float, Meta(gt=0, le=1)] = 0.7
+    """The round is as long as this share of the clients take for all of their work."""
+    least_share: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    """Share of its rows that a client trains on at the least, however late it gets."""
+
+
+TimeSpec = Synchronous | Deadline | Partial | FedBuff
+
+
+def mode_of(time: TimeSpec) -> str:
+    """Return what a job writes for the mode."""
+    return str(time.__struct_config__.tag)

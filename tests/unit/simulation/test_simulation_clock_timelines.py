@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from archipel.simulation.clock.devices import Drawn, Load
 from archipel.simulation.clock.drawing import draw_available
 from archipel.simulation.clock.fedbuff import Buffered, staleness_scale
+from archipel.simulation.clock.fleet import Fleet
 from archipel.simulation.clock.opening import check_buffers, check_time, open_timeline
 from archipel.simulation.clock.port import Closed, Moment
 from archipel.simulation.clock.rounds import over_selected
@@ -36,13 +37,10 @@ def told(closed: Closed) -> tuple[float, list[tuple[int, int, int]]]:
 def fedbuff(seconds: list[float], *, buffer: int, rounds: int = 99, moment: Moment | None = None) -> Buffered:
     names = "abcdefgh"[: len(seconds)]
     return Buffered(
-        Clients(names),
-        Devices(seconds),
-        LOAD,
+        Fleet(Clients(names), Devices(seconds), LOAD, 0),
         concurrency=len(seconds),
         buffer=buffer,
         rounds=rounds,
-        seed=0,
         moment=moment or Moment(),
     )
 

@@ -52,6 +52,14 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         share = (spent - transfer_seconds(load.down_bytes, self.down_mbps)) / training
         return spent, math.floor(rows * min(max(share, 0.0), 1.0) + 1e-9)
 
+    def fitting(self, load: Load, began: float, until: float, rows: int) -> int:
+        """Return on how many of its rows the client can train and have answered by then."""
+        left = worked(self.sessions, began, until) - self.seconds(load, 0)
+        training = self._training(load, rows)
+        if left < 0:
+            return 0
+        return rows if training <= left else math.floor(rows * left / training + 1e-9)
+
     def seconds(self, load: Load, rows: int) -> float:
         """Return how long the work takes while the client is available: receive, train, send."""
         down = transfer_seconds(load.down_bytes, self.down_mbps)

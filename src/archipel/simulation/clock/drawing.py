@@ -6,7 +6,7 @@ Where too few of those looked at are available, it is those that will be first.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Container
+from collections.abc import Callable, Container
 
 from archipel.simulation.clock.devices import Devices
 from archipel.simulation.clock.sessions import available_from
@@ -28,8 +28,9 @@ def draw_available(
     number: int,
     now: float,
     busy: Container[int] = (),
+    fits: Callable[[int], bool] | None = None,
 ) -> list[int]:
-    """Return up to `size` clients that are not busy, sorted; draw `number` of the seed.
+    """Return up to `size` clients that are not busy and that fit, sorted; draw `number` of the seed.
 
     The first `size` that are available now, in the order of the draw; or else of LOOKED_AT times as many those that
     are available soonest.
@@ -45,6 +46,8 @@ def draw_available(
         if client in busy:
             continue
         looked += 1
+        if fits is not None and not fits(client):
+            continue
         begins = now if devices.always else available_from(devices.device(client).sessions, now)
         if begins == now:
             chosen.append(client)

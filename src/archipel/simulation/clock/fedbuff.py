@@ -19,14 +19,11 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
+from collections.abc import Mapping
 
-import msgspec
-
-from archipel.simulation.clock.devices import Devices, Load
 from archipel.simulation.clock.drawing import draw_available
+from archipel.simulation.clock.fleet import Fleet, in_order, numbered
 from archipel.simulation.clock.port import Assignment, Closed, Moment, Waste
-from archipel.simulation.clock.rounds import assign, wasted
-from archipel.simulation.population.port import Population
 
 Event = tuple[float, int, Assignment]
 """When an update arrives, the number of the assignment, which decides between equal times, and what arrives."""
@@ -35,25 +32,21 @@ Event = tuple[float, int, Assignment]
 class Buffered:
     """Clients at work, and a buffer."""
 
+    listens = False
+
     def __init__(
         self,
-        population: Population,
-        devices: Devices,
-        load: Load,
+        fleet: Fleet,
         *,
         concurrency: int,
         buffer: int,
         rounds: int,
-        seed: int,
         moment: Moment,
     ) -> None:
-        self._population = population
-        self._devices = devices
-        self._load = load
-        self._concurrency = min(concurrency, population.count)
+        self._fleet = fleet
+        self._concurrency = min(concurrency, fleet.population.count)
         self._buffer = buffer
         self._rounds = rounds
-        self._seed = seed
         self._now = moment.now
         self._made = moment.made
         self._numbered = moment.numbered
@@ -81,13 +74,17 @@ class Buffered:
         return Closed(
             step=step,
             made=self._made,
-            folded=tuple(sorted(buffer, key=lambda one: (one.step, one.client, one.again))),
+            folded=in_order(buffer),
             asked=self._numbered - before,
             began=began,
             ended=self._now,
-            worked_seconds=math.fsum(self._devices.device(one.client).seconds(self._load, one.rows) for one in buffer),
+            worked_seconds=self._fleet.worked(buffer),
             waste=self._left_over() if step == self._rounds else Waste(),
+            slow=self._fleet.slow(buffer),
         )
+
+    def hear(self, step: int, losses: Mapping[int, float]) -> None:
+        """Pass it over."""
 
     def _fill(self, step: int, given: Counter[int]) -> None:
         """Give work to as many clients as there are free places."""
@@ -95,24 +92,23 @@ class Buffered:
         if not places:
             return
         drawn = draw_available(
-            self._population,
-            self._devices,
+            self._fleet.population,
+            self._fleet.devices,
             places,
-            seed=self._seed,
+            seed=self._fleet.seed,
             number=self._numbered,
             now=self._now,
             busy=self._busy,
         )
         for client in drawn:
-            one = assign(self._population, self._devices, self._load, client=client, step=step, now=self._now)
-            one = msgspec.structs.replace(one, number=self._numbered, again=given[client])
+            one = numbered(self._fleet.give(client, step=step, now=self._now), self._numbered, given[client])
             heapq.heappush(self._flying, (one.ends, one.number, one))
             self._busy.add(client)
             given[client] += 1
             self._numbered += 1
 
     def _left_over(self) -> Waste:
-        return wasted(self._devices, self._load, [one for _, _, one in self._flying], self._now)
+        return self._fleet.wasted([one for _, _, one in self._flying], self._now)
 
 
 def staleness_scale(staleness: int) -> float:

@@ -4,12 +4,14 @@
     closed.folded                       # whose updates, and from which round's model each was computed
     timeline.moment                     # all that there is to go on from, as a value
 
-A timeline knows durations, not weights: what clients compute changes nothing in it. So a round's work is known before
-any of it is computed, and only what is folded need be computed at all. Times are seconds from the simulation's begin.
+A timeline knows durations, not weights: a round's work is known before any of it is computed, and only what is folded
+need be computed at all. At the most it hears clients' losses of the rounds before. Times are seconds from the
+simulation's begin.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
@@ -56,6 +58,18 @@ class Closed(msgspec.Struct, frozen=True, kw_only=True):
     worked_seconds: float = 0.0
     """Of the clients that are folded, transfers included."""
     waste: Waste = Waste()
+    slow: int | None = None
+    """Of the folded, clients of the slowest tenth; None: clients take too much alike to tell."""
+
+
+class Heard(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a client that took part."""
+
+    client: int
+    step: int
+    """When it did last."""
+    utility: float
+    """Its rows times their mean loss."""
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +82,8 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
     """Assignments there were."""
     flying: tuple[Assignment, ...] = ()
     """Those that are under way."""
+    heard: tuple[Heard, ...] = ()
+    """What a selection goes by that listens."""
 
 
 class Timeline(Protocol):
@@ -78,6 +94,15 @@ class Timeline(Protocol):
         """Where it is."""
         ...
 
+    @property
+    def listens(self) -> bool:
+        """Does it go by clients' losses?"""
+        ...
+
     def close(self, step: int) -> Closed:
         """Go on to the end of round `step`."""
+        ...
+
+    def hear(self, step: int, losses: Mapping[int, float]) -> None:
+        """Take note of the mean loss of each client folded in round `step`, where it listens."""
         ...

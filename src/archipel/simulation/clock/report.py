@@ -34,6 +34,8 @@ class RoundTime(msgspec.Struct, frozen=True, kw_only=True):
     """Rows they had trained on when their work was thrown away."""
     wasted_seconds: float
     """Seconds of their work, transfers included."""
+    slow: int | None = None
+    """Updates of clients of the slowest tenth; None: clients take too much alike to tell."""
 
     @classmethod
     def of(cls, closed: Closed) -> Self:
@@ -47,6 +49,7 @@ class RoundTime(msgspec.Struct, frozen=True, kw_only=True):
             wasted_clients=closed.waste.clients,
             wasted_examples=closed.waste.examples,
             wasted_seconds=closed.waste.seconds,
+            slow=closed.slow,
         )
 
 
@@ -67,6 +70,8 @@ class TimeReport(msgspec.Struct, frozen=True, kw_only=True):
     wasted_clients: int
     wasted_examples: int
     wasted_seconds: float
+    slow_share: float | None = None
+    """Share of the updates that are of clients of the slowest tenth (fair: 0.1); None: too much alike to tell."""
 
     @classmethod
     def of(cls, rounds: Sequence[RoundTime]) -> Self:
@@ -74,6 +79,7 @@ class TimeReport(msgspec.Struct, frozen=True, kw_only=True):
         by_age = itertools.zip_longest(*(one.staleness for one in rounds), fillvalue=0)
         staleness = tuple(sum(counts) for counts in by_age)
         updates = sum(staleness)
+        slow = [one.slow for one in rounds if one.slow is not None]
         return cls(
             seconds=rounds[-1].at_seconds if rounds else 0.0,
             rounds=len(rounds),
@@ -85,6 +91,7 @@ class TimeReport(msgspec.Struct, frozen=True, kw_only=True):
             wasted_clients=sum(one.wasted_clients for one in rounds),
             wasted_examples=sum(one.wasted_examples for one in rounds),
             wasted_seconds=sum(one.wasted_seconds for one in rounds),
+            slow_share=sum(slow) / updates if updates and slow else None,
         )
 
     @property

@@ -9,13 +9,13 @@ Design", arXiv:1902.01046, sections 2.2 and 9.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import msgspec
 
-from archipel.simulation.clock.devices import Devices, Load
-from archipel.simulation.clock.drawing import draw_available
-from archipel.simulation.clock.port import Assignment, Closed, Moment, Waste
+from archipel.simulation.clock.fleet import Fleet, in_order
+from archipel.simulation.clock.port import Assignment, Closed, Moment
+from archipel.simulation.clock.selection import Selection
 from archipel.simulation.population.port import Population, draw_cohort
 from archipel.spec.job import Sampling
 from archipel.spec.timing import Deadline
@@ -23,6 +23,8 @@ from archipel.spec.timing import Deadline
 
 class Untimed:
     """Rounds that take no time."""
+
+    listens = False
 
     def __init__(self, population: Population, cohort: int, seed: int, moment: Moment, *, sampling: Sampling) -> None:
         self._population = population
@@ -38,6 +40,9 @@ class Untimed:
         folded = tuple(Assignment(client=client, step=step, ends=0.0) for client in cohort)
         return Closed(step=step, made=self.moment.made, folded=folded, asked=len(folded))
 
+    def hear(self, step: int, losses: Mapping[int, float]) -> None:
+        """Pass it over."""
+
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """When a round ends."""
@@ -52,69 +57,52 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 class Rounds:
     """Rounds that last until enough clients have answered."""
 
-    def __init__(
-        self, population: Population, devices: Devices, load: Load, *, rule: Rule, seed: int, moment: Moment
-    ) -> None:
-        self._population = population
-        self._devices = devices
-        self._load = load
+    def __init__(self, fleet: Fleet, selection: Selection, *, rule: Rule, moment: Moment) -> None:
+        self._fleet = fleet
+        self._selection = selection
         self._rule = rule
-        self._seed = seed
-        self.moment = moment
+        self._moment = moment
+
+    @property
+    def moment(self) -> Moment:
+        """Where it is."""
+        return msgspec.structs.replace(self._moment, heard=self._selection.heard)
+
+    @property
+    def listens(self) -> bool:
+        """Does the selection go by what clients tell?"""
+        return self._selection.listens
+
+    def hear(self, step: int, losses: Mapping[int, float]) -> None:
+        """Hand the losses on to the selection."""
+        self._selection.hear(step, losses)
 
     def close(self, step: int) -> Closed:
         """Ask a cohort, and fold whoever answers in time."""
-        began = self.moment.now
-        asked = self._ask(step, began)
+        began = self._moment.now
+        chosen = self._selection.choose(step, self._rule.asked, began)
+        asked = [self._fleet.give(client, step=step, now=began) for client in chosen]
         quickest = sorted(asked, key=lambda one: (one.ends, one.client))
         limit = began + self._rule.deadline_seconds
         folded = [one for one in quickest[: self._rule.wanted] if one.ends <= limit]
         enough = len(folded) == min(self._rule.wanted, len(asked))
         ended = folded[-1].ends if enough else limit
-        self.moment = Moment(now=ended, made=self.moment.made + bool(folded), numbered=self.moment.numbered)
+        before = self._moment
+        self._moment = Moment(now=ended, made=before.made + bool(folded), numbered=before.numbered)
         return Closed(
             step=step,
-            made=self.moment.made,
-            folded=tuple(sorted(folded, key=lambda one: one.client)),
+            made=self._moment.made,
+            folded=in_order(folded),
             asked=len(asked),
             began=began,
             ended=ended,
-            worked_seconds=math.fsum(self._seconds(one) for one in folded),
-            waste=wasted(self._devices, self._load, quickest[len(folded) :], ended),
+            worked_seconds=self._fleet.worked(folded),
+            waste=self._fleet.wasted(quickest[len(folded) :], ended),
+            slow=self._fleet.slow(folded),
         )
-
-    def _ask(self, step: int, now: float) -> list[Assignment]:
-        size = self._rule.asked
-        if self._devices.always:
-            cohort = draw_cohort(self._population, size, self._seed, step)
-        else:
-            cohort = draw_available(self._population, self._devices, size, seed=self._seed, number=step, now=now)
-        return [
-            assign(self._population, self._devices, self._load, client=client, step=step, now=now) for client in cohort
-        ]
-
-    def _seconds(self, one: Assignment) -> float:
-        return self._devices.device(one.client).seconds(self._load, one.rows)
 
 
 def over_selected(time: Deadline, cohort: int) -> int:
     """Return how many clients a round asks that wants so many."""
     # 1.1 times 10 are 11: what a float adds at the end is no client.
     return math.ceil(round(cohort * time.over_selection, 6))
-
-
-def assign(population: Population, devices: Devices, load: Load, *, client: int, step: int, now: float) -> Assignment:
-    """Give a client the model that begins round `step`, now."""
-    rows = len(population.rows(client))
-    ends = devices.device(client).finish(load, now, rows)
-    return Assignment(client=client, step=step, ends=ends, began=now, rows=rows)
-
-
-def wasted(devices: Devices, load: Load, assignments: Sequence[Assignment], until: float) -> Waste:
-    """Add up what clients did until then for nothing."""
-    spent = [devices.device(one.client).worked(load, one.began, until, one.rows) for one in assignments]
-    return Waste(
-        clients=len(spent),
-        examples=sum(rows for _, rows in spent),
-        seconds=math.fsum(seconds for seconds, _ in spent),
-    )

@@ -18,6 +18,10 @@ COHORT_STREAM = 0xC0407
 """Keeps the draw of cohorts apart from everything else that is drawn from a job's seed."""
 
 
+PART_STREAM = 0x9A27
+"""Keeps the draw of a client's rows, where only a part fits, apart from the draw of its batches."""
+
+
 class Population(Protocol):
     """Virtual clients of one data set."""
 
@@ -52,6 +56,13 @@ def draw_cohort(population: Population, size: int, seed: int, step: int, *, samp
     if sampling == "poisson":
         size = int(rng.binomial(count, size / count))
     return sorted(rng.choice(count, size, replace=False, shuffle=False).tolist())
+
+
+def part_of(rows: Rows, count: int | None, seed: tuple[int, ...]) -> Rows:
+    """Return `count` of a client's rows, drawn by the seed; None or more than there are: all."""
+    if count is None or count >= len(rows):
+        return rows
+    return np.random.default_rng((*seed, PART_STREAM)).choice(rows, count, replace=False, shuffle=False)
 
 
 def numbered(client: int, count: int) -> str:
