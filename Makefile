@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --constraint constraints.txt
 SOURCES := src tests examples benchmarks
 
-.PHONY: setup setup-base setup-torch sandbox check test attack docs bench bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner bench-trust bench-inversion demo demo-flights clean-demo clean format
+.PHONY: setup setup-base setup-torch sandbox check test attack docs bench bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner bench-stragglers bench-trust bench-inversion demo demo-flights clean-demo clean format
 
 setup: .venv/ready-dev sandbox
 setup-base: .venv/ready-base sandbox
@@ -62,7 +62,7 @@ attack: setup
 docs: setup
 	$(BIN)/python -m pytest -q tests/unit/docs
 
-bench: bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner bench-trust bench-inversion
+bench: bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner bench-stragglers bench-trust bench-inversion
 
 bench-rounds: setup
 	cd benchmarks && ../$(BIN)/python -m rounds
@@ -87,6 +87,9 @@ bench-inversion: setup
 
 bench-planner: setup
 	cd benchmarks && ../$(BIN)/python -m planner
+
+bench-stragglers: setup
+	cd benchmarks && ../$(BIN)/python -m stragglers
 
 demo: setup-base
 	@$(BIN)/archipel run examples/islands/job.toml
