@@ -1,7 +1,7 @@
 """W1's logistic regression over uneven phones, its images under more noise: simulated time to an accuracy.
 
 Its 1,000 clients of log-normal size have the phones' compute times, and links so slow that the model takes as long as
-one of 20 MB. Every policy has the simulated time that waiting for all takes for its rounds, or four times as many rounds.
+one of 20 MB. Every policy has the simulated time that waiting for all takes for its rounds, or four times the rounds.
 """
 
 from __future__ import annotations
