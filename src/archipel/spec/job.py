@@ -173,8 +173,13 @@ class PrivacySpec(Value, frozen=True, kw_only=True):
     """None: sites send their updates without noise of their own."""
     distributed: DistributedPrivacy | None = None
     """None: what is summed under secure aggregation has no noise."""
-    secure_aggregation: Literal["none", "secagg"] = "none"
-    """"secagg": control learns the sum of the sites' statistics, updates and scores, and no single one of them."""
+    secure_aggregation: Literal["none", "secagg", "two-server"] = "none"
+    """Otherwise than with "none", control learns the sum of the sites' statistics, updates and scores, and no single
+    one of them. "secagg": sites mask for each other; "two-server": a helper takes the masks off, and each site says one
+    thing."""
+    helper: Name | None = None
+    """The site that helps with "two-server": it joins like any other, holds no rows of the job and trains nothing. Who
+    runs it and who runs control must not work together."""
     update_range: Rate = 16.0
     """With secure aggregation: each weight's change in a round lies within plus or minus this; a site whose change
     goes beyond refuses. The smaller, the finer the steps in which changes are added."""

@@ -33,7 +33,7 @@ from archipel.security.secagg.site import History
 from archipel.security.secagg.trust import signed
 from archipel.security.two_server.messages import Correction, Gathered, HelperKey
 from archipel.security.two_server.seeds import opened_mask
-from archipel.security.two_server.standing import Standing, context_of, require_party, require_peers
+from archipel.security.two_server.standing import Standing, require_party, require_peers
 from archipel.security.two_server.terms import Terms
 from archipel.spec import Value, decode, digest_of, encode
 

@@ -54,7 +54,9 @@ def opened_mask(key: X25519PrivateKey, context: bytes, site: str, channel_key: b
         SecureAggregationError: untrue-share, where it was not sealed so, in this session, by this site.
     """
     try:
-        seed = _channel(key, site, channel_key, context, site).decrypt(_NONCE, sealed, _about(context, site, channel_key))
+        seed = _channel(key, site, channel_key, context, site).decrypt(
+            _NONCE, sealed, _about(context, site, channel_key)
+        )
     except InvalidTag as error:
         raise abort(Reason.UNTRUE_SHARE, f"the seed of {site} does not open") from error
     return self_mask(seed, context, site)

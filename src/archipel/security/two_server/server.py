@@ -3,7 +3,7 @@
     session = ServerSession(terms, trust, now)
     for each stage:  session.take(statement)      one party's, checked; a duplicate is passed over
                      session.close()              → what to send to each party of the next stage
-    session.survivors                             after the last stage: whose vectors, added to the helper's, are the sum
+    session.survivors                             after the last stage: whose vectors, with the helper's, are the sum
 
 The stages are listed in messages.py; when to close one is the driver's decision. The rules are those of
 `secagg.server`: the state is a function of the calls in their order, what does not hold is refused by name and changes
@@ -55,11 +55,6 @@ class ServerSession:
     def stage(self) -> Stage:
         """Whose statements are awaited."""
         return self._stage
-
-    @property
-    def least(self) -> int:
-        """How many must answer the present stage."""
-        return self.terms.least if self._stage == "mask" else 1
 
     @property
     def survivors(self) -> tuple[str, ...]:
