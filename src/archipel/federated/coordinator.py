@@ -119,7 +119,7 @@ class Coordinator:
         self._folded: list[tuple[str, ...]] = []
         self._closed: list[tuple[str, ...]] = []
         self._members = frozenset(names)
-        self._helpers = frozenset({job.privacy.helper} if job.privacy.helper else ())
+        self._helpers = frozenset(job.helpers)
         self._excluded: dict[str, str] = {}
         self._losses: list[RoundLoss] = []
         self._outliers: tuple[Outlier, ...] = ()

@@ -86,8 +86,7 @@ class Simulation:
             (folder / "noise.key").unlink(missing_ok=True)
         self._noising = Noising.of(job, lambda: kept_secret(folder / "noise.key"))
         self._spool = Spool(folder / "spool")
-        helpers = () if job.privacy.helper is None else (job.privacy.helper,)
-        self._memories = {site: RunMemory() for site in (*data, *helpers)}
+        self._memories = {site: RunMemory() for site in (*data, *job.helpers)}
         self._workers = {
             site: Worker(site, {job.data.dataset: path}, self._spool, self._memories[site])
             for site, path in data.items()
@@ -96,7 +95,7 @@ class Simulation:
         authority = None
         if is_secure(job):
             keys = authority_in(folder / "authority")
-            authority, self._secure = keys.pem, secure_sites((*data, *helpers), keys, self._spool)
+            authority, self._secure = keys.pem, secure_sites((*data, *job.helpers), keys, self._spool)
         self._coordinator = Coordinator(
             RUN, job, self._spool.put(bundle), data, participation=participation, authority=authority
         )

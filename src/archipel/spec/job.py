@@ -305,6 +305,11 @@ class JobSpec(Value, frozen=True, kw_only=True, tag_field="type", tag="job/1"):
         return f"{self.name[:54]}-{chance.hex()}"
 
     @property
+    def helpers(self) -> tuple[str, ...]:
+        """Sites that hold none of its rows and are asked all the same: the helper of secure sums, if there is one."""
+        return () if self.privacy.helper is None else (self.privacy.helper,)
+
+    @property
     def digest(self) -> str:
         """Digest of the job: two runs of equal digest, seed and participation give equal bytes."""
         return digest_value(self)

@@ -38,7 +38,7 @@ class Planning:
         held = {
             site: manifest or DatasetManifest(dataset=dataset, digest=_UNSEEN, size_bytes=0, rows=0)
             for site, manifest in self._fleet.holders(dataset).items()
-            if not named or site in named
+            if site not in job.helpers and (not named or site in named)
         }
         refused = {site: f"does not hold data set {dataset!r}" for site in named if site not in held}
         sizes = Sizes(model_bytes=self._database.read(lambda connection: _model_bytes(connection, job.name)))
