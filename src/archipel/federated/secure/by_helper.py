@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from archipel.federated.secure.exchange import Draft, Outbox, require_vector
 from archipel.federated.secure.legs import LEAST_SITES
-from archipel.federated.secure.opening import MASKED, Unmasking
+from archipel.federated.secure.opening import CORRECTION, MASKED, Unmasking
 from archipel.security import certified_key
 from archipel.security.secagg import Layout
 from archipel.security.secagg.messages import read
@@ -63,12 +63,12 @@ class ByHelper:
         """See Exchange."""
         count = self.layout.count
         if leg == "mask":
-            require_vector(update, count, read(update.message, Masked).vector)
+            require_vector(update, MASKED, count, read(update.message, Masked).vector)
         elif leg == "release":
-            require_vector(update, count, read(update.message, Correction).vector)
+            require_vector(update, CORRECTION, count, read(update.message, Correction).vector)
         self._server.take(update.site, update.message)
         if leg == "release":
-            self._correction = update.parts[MASKED].blob
+            self._correction = update.parts[CORRECTION].blob
 
     def close(self) -> Outbox:
         """See Exchange."""

@@ -11,7 +11,7 @@ release     Consents                   Released                    the masks' ke
 from __future__ import annotations
 
 from archipel.federated.secure.exchange import Draft, Outbox, require_vector
-from archipel.federated.secure.opening import Unmasking
+from archipel.federated.secure.opening import MASKED, Unmasking
 from archipel.security import fingerprint
 from archipel.security.secagg import Assumptions, Layout, Member, ServerSession, Terms, shape_for
 from archipel.security.secagg.messages import Masked, read
@@ -60,7 +60,7 @@ class ByShares:
     def take(self, leg: Leg, update: Update) -> None:
         """See Exchange."""
         if leg == "mask":
-            require_vector(update, self.layout.count, read(update.message, Masked).vector)
+            require_vector(update, MASKED, self.layout.count, read(update.message, Masked).vector)
         self._server.take(update.site, update.message)
 
     def close(self) -> Outbox:

@@ -10,7 +10,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from archipel.federated.secure.opening import MASKED, WORD, Unmasking
+from archipel.federated.secure.opening import WORD, Unmasking
 from archipel.security.secagg import Layout, Trust
 from archipel.spec import Digest, Leg, Manifest, SecureAggregationError, Update
 
@@ -80,15 +80,15 @@ class Exchange(Protocol):
         ...
 
 
-def require_vector(update: Update, count: int, signed: Digest) -> None:
-    """Check that an update brings the vector of `count` words that its message names.
+def require_vector(update: Update, name: str, count: int, signed: Digest) -> None:
+    """Check that an update brings, as its part `name`, the vector of `count` words that its message names.
 
     Raises:
         SecureAggregationError: malformed.
     """
-    part = update.parts.get(MASKED)
+    part = update.parts.get(name)
     hint = "run the same archipel version at the site and in control"
     if part is None or not part.shared or part.blob.size_bytes != count * WORD.itemsize:
-        raise SecureAggregationError(f"malformed: {update.site} sent no masked vector of {count} words", hint=hint)
+        raise SecureAggregationError(f"malformed: {update.site} sent no {name} vector of {count} words", hint=hint)
     if signed != part.blob.digest:
         raise SecureAggregationError(f"malformed: {update.site} signed another vector than it sent", hint=hint)

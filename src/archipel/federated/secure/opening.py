@@ -21,7 +21,9 @@ from archipel.security.secagg import Layout, Levels, apply_masks
 from archipel.spec import Blob, Manifest, StateError
 
 MASKED = "masked"
-"""The part of an update that is a masked vector, or the helper's: 32-bit words, little-endian."""
+"""The part of an update that is a masked vector: 32-bit words, little-endian."""
+CORRECTION = "correction"
+"""The part of the helper's answer that is minus the sum of all masks, written in the same way."""
 WORD = np.dtype("<u4")
 
 

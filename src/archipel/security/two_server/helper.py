@@ -33,7 +33,7 @@ from archipel.security.secagg.site import History
 from archipel.security.secagg.trust import signed
 from archipel.security.two_server.messages import Correction, Gathered, HelperKey
 from archipel.security.two_server.seeds import opened_mask
-from archipel.security.two_server.standing import Standing, require_party, require_peers
+from archipel.security.two_server.standing import Standing, require_party, require_peers, survivors_hash
 from archipel.security.two_server.terms import Terms
 from archipel.spec import Value, decode, digest_of, encode
 
@@ -158,11 +158,6 @@ class HelperSession:
 
     def _context(self) -> bytes:
         return hash_of(self.terms.session, Label.CONTEXT, encode(self._state.key))
-
-
-def survivors_hash(context: bytes, gathered: bytes) -> bytes:
-    """Return what the helper signs of the survivors."""
-    return hash_of(context, Label.SURVIVORS, gathered)
 
 
 def _channel(entropy: bytes, terms: Terms) -> X25519PrivateKey:

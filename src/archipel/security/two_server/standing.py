@@ -80,3 +80,8 @@ def require_party(masked: Masked, terms: Terms, context: bytes, trust: Trust, no
     if masked.count != terms.layout.count:
         raise abort(Reason.MALFORMED, f"the vector of {masked.site} has {masked.count} words")
     return key
+
+
+def survivors_hash(context: bytes, gathered: bytes) -> bytes:
+    """Return what the helper signs of the survivors."""
+    return hash_of(context, Label.SURVIVORS, gathered)

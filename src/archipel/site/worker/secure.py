@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archipel.federated.secure.legs import LEAST_SITES, SECURED, is_secure, number_of
-from archipel.federated.secure.opening import MASKED
+from archipel.federated.secure.opening import CORRECTION, MASKED
 from archipel.federated.secure.shared_noise import SharedNoise
 from archipel.federated.secure.vector import (
     Prepared,
@@ -151,7 +151,7 @@ class SecureSite:
         self.require_allowed(task)
         if task.job.privacy.helper == self._site:
             message, vector, dropped = self._helped.help(task, self._standing(self._certificate(), None))
-            return _said(task, message, vector=vector), dropped
+            return _said(task, message, CORRECTION, vector), dropped
         kept = self._secrets.plain(task.run, number_of(task.kind, task.step))
         if kept is None:
             raise StateError(f"{self._site} has computed nothing to add", hint="resume the run: it is asked again")
@@ -161,7 +161,7 @@ class SecureSite:
         else:
             standing = self._standing(plain.certificate, task.job.privacy.helper)
             message, vector = self._helped.answer(task, standing, plain, partial(self._values, task, plain))
-        return _said(task, message, vector=vector if task.leg == "mask" else None), set()
+        return _said(task, message, MASKED, vector if task.leg == "mask" else None), set()
 
     def _stepped(self, task: RoundTask, plain: Plain) -> tuple[bytes, Blob | None]:
         if task.leg == "advertise":
@@ -305,8 +305,10 @@ def _weight_of(task: RoundTask, update: Update) -> float:
     return update.weight if task.kind == "train" and task.job.privacy.distributed is None else 1.0
 
 
-def _said(task: RoundTask, message: bytes, *, vector: Blob | None = None, seconds: float = 0.0) -> Update:
-    parts = {} if vector is None else {MASKED: Part(blob=vector)}
+def _said(
+    task: RoundTask, message: bytes, name: str = MASKED, vector: Blob | None = None, *, seconds: float = 0.0
+) -> Update:
+    parts = {} if vector is None else {name: Part(blob=vector)}
     return Update(
         run=task.run, round=task.round, site=task.site, kind=task.kind, parts=parts, message=message, seconds=seconds
     )
