@@ -81,7 +81,7 @@ class Others:
     def answer(self, task: RoundTask) -> Update:
         secure = self._secure[task.site]
         if task.leg in PROTOCOL:
-            return secure.speak(task)
+            return secure.speak(task)[0]
         update = self._workers[task.site].execute(task, lambda _: None)
         return update if task.leg is None else secure.prepare(task, update)[0]
 
