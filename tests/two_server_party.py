@@ -15,7 +15,7 @@ import numpy as np
 
 from archipel.security import key_digest
 from archipel.security.secagg import History, Trust
-from archipel.security.two_server import HelperSession, Party, ServerSession, SiteAnswer, Standing, Terms
+from archipel.security.two_server import HelperSession, Party, Seat, ServerSession, SiteAnswer, Terms
 from archipel.spec import encode
 from secagg_party import NOW, authority, identity, names
 from secagg_party import Party as SharesParty
@@ -55,8 +55,8 @@ class HelpedParty:
     def sites(self) -> list[str]:
         return [party.site for party in self.terms.parties]
 
-    def standing(self, site: str, **changes: object) -> Standing:
-        own = Standing(site, identity(site), Trust(authority().pem), NOW, self.least_sites)
+    def seat(self, site: str, **changes: object) -> Seat:
+        own = Seat(site, identity(site), Trust(authority().pem), NOW, self.least_sites)
         return own._replace(**changes)
 
     def entropy(self, site: str) -> bytes:
@@ -65,7 +65,7 @@ class HelpedParty:
     def help(self, terms: Terms | None = None, history: History | None = None, **changes: object) -> HelperSession:
         return HelperSession.join(
             encode(terms or self.terms),
-            standing=self.standing(HELPER, **changes),
+            seat=self.seat(HELPER, **changes),
             history=history or History(),
             entropy=self.entropy(HELPER),
         )
@@ -75,7 +75,7 @@ class HelpedParty:
     ) -> tuple[bytes, np.ndarray]:
         answer = SiteAnswer.to(
             invitation,
-            standing=self.standing(site, **changes),
+            seat=self.seat(site, **changes),
             history=history or History(),
             entropy=self.entropy(site),
         )

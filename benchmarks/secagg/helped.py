@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from archipel.security import Authority, key_digest
 from archipel.security.secagg import History
-from archipel.security.two_server import HelperSession, Party, ServerSession, SiteAnswer, Standing, Terms
+from archipel.security.two_server import HelperSession, Party, Seat, ServerSession, SiteAnswer, Terms
 from archipel.spec import digest_of, encode
 from secagg.federation import NOW, Federation, Spent, certified
 
@@ -37,9 +37,7 @@ class Helped(Federation):
         vectors: dict[str, npt.NDArray[np.uint32]] = {}
 
         def masked(site: str) -> bytes:
-            answer = SiteAnswer.to(
-                inbox[site], standing=self._standing(site), history=History(), entropy=os.urandom(32)
-            )
+            answer = SiteAnswer.to(inbox[site], seat=self._seat(site), history=History(), entropy=os.urandom(32))
             message, vectors[site] = answer.mask({"delta": self._updates[site]}, weight=self._weights[site])
             return message
 
@@ -78,10 +76,8 @@ class Helped(Federation):
         )
 
     def _helper_session(self, terms: Terms) -> HelperSession:
-        return HelperSession.join(
-            encode(terms), standing=self._standing(HELPER), history=History(), entropy=os.urandom(32)
-        )
+        return HelperSession.join(encode(terms), seat=self._seat(HELPER), history=History(), entropy=os.urandom(32))
 
-    def _standing(self, site: str) -> Standing:
+    def _seat(self, site: str) -> Seat:
         identity = self._helper if site == HELPER else self._identities[site]
-        return Standing(site, identity, self._trust, NOW, 3)
+        return Seat(site, identity, self._trust, NOW, 3)

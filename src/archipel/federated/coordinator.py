@@ -55,7 +55,7 @@ from archipel.federated.port import (
 )
 from archipel.federated.progress import Progress, RoundLoss, loss_of
 from archipel.federated.robust.cohorts import least_sites, require_sites
-from archipel.federated.secure.legs import PROTOCOL, TRIED_AGAIN, is_secure, legs_of_sum
+from archipel.federated.secure.legs import PROTOCOL, TRIED_AGAIN, legs_of_sum
 from archipel.federated.secure_sums import SecureSums
 from archipel.federated.stages import (
     PRELUDE,
@@ -119,7 +119,6 @@ class Coordinator:
         self._folded: list[tuple[str, ...]] = []
         self._closed: list[tuple[str, ...]] = []
         self._members = frozenset(names)
-        self._helpers = frozenset(job.helpers)
         self._excluded: dict[str, str] = {}
         self._losses: list[RoundLoss] = []
         self._outliers: tuple[Outlier, ...] = ()
@@ -129,7 +128,7 @@ class Coordinator:
         self._unusable: list[Refusal] = []
         self._least = least_sites(job.federation)
         require_sites(job.federation, len(names))
-        self._sums = SecureSums(run, job, bundle, authority, names) if is_secure(job) else None
+        self._sums = SecureSums.of(run, job, bundle, authority, names)
         self._round: OpenRound | None = self._opened(self._stages[0])
 
     # ---- what a driver calls ----------------------------------------------------------------------------------
@@ -227,7 +226,7 @@ class Coordinator:
             answered=0 if current is None else len(current.answered),
             cohort=0 if current is None else len(current.cohort),
             waiting=() if current is None else tuple(islice(current.unanswered, SHOWN)),
-            lost=tuple(sorted(self._lost & (self._members | self._helpers))),
+            lost=tuple(sorted(self._lost & self._members.union(self._job.helpers))),
             losses=tuple(self._losses),
             outliers=self._outliers,
             excluded=dict(self._excluded),

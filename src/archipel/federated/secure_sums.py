@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from archipel.federated.clashes import require_secure
 from archipel.federated.open_round import OpenRound
-from archipel.federated.secure.legs import TRIED_AGAIN
+from archipel.federated.secure.legs import TRIED_AGAIN, is_secure
 from archipel.federated.secure.session import SecureSum
 from archipel.federated.stages import Findings, Stage, share_of
 from archipel.security.secagg import Trust
@@ -15,21 +15,30 @@ from archipel.spec.job import FederationSpec
 class SecureSums:
     """Follows the legs; the open sum's own rules are in `secure.session`."""
 
-    def __init__(self, run: str, job: JobSpec, bundle: Blob, authority: str | None, sites: tuple[str, ...]) -> None:
-        """Prepare.
-
-        Raises:
-            SpecError: the job cannot have secure aggregation, or nobody certifies the sites.
-        """
-        require_secure(job, sites)
-        if authority is None:
-            hint = "give the certificate of the authority that certifies the sites"
-            raise SpecError("secure aggregation without an authority", hint=hint)
+    def __init__(self, run: str, job: JobSpec, bundle: Blob, trust: Trust) -> None:
+        """Use `of`."""
         self._run = run
         self._job = job
         self._bundle = bundle
-        self._trust = Trust(authority)
+        self._trust = trust
         self._open: SecureSum | None = None
+
+    @classmethod
+    def of(
+        cls, run: str, job: JobSpec, bundle: Blob, authority: str | None, sites: tuple[str, ...]
+    ) -> SecureSums | None:
+        """Prepare those of a run over `sites`; None for a job without secure aggregation.
+
+        Raises:
+            SpecError: the job cannot have what it asks for, or nobody certifies the sites.
+        """
+        require_secure(job, sites)
+        if not is_secure(job):
+            return None
+        if authority is None:
+            hint = "give the certificate of the authority that certifies the sites"
+            raise SpecError("secure aggregation without an authority", hint=hint)
+        return cls(run, job, bundle, Trust(authority))
 
     @property
     def open(self) -> SecureSum:

@@ -56,15 +56,15 @@ def test_another_attempt_masks_with_other_words_and_comes_to_the_same_levels() -
 
 def test_the_helper_says_the_same_bytes_after_each_restart_and_drops_its_key_with_its_answer() -> None:
     session = HelpedParty.of(4).session().gather()
-    standing = session.party.standing(HELPER)
+    seat = session.party.seat(HELPER)
     kept = session.helper.state()
-    assert HelperSession.restore(kept, standing).advertise() == session.helper.advertise()
-    first, vector = HelperSession.restore(kept, standing).release(session.gathered, history=History())
-    again, same = HelperSession.restore(kept, standing).release(session.gathered, history=History())
+    assert HelperSession.restore(kept, seat).advertise() == session.helper.advertise()
+    first, vector = HelperSession.restore(kept, seat).release(session.gathered, history=History())
+    again, same = HelperSession.restore(kept, seat).release(session.gathered, history=History())
     assert (first, vector.tobytes()) == (again, same.tobytes())
     session.helper.release(session.gathered, history=History())
     after = session.helper.state()
-    assert HelperSession.restore(after, standing).release(session.gathered, history=History()) == (first, None)
+    assert HelperSession.restore(after, seat).release(session.gathered, history=History()) == (first, None)
     assert decode(after, dict)["entropy"] == ""
     assert decode(kept, dict)["entropy"] != ""
 
@@ -104,7 +104,7 @@ def test_a_vector_out_of_range_is_refused_and_nothing_is_said() -> None:
     party = HelpedParty.of(3)
     session = party.session().invite()
     answer = two_server.SiteAnswer.to(
-        session.invitations["s0"], standing=party.standing("s0"), history=History(), entropy=bytes(32)
+        session.invitations["s0"], seat=party.seat("s0"), history=History(), entropy=bytes(32)
     )
     values, weight = party.values_of.values("s0")
     with pytest.raises(SpecError, match="outside"):

@@ -40,8 +40,8 @@ def invitation(session: HelpedSession) -> Invitation:
     return decode(session.invite().invitations[VICTIM], Invitation)
 
 
-def invites(session: HelpedSession, changed: Invitation, **standing: object) -> None:
-    session.party.answer(VICTIM, encode(changed), **standing)
+def invites(session: HelpedSession, changed: Invitation, **seat: object) -> None:
+    session.party.answer(VICTIM, encode(changed), **seat)
 
 
 def with_terms(session: HelpedSession, **changes: object) -> Terms:
@@ -62,7 +62,7 @@ def asks_the_helper_for_one_site_many_times(session: HelpedSession) -> None:
 
 def asks_for_fewer_than_the_helpers_own_policy(session: HelpedSession) -> None:
     masked = gathered_of(session)
-    strict = session.party.standing(HELPER, least_sites=5)
+    strict = session.party.seat(HELPER, least_sites=5)
     HelperSession.restore(session.helper.state(), strict).release(
         encode(Gathered(masked=masked[:4])), history=History()
     )
@@ -77,7 +77,7 @@ def asks_for_two_sets(session: HelpedSession) -> None:
 def asks_for_two_sets_over_a_restart(session: HelpedSession) -> None:
     masked = gathered_of(session)
     asks(session, masked)
-    again = HelperSession.restore(session.helper.state(), session.party.standing(HELPER))
+    again = HelperSession.restore(session.helper.state(), session.party.seat(HELPER))
     again.release(encode(Gathered(masked=masked[:-1])), history=History())
 
 

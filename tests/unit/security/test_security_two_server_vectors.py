@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from archipel.security.secagg import History, Identity, Trust
-from archipel.security.two_server import HelperSession, ServerSession, SiteAnswer, Standing, Terms
+from archipel.security.two_server import HelperSession, Seat, ServerSession, SiteAnswer, Terms
 from archipel.spec import decode
 from two_server_vectors import FILE
 from unit.security.test_security_secagg_vectors import bind, hkdf, words
@@ -32,17 +32,17 @@ SAID: dict[str, Any] = PUBLISHED["messages"]
 SESSION, CONTEXT = bytes.fromhex(PUBLISHED["session"]), bytes.fromhex(PUBLISHED["context"])
 
 
-def standing(name: str, own: dict[str, Any]) -> Standing:
+def seat(name: str, own: dict[str, Any]) -> Seat:
     key = ec.derive_private_key(int(own["identity_key"], 16), ec.SECP256R1())
     now = dt.datetime.fromisoformat(PUBLISHED["now"])
-    return Standing(name, Identity(key, own["certificate"]), Trust(PUBLISHED["authority"]), now, 3)
+    return Seat(name, Identity(key, own["certificate"]), Trust(PUBLISHED["authority"]), now, 3)
 
 
 def test_the_published_sum_is_played_again_byte_for_byte() -> None:
     terms = PUBLISHED["terms"].encode()
-    of_helper = standing("notary", HELPER)
+    of_helper = seat("notary", HELPER)
     server = ServerSession(decode(terms, Terms), of_helper.trust, of_helper.now)
-    helper = HelperSession.join(terms, standing=of_helper, history=History(), entropy=bytes.fromhex(HELPER["entropy"]))
+    helper = HelperSession.join(terms, seat=of_helper, history=History(), entropy=bytes.fromhex(HELPER["entropy"]))
     assert helper.advertise().decode() == SAID["advertise"]
     server.take("notary", helper.advertise())
     invitations = server.close()
@@ -51,7 +51,7 @@ def test_the_published_sum_is_played_again_byte_for_byte() -> None:
     for name, site in SITES.items():
         answer = SiteAnswer.to(
             invitations[name],
-            standing=standing(name, site),
+            seat=seat(name, site),
             history=History(),
             entropy=bytes.fromhex(site["entropy"]),
         )

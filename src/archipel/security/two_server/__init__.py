@@ -9,9 +9,9 @@ What it protects against, and what not: docs/concepts/secure-aggregation.md.
 """
 
 from archipel.security.two_server.helper import HelperSession
+from archipel.security.two_server.seat import Seat
 from archipel.security.two_server.server import ServerSession
 from archipel.security.two_server.site import SiteAnswer
-from archipel.security.two_server.standing import Standing
 from archipel.security.two_server.terms import Party, Terms
 
-__all__ = ["HelperSession", "Party", "ServerSession", "SiteAnswer", "Standing", "Terms"]
+__all__ = ["HelperSession", "Party", "Seat", "ServerSession", "SiteAnswer", "Terms"]

@@ -1,6 +1,6 @@
 """The helper's side: a key for one session, and once the sites have answered, minus the sum of their masks.
 
-    session = HelperSession.join(terms, standing=..., history=..., entropy=os.urandom(32))
+    session = HelperSession.join(terms, seat=..., history=..., entropy=os.urandom(32))
     session.advertise()                      → HelperKey
     session.release(gathered, history=...)   → Correction, and its vector
 
@@ -32,8 +32,8 @@ from archipel.security.secagg.messages import read
 from archipel.security.secagg.site import History
 from archipel.security.secagg.trust import signed
 from archipel.security.two_server.messages import Correction, Gathered, HelperKey
+from archipel.security.two_server.seat import Seat, require_party, require_peers, survivors_hash
 from archipel.security.two_server.seeds import opened_mask
-from archipel.security.two_server.standing import Standing, require_party, require_peers, survivors_hash
 from archipel.security.two_server.terms import Terms
 from archipel.spec import Value, decode, digest_of, encode
 
@@ -54,13 +54,13 @@ class _State(Value, frozen=True, kw_only=True, tag_field="type", tag="two-server
 class HelperSession:
     """The helper in one session; see the module for the rules."""
 
-    def __init__(self, state: _State, standing: Standing) -> None:
+    def __init__(self, state: _State, seat: Seat) -> None:
         """Use `join` or `restore`."""
         self._state = state
-        self._standing = standing
+        self._seat = seat
 
     @classmethod
-    def join(cls, terms: bytes, *, standing: Standing, history: History, entropy: bytes) -> HelperSession:
+    def join(cls, terms: bytes, *, seat: Seat, history: History, entropy: bytes) -> HelperSession:
         """Agree to terms; `entropy` is 32 random bytes that nothing else is made of.
 
         Raises:
@@ -70,29 +70,29 @@ class HelperSession:
         if len(entropy) != 32:
             raise ValueError("entropy has 32 bytes")
         agreed = read(terms, Terms)
-        if agreed.helper != standing.site:
-            raise abort(Reason.NOT_A_MEMBER, f"{standing.site} is not the helper of this session")
-        agreed.require_fair(standing.least_sites)
-        require_peers(agreed, standing.peers)
+        if agreed.helper != seat.site:
+            raise abort(Reason.NOT_A_MEMBER, f"{seat.site} is not the helper of this session")
+        agreed.require_fair(seat.least_sites)
+        require_peers(agreed, seat.peers)
         if agreed.session.hex() in history.sessions:
             raise abort(Reason.REPLAYED_SESSION, "the helper has made a key for this session before")
         _require_unreleased(agreed, history)
         advert = HelperKey(
-            site=standing.site,
-            certificate=standing.identity.certificate,
+            site=seat.site,
+            certificate=seat.identity.certificate,
             channel_key=_channel(entropy, agreed).public_key().public_bytes_raw(),
         )
-        key = signed(advert, agreed.session, standing.identity.key)
-        return cls(_State(terms=agreed, entropy=entropy, key=key), standing)
+        key = signed(advert, agreed.session, seat.identity.key)
+        return cls(_State(terms=agreed, entropy=entropy, key=key), seat)
 
     @classmethod
-    def restore(cls, state: bytes, standing: Standing) -> HelperSession:
+    def restore(cls, state: bytes, seat: Seat) -> HelperSession:
         """Go on from what `state` returned.
 
         Raises:
             SpecError: the bytes are no such state.
         """
-        return cls(decode(state, _State), standing)
+        return cls(decode(state, _State), seat)
 
     def state(self) -> bytes:
         """Return all the session needs after a restart."""
@@ -130,27 +130,27 @@ class HelperSession:
         _require_unreleased(self.terms, history)
         vector = self._correction(read(gathered, Gathered))
         message = Correction(
-            site=self._standing.site,
+            site=self._seat.site,
             survivors=survivors_hash(self._context(), gathered),
             vector=digest_of(vector.data.cast("B")),
             count=vector.size,
         )
-        reply = encode(signed(message, self._context(), self._standing.identity.key))
+        reply = encode(signed(message, self._context(), self._seat.identity.key))
         self._state = msgspec.structs.replace(self._state, entropy=b"", gathered=digest, reply=reply)
         return reply, vector
 
     def _correction(self, gathered: Gathered) -> Levels:
-        terms, standing, context = self.terms, self._standing, self._context()
+        terms, seat, context = self.terms, self._seat, self._context()
         sites = [masked.site for masked in gathered.masked]
         if sites != sorted(set(sites)):
             raise abort(Reason.MALFORMED, "the survivors are not sorted, or one is there twice")
-        if len(sites) < max(terms.least, standing.least_sites):
+        if len(sites) < max(terms.least, seat.least_sites):
             detail = f"{len(sites)} of {len(terms.parties)} sites survived, at least {terms.least} are needed"
             raise abort(Reason.TOO_FEW_SITES, detail, hint="wait for the sites that are away, or run the round again")
         key = _channel(self._state.entropy, terms)
         masks = []
         for masked in gathered.masked:
-            require_party(masked, terms, context, standing.trust, standing.now)
+            require_party(masked, terms, context, seat.trust, seat.now)
             masks.append(opened_mask(key, context, masked.site, masked.channel_key, masked.seed))
         vector = np.zeros(terms.layout.count, np.dtype("<u4"))
         apply_masks(vector, added=[], removed=masks)

@@ -20,7 +20,7 @@ from archipel.security.secagg.abort import Reason, abort
 from archipel.security.secagg.messages import Statement, read
 from archipel.security.secagg.trust import Trust, require_signed
 from archipel.security.two_server.messages import Correction, Gathered, HelperKey, Invitation, Masked
-from archipel.security.two_server.standing import context_of, require_party, survivors_hash
+from archipel.security.two_server.seat import context_of, require_party, survivors_hash
 from archipel.security.two_server.terms import Terms
 from archipel.spec import encode
 

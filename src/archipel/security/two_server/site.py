@@ -1,6 +1,6 @@
 """A site's side: an invitation in, and out of it one message and one masked vector.
 
-    answer = SiteAnswer.to(invitation, standing=..., history=..., entropy=os.urandom(32))
+    answer = SiteAnswer.to(invitation, seat=..., history=..., entropy=os.urandom(32))
     message, vector = answer.mask(values, weight=...)
 
 The rules it keeps:
@@ -23,8 +23,8 @@ from archipel.security.secagg.messages import read
 from archipel.security.secagg.site import History
 from archipel.security.secagg.trust import signed
 from archipel.security.two_server.messages import Invitation, Masked
+from archipel.security.two_server.seat import Seat, context_of, require_peers
 from archipel.security.two_server.seeds import SiteSeed
-from archipel.security.two_server.standing import Standing, context_of, require_peers
 from archipel.security.two_server.terms import Terms
 from archipel.spec import digest_of, encode
 
@@ -32,15 +32,15 @@ from archipel.spec import digest_of, encode
 class SiteAnswer:
     """One answer to one invitation; see the module for the rules."""
 
-    def __init__(self, invitation: Invitation, standing: Standing, context: bytes, secrets: SiteSeed) -> None:
+    def __init__(self, invitation: Invitation, seat: Seat, context: bytes, secrets: SiteSeed) -> None:
         """Use `to`."""
         self._invitation = invitation
-        self._standing = standing
+        self._seat = seat
         self._context = context
         self._secrets = secrets
 
     @classmethod
-    def to(cls, invitation: bytes, *, standing: Standing, history: History, entropy: bytes) -> SiteAnswer:
+    def to(cls, invitation: bytes, *, seat: Seat, history: History, entropy: bytes) -> SiteAnswer:
         """Check what a site is invited to; `entropy` is 32 random bytes that nothing else is made of.
 
         Raises:
@@ -50,15 +50,15 @@ class SiteAnswer:
         if len(entropy) != 32:
             raise ValueError("entropy has 32 bytes")
         invited = read(invitation, Invitation)
-        terms, site = invited.terms, standing.site
-        if terms.key_of(site) != key_digest(standing.identity.key.public_key()):
+        terms, site = invited.terms, seat.site
+        if terms.key_of(site) != key_digest(seat.identity.key.public_key()):
             raise abort(Reason.NOT_A_MEMBER, f"{site} is not invited under its key")
-        terms.require_fair(standing.least_sites)
-        require_peers(terms, standing.peers)
+        terms.require_fair(seat.least_sites)
+        require_peers(terms, seat.peers)
         if terms.session.hex() in history.sessions:
             raise abort(Reason.REPLAYED_SESSION, "this site has answered in this session before")
-        context = context_of(terms, invited.key, standing.trust, standing.now)
-        return cls(invited, standing, context, SiteSeed(entropy, context, site))
+        context = context_of(terms, invited.key, seat.trust, seat.now)
+        return cls(invited, seat, context, SiteSeed(entropy, context, site))
 
     @property
     def terms(self) -> Terms:
@@ -71,18 +71,18 @@ class SiteAnswer:
         Raises:
             SpecError, ShapeError, NonFiniteError: the values do not fit the layout.
         """
-        key, secrets, standing = self._invitation.key, self._secrets, self._standing
+        key, secrets, seat = self._invitation.key, self._secrets, self._seat
         vector = self.terms.layout.encode(values, weight=weight, rounding=secrets.rounding)
         apply_masks(vector, added=[secrets.mask], removed=[])
         message = Masked(
-            site=standing.site,
-            certificate=standing.identity.certificate,
+            site=seat.site,
+            certificate=seat.identity.certificate,
             vector=digest_of(vector.data.cast("B")),
             count=vector.size,
             channel_key=secrets.channel_key,
             seed=secrets.sealed(key.site, key.channel_key),
         )
-        return encode(signed(message, self._context, standing.identity.key)), vector
+        return encode(signed(message, self._context, seat.identity.key)), vector
 
     def remembered(self, history: History) -> History:
         """Return `history` with this session in it."""

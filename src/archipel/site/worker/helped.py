@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from archipel.federated.secure.legs import number_of
 from archipel.security.secagg import Layout
-from archipel.security.two_server import HelperSession, SiteAnswer, Standing
+from archipel.security.two_server import HelperSession, Seat, SiteAnswer
 from archipel.site.worker.sum_memory import Plain, Secrets, require_about, store_vector
 from archipel.site.worker.weights import Blobs
 from archipel.spec import Blob, RoundTask, SecureAggregationError, SpecError, Value, decode, encode, failpoint
@@ -42,7 +42,7 @@ class Helped:
         self._blobs = blobs
         self._entropy = entropy
 
-    def answer(self, task: RoundTask, standing: Standing, plain: Plain, values: Values) -> tuple[bytes, Blob]:
+    def answer(self, task: RoundTask, seat: Seat, plain: Plain, values: Values) -> tuple[bytes, Blob]:
         """Mask what the site computed; return its message and its vector.
 
         Raises:
@@ -60,7 +60,7 @@ class Helped:
                 self._blobs.require(known[1].digest)
                 return said.message, known[1]
         history = self._secrets.history(task.run)
-        answer = SiteAnswer.to(task.message, standing=standing, history=history, entropy=self._entropy(32))
+        answer = SiteAnswer.to(task.message, seat=seat, history=history, entropy=self._entropy(32))
         require_about(answer.terms, task, plain)
         numbers, weight = values(answer.terms.layout, answer.terms.least)
         message, words = answer.mask(numbers, weight=weight)
@@ -70,7 +70,7 @@ class Helped:
         self._secrets.keep_session(task.run, number, encode(said), vector, answer.remembered(history))
         return message, vector
 
-    def help(self, task: RoundTask, standing: Standing) -> tuple[bytes, Blob | None, set[str]]:
+    def help(self, task: RoundTask, seat: Seat) -> tuple[bytes, Blob | None, set[str]]:
         """Take the helper's next step; return its message, its vector, and the blobs that nothing needs any more.
 
         Raises:
@@ -79,21 +79,21 @@ class Helped:
         """
         match task.leg:
             case "advertise":
-                return self._advertised(task, standing)
+                return self._advertised(task, seat)
             case "release":
-                return *self._released(task, standing), set()
+                return *self._released(task, seat), set()
         raise _not_asked(task)
 
-    def _advertised(self, task: RoundTask, standing: Standing) -> tuple[bytes, None, set[str]]:
+    def _advertised(self, task: RoundTask, seat: Seat) -> tuple[bytes, None, set[str]]:
         number = number_of(task.kind, task.step)
         failpoint("site.leg.advertise")
         known = self._secrets.session(task.run, number)
         if known is not None:
-            session = HelperSession.restore(known[0], standing)
+            session = HelperSession.restore(known[0], seat)
             if encode(session.terms) == task.message:
                 return session.advertise(), None, set()
         history = self._secrets.history(task.run)
-        session = HelperSession.join(task.message, standing=standing, history=history, entropy=self._entropy(32))
+        session = HelperSession.join(task.message, seat=seat, history=history, entropy=self._entropy(32))
         if (session.terms.run, session.terms.round) != (task.run, number):
             message = "weak-terms: the terms are about another sum than the helper is asked for"
             raise SecureAggregationError(message, hint="nothing was released; ask control's operator why")
@@ -101,13 +101,13 @@ class Helped:
         self._secrets.keep_session(task.run, number, session.state(), None, session.remembered(history))
         return session.advertise(), None, dropped
 
-    def _released(self, task: RoundTask, standing: Standing) -> tuple[bytes, Blob]:
+    def _released(self, task: RoundTask, seat: Seat) -> tuple[bytes, Blob]:
         number = number_of(task.kind, task.step)
         known = self._secrets.session(task.run, number)
         if known is None:
             message = "out-of-order: masks are to be taken off, and the helper joined no session"
             raise SecureAggregationError(message, hint="resume the run")
-        session, vector = HelperSession.restore(known[0], standing), known[1]
+        session, vector = HelperSession.restore(known[0], seat), known[1]
         history = self._secrets.history(task.run)
         reply, words = session.release(task.message, history=history)
         if words is None:

@@ -37,7 +37,7 @@ from archipel.federated.secure.vector import (
 from archipel.security import PrivateKey, key_digest
 from archipel.security.privacy import NoiseStream, require_private_fit
 from archipel.security.secagg import Identity, Layout, Membership, Policy, SiteSession, Trust
-from archipel.security.two_server import Standing
+from archipel.security.two_server import Seat
 from archipel.site.worker.helped import Helped
 from archipel.site.worker.noise import sum_secret
 from archipel.site.worker.sum_memory import Plain, Secrets, require_about, store_vector
@@ -150,7 +150,7 @@ class SecureSite:
         """
         self.require_allowed(task)
         if task.job.privacy.helper == self._site:
-            message, vector, dropped = self._helped.help(task, self._standing(self._certificate(), None))
+            message, vector, dropped = self._helped.help(task, self._seat(self._certificate(), None))
             return _said(task, message, CORRECTION, vector), dropped
         kept = self._secrets.plain(task.run, number_of(task.kind, task.step))
         if kept is None:
@@ -159,8 +159,8 @@ class SecureSite:
         if task.job.privacy.helper is None:
             message, vector = self._stepped(task, plain)
         else:
-            standing = self._standing(plain.certificate, task.job.privacy.helper)
-            message, vector = self._helped.answer(task, standing, plain, partial(self._values, task, plain))
+            seat = self._seat(plain.certificate, task.job.privacy.helper)
+            message, vector = self._helped.answer(task, seat, plain, partial(self._values, task, plain))
         return _said(task, message, MASKED, vector if task.leg == "mask" else None), set()
 
     def _stepped(self, task: RoundTask, plain: Plain) -> tuple[bytes, Blob | None]:
@@ -242,9 +242,9 @@ class SecureSite:
         policy = Policy(min_sites=max(LEAST_SITES, self._least_sites()))
         return Membership(self._site, identity, self._trust(None), policy, now)
 
-    def _standing(self, certificate: str, helper: str | None) -> Standing:
+    def _seat(self, certificate: str, helper: str | None) -> Seat:
         """Return who this site is in a sum with a helper; None: it is the helper."""
-        return Standing(
+        return Seat(
             site=self._site,
             identity=Identity(self._key, certificate),
             trust=self._trust(helper),

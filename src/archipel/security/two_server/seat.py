@@ -15,7 +15,7 @@ from archipel.security.two_server.terms import Terms
 from archipel.spec import Digest, TrustError, encode
 
 
-class Standing(NamedTuple):
+class Seat(NamedTuple):
     """One party."""
 
     site: str
