@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from archipel.security import key_digest
 from archipel.security.secagg import History, Reason, Trust, reason_of
+from archipel.security.secagg.derivation import Label, hash_of
+from archipel.security.secagg.masks import apply_masks
 from archipel.security.secagg.trust import signed
 from archipel.security.two_server import HelperSession, Party, Terms
 from archipel.security.two_server.messages import Correction, Gathered, HelperKey, Invitation, Masked
+from archipel.security.two_server.seeds import opened_mask
 from archipel.spec import SecureAggregationError, decode, encode
 from secagg_party import authority, identity
 from two_server_party import HELPER, HelpedParty, HelpedSession, party_of
@@ -392,3 +396,27 @@ def test_a_site_refuses_by_name_and_says_nothing(row: Row) -> None:
 @pytest.mark.attack("hostile site", "spoil a sum with a helper by a false statement: {row.reason.value}")
 def test_control_refuses_a_false_statement_by_name_and_goes_on(row: Row) -> None:
     ends_by_name(row)
+
+
+@pytest.mark.attack(
+    "hostile control",
+    "be the helper under a key that it certifies itself",
+    result="open",
+    open="Where a site has not pinned the helper's key, control can certify a key of its own in the helper's name and "
+    "read that site's updates.",
+)
+def test_control_that_certifies_its_own_helper_reads_a_site_that_has_pinned_no_key() -> None:
+    session = HelpedParty.of(5).session()
+    channel, stolen = X25519PrivateKey.from_private_bytes(bytes(range(32))), identity(HELPER, "control")
+    unsigned = HelperKey(
+        site=HELPER, certificate=stolen.certificate, channel_key=channel.public_key().public_bytes_raw()
+    )
+    key = signed(unsigned, session.party.terms.session, stolen.key)
+    message, vector = session.party.answer(VICTIM, encode(Invitation(terms=session.party.terms, key=key)))
+    said = decode(message, Masked)
+    context = hash_of(session.party.terms.session, Label.CONTEXT, encode(key))
+    apply_masks(vector, added=[], removed=[opened_mask(channel, context, VICTIM, said.channel_key, said.seed)])
+    values, weight = session.party.values_of.values(VICTIM)
+    layout = session.party.terms.layout
+    read = layout.decode(vector, sites=1)["delta"] / weight
+    assert read == pytest.approx(values["delta"], abs=1e-6)
