@@ -47,6 +47,10 @@ def secure_job(**tables: Any) -> JobSpec:
     return job_from(document)
 
 
+HELPER = "notary"
+WITH_HELPER = {"secure_aggregation": "two-server", "helper": HELPER}
+
+
 class SecureAnswers:
     """What a site answers; also in the place of a ScriptedSite's `answer`."""
 
@@ -61,6 +65,8 @@ class SecureAnswers:
         """What the site's own policy asks for."""
         self.peers: dict[str, str] | None = None
         """Keys of the only sites that it believes."""
+        self.pins: dict[str, str] = {}
+        """Keys of helpers that it knows."""
         self.plain: set[bytes] = set()
         """Files of the site's own answers, which nobody else may see."""
 
@@ -71,7 +77,7 @@ class SecureAnswers:
         journal = Journal(self.folder / "journal.db")
         try:
             own = (self.name, key, lambda: certificate, authority, journal, self.spool, time.time)
-            policy = {"least_sites": lambda: self.least_sites, "peers": lambda: self.peers}
+            policy = {"least_sites": lambda: self.least_sites, "peers": lambda: self.peers, "helper_pin": self.pins.get}
             yield SecureSite(*own, **policy, noise_key=self.folder / "noise.key")
         finally:
             journal.close()
@@ -89,7 +95,7 @@ class SecureAnswers:
         self, secure: SecureSite, site: Any, task: RoundTask, blobs: dict[str, bytes]
     ) -> tuple[Update | Refusal, dict[str, bytes]]:
         if task.leg in PROTOCOL:
-            said = secure.speak(task)
+            said, _ = secure.speak(task)
             return said, {name: self._read(part.blob.digest) for name, part in said.parts.items()}
         secure.require_allowed(task)
         update, parts = made_up(site, task, blobs)
@@ -121,7 +127,8 @@ class SecureParty:
 
     def coordinator(self, job: JobSpec) -> Coordinator:
         bundle = self.spool.put(b"the task's code")
-        return Coordinator("run-1", job, bundle, self.sites, authority=self.authority.pem)
+        sites = [name for name in self.sites if name not in job.helpers]
+        return Coordinator("run-1", job, bundle, sites, authority=self.authority.pem)
 
     def answer(self, task: RoundTask) -> Update | Refusal:
         """Let the site of a task answer; what it sends lies in control's spool."""

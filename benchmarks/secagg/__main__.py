@@ -7,7 +7,10 @@ Two cases: 10 sites whose vectors are added with and without masks; and 100 site
 shared keys, the dearest moment: control takes off a mask of each of their neighbours. A site's time is all it computes
 in a session, from its keys to the release of shares, encoding and hashing included; control's is all it computes,
 adding the vectors up and decoding the sum included. Bytes are handed over in memory. Certificates of peers are verified
-once and remembered; what that takes is a row of its own. Rows go to results/local/secagg.json.
+once and remembered; what that takes is a row of its own.
+
+Then both modes side by side, over 10 and 100 sites of which none drop out: what a site, control and the helper compute,
+and the bytes of their messages, beside vectors. Rows go to results/local/secagg.json.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from pathlib import Path
 
 from archipel.security.secagg import Assumptions
 from secagg.federation import Federation, Spent
+from secagg.helped import HELPER, Helped
 
 RESULTS = Path(__file__).parent.parent / "results" / "local" / "secagg.json"
 OVER_PLAIN_SECONDS, SITE_MILLISECONDS, CONTROL_SECONDS = 0.3, 30.0, 0.5
@@ -50,6 +54,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Measure, print the table, write the rows."""
     wanted = _arguments().parse_args(words)
     rows = [*_few(wanted), *_many(wanted, MILD), *_many(wanted, Assumptions())]
+    rows += [row for count in (10, 100) for kind in (Federation, Helped) for row in _mode(wanted, kind, count)]
     for row in rows:
         print(row.line())
     versions = {name: importlib.metadata.version(name) for name in ("archipel", "cryptography", "numpy")}
@@ -107,6 +112,27 @@ def _many(wanted: argparse.Namespace, assumptions: Assumptions) -> list[Row]:
         ),
         Row(f"{what}: a site, to verify its neighbours' certificates, once", certificates, "CPU-ms"),
     ]
+
+
+def _mode(wanted: argparse.Namespace, kind: type[Federation], count: int) -> list[Row]:
+    """One mode, nobody drops out: CPU time and bytes of messages of each party."""
+    federation = kind.drawn(count, wanted.parameters, Assumptions())
+    sessions = [federation.play(()) for _ in range(max(3, wanted.repetitions // 3))]
+    what = f"{count} x {wanted.parameters:,}, {'two-server' if kind is Helped else 'secagg'}"
+    first, site = sessions[0], federation.sites[0]
+    rows = [
+        Row(f"{what}: a site", statistics.median(_site_milliseconds(spent) for spent in sessions), "CPU-ms"),
+        Row(f"{what}: control", statistics.median(spent.control for spent in sessions), "CPU-s"),
+        Row(f"{what}: a site says, beside its vector", first.sent[site] / 1e3, "kB"),
+        Row(f"{what}: a site is told", first.received[site] / 1e3, "kB"),
+    ]
+    if kind is Helped:
+        rows += [
+            Row(f"{what}: the helper", statistics.median(spent.sites[HELPER] for spent in sessions), "CPU-s"),
+            Row(f"{what}: the helper says, beside its vector", first.sent[HELPER] / 1e3, "kB"),
+            Row(f"{what}: the helper is told", first.received[HELPER] / 1e3, "kB"),
+        ]
+    return rows
 
 
 def _site_milliseconds(spent: Spent) -> float:

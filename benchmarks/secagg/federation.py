@@ -7,10 +7,10 @@ import os
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,18 @@ NOW = dt.datetime(2026, 11, 1, tzinfo=dt.UTC)
 T = TypeVar("T")
 
 
+class Server(Protocol):
+    """Control in a session, of either mode."""
+
+    def take(self, site: str, statement: bytes) -> None:
+        """Take in what a site says."""
+        ...
+
+    def close(self) -> dict[str, bytes]:
+        """Close a stage; return what each site is told."""
+        ...
+
+
 @dataclass
 class Spent:
     """CPU seconds of one session."""
@@ -52,6 +64,10 @@ class Spent:
     by_step: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     parts: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Of control, by part of its work."""
+    sent: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """Bytes of a site's messages, beside its vector."""
+    received: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """Bytes of what a site is told."""
 
     @property
     def control(self) -> float:
@@ -62,6 +78,11 @@ class Spent:
     def steps(self) -> dict[str, float]:
         """Mean seconds of a site in each step."""
         return {step: seconds / len(self.sites) for step, seconds in self.by_step.items()}
+
+    def hear(self, outbox: Mapping[str, bytes]) -> None:
+        """Count what is sent to each site."""
+        for site, message in outbox.items():
+            self.received[site] += len(message)
 
     def of_site(self, site: str, step: str, work: Callable[[], T]) -> T:
         """Do a site's work."""
@@ -99,7 +120,7 @@ class Federation:
         with tempfile.TemporaryDirectory() as folder:
             authority = Authority.open(Path(folder), NOW)
         self._authority = authority.pem
-        self._identities = {site: _identity(site, authority) for site in self.sites}
+        self.certify(authority)
         self._trust = Trust(authority.pem)
         self.verify_certificates()
         self._layout = Layout(
@@ -112,8 +133,12 @@ class Federation:
         self._weights = dict(zip(self.sites, weights, strict=True))
         self._round = 0
 
+    def certify(self, authority: Authority) -> None:
+        """Let the sites join."""
+        self._identities = {site: certified(site, authority) for site in self.sites}
+
     @classmethod
-    def drawn(cls, count: int, parameters: int, assumptions: Assumptions) -> Federation:
+    def drawn(cls, count: int, parameters: int, assumptions: Assumptions) -> Self:
         """Return one whose updates are drawn."""
         base = np.random.default_rng(0).normal(0, 0.01, parameters).astype(np.float32)
         return cls([np.roll(base, 997 * index) for index in range(count)], assumptions)
@@ -138,6 +163,7 @@ class Federation:
         spent = Spent(frozenset(gone))
         terms = self._terms()
         server = ServerSession(terms, self._trust, NOW)
+        spent.hear(dict.fromkeys(self.sites, encode(terms)))
         sessions = {site: spent.of_site(site, "join", lambda site=site: self._join(site, terms)) for site in self.sites}
         vectors: dict[str, npt.NDArray[np.uint32]] = {}
         inbox = self._stage(spent, server, "advertise", {site: sessions[site].advertise for site in self.sites})
@@ -187,13 +213,16 @@ class Federation:
         return SiteSession.join(encode(terms), member=member, history=History(), entropy=os.urandom(32))
 
     def _stage(
-        self, spent: Spent, server: ServerSession, stage: str, work: dict[str, Callable[[], bytes]]
+        self, spent: Spent, server: Server, stage: str, work: dict[str, Callable[[], bytes]]
     ) -> dict[str, bytes]:
         answers = {site: spent.of_site(site, stage, say) for site, say in work.items()}
         for site, answer in answers.items():
+            spent.sent[site] += len(answer)
             spent.of_control("statements", lambda site=site, answer=answer: server.take(site, answer))
         part = "secrets put together" if stage == "release" else "statements"
-        return spent.of_control(part, server.close)
+        outbox = spent.of_control(part, server.close)
+        spent.hear(outbox)
+        return outbox
 
     def _open(
         self, spent: Spent, server: ServerSession, vectors: dict[str, npt.NDArray[np.uint32]]
@@ -219,6 +248,7 @@ class Federation:
             raise SystemExit(f"the sum is wrong by {error}")
 
 
-def _identity(site: str, authority: Authority) -> Identity:
+def certified(site: str, authority: Authority) -> Identity:
+    """Return a new identity of `site`."""
     key = ec.generate_private_key(ec.SECP256R1())
     return Identity(key, authority.certify_site(site, signing_request(key, site), NOW))

@@ -21,27 +21,28 @@ from archipel.simulation.secure import secure_sites
 from archipel.site.worker.execute import Worker
 from archipel.site.worker.memory import RunMemory
 from archipel.spec import JobSpec, RoundTask, Update
-from integration.test_control_runs import attended
+from integration.test_control_runs import NAMES, attended
 from integration.test_failpoints import LEGS
 from integration.test_site_crashes import SECURE, died
-from secure import SecureAnswers, secure_job
+from secure import HELPER, WITH_HELPER, SecureAnswers, secure_job
 from unit.control.control_plane import Plane, make_bundle
 from unit.site.site_fakes import SITE, AgentProcess, FakeControl, make_job, put_bundle, write_birds
 
-PRIVACY = {"secure_aggregation": "secagg"}
+BY_SHARES = {"secure_aggregation": "secagg"}
 
 
-async def control_with(folder: Path, failpoints: Sequence[str]) -> tuple[bytes, int]:
+async def control_with(folder: Path, failpoints: Sequence[str], privacy: dict[str, str]) -> tuple[bytes, int]:
     """Run a job while control dies at each of `failpoints`; return the model's bytes and the deaths."""
+    helpers = (privacy["helper"],) if "helper" in privacy else ()
     environment = {"ARCHIPEL_FAILPOINT": f"{','.join(failpoints)}@{folder / 'died'}"} if failpoints else {}
-    async with Plane(folder / "state", environment) as plane, attended(plane, folder) as sites:
+    async with Plane(folder / "state", environment) as plane, attended(plane, folder, (*NAMES, *helpers)) as sites:
         answers = []
         for site in sites:
             pem, authority = site.credentials.certificate_pem.decode(), site.credentials.ca_pem.decode()
             key = load_or_make_key(key_of(folder, site.name))
             site.answer = SecureAnswers(site.name, folder / "sites", key, pem, authority)
             answers.append(site.answer)
-        run = await plane.start(secure_job(federation={"rounds": 1}), make_bundle(folder / "job"))
+        run = await plane.start(secure_job(federation={"rounds": 1}, privacy=privacy), make_bundle(folder / "job"))
         await plane.until(run, "finished")
         weights = (await plane.insist("GET", "/v1/models/birds/1/weights")).content
         report = await plane.report(run)
@@ -63,40 +64,51 @@ def key_of(folder: Path, site: str) -> Path:
 
 @pytest.mark.attack("crash", "change or open a secure sum by a kill of control in each leg", result="survived")
 async def test_control_killed_after_each_leg_ends_with_the_same_model(tmp_path: Path) -> None:
-    undisturbed, none = await control_with(tmp_path / "undisturbed", ())
+    undisturbed, none = await control_with(tmp_path / "undisturbed", (), BY_SHARES)
     assert none == 0
-    weights, deaths = await control_with(tmp_path / "killed", LEGS)
-    assert sorted((tmp_path / "killed" / "died").read_text().split()) == sorted(LEGS)
-    assert deaths == len(LEGS)
-    assert weights == undisturbed
+    with_helper = ["control.leg.mask", "control.leg.release"]  # the others are no different from SecAgg+'s
+    for privacy, legs in ((BY_SHARES, LEGS), (WITH_HELPER, with_helper)):
+        folder = tmp_path / privacy["secure_aggregation"]
+        weights, deaths = await control_with(folder, legs, privacy)
+        assert sorted((folder / "died").read_text().split()) == sorted(legs)
+        assert deaths == len(legs)
+        assert weights == undisturbed
 
 
 class Others:
     """The sites beside the agent, in this process."""
 
     def __init__(self, control: FakeControl, data: Path, names: Sequence[str]) -> None:
+        self.names = names
         self._secure = secure_sites(names, control.authority, control.spool)
         self._workers = {name: Worker(name, {"birds": data}, control.spool, RunMemory()) for name in names}
 
     def answer(self, task: RoundTask) -> Update:
         secure = self._secure[task.site]
         if task.leg in PROTOCOL:
-            return secure.speak(task)
+            return secure.speak(task)[0]
         update = self._workers[task.site].execute(task, lambda _: None)
         return update if task.leg is None else secure.prepare(task, update)[0]
 
 
-async def agent_with(folder: Path, failpoints: Sequence[str]) -> str:
-    """Run a job with an agent that dies at each of `failpoints`; return the digest of the model."""
+async def agent_with(
+    folder: Path, failpoints: Sequence[str], privacy: dict[str, str], others: Sequence[str] = ("ann", "bob")
+) -> str:
+    """Run a job with an agent that dies at each of `failpoints`, beside others; return the digest of the model.
+
+    There is no agent where its name is among the others.
+    """
     environment = {"ARCHIPEL_FAILPOINT": f"{','.join(failpoints)}@{folder / 'died'}"} if failpoints else {}
     data = write_birds(folder / "data")
     job = make_job(
         federation={"rounds": 1, "min_sites": 3},
-        privacy=PRIVACY,
+        privacy=privacy,
         evaluation={"personalise_epochs": 0},
         deployment={"serve": "none"},
     )
     async with FakeControl(folder / "control") as control:
+        if SITE in others:
+            return await drive(control, job, folder, Others(control, data, others))
         place = control.enrol(folder / "site", {"birds": data})
         agent = AgentProcess(place.path, **environment)
 
@@ -108,7 +120,7 @@ async def agent_with(folder: Path, failpoints: Sequence[str]) -> str:
                     return
 
         living = asyncio.create_task(keep_alive())
-        model = await drive(control, job, folder, Others(control, data, ("ann", "bob")))
+        model = await drive(control, job, folder, Others(control, data, others))
         await agent.end()
         await living
     return model
@@ -116,11 +128,13 @@ async def agent_with(folder: Path, failpoints: Sequence[str]) -> str:
 
 async def drive(control: FakeControl, job: JobSpec, folder: Path, others: Others) -> str:
     bundle = put_bundle(control.spool, folder / "job")
-    machine = Coordinator("run-1", job, bundle, (SITE, "ann", "bob"), authority=control.authority.pem)
+    machine = Coordinator(
+        "run-1", job, bundle, sorted({SITE, *others.names} - {*job.helpers}), authority=control.authority.pem
+    )
     todo = list(machine.start())
     while todo:
         match todo.pop(0):
-            case Ask(task=task) if task.site == SITE:
+            case Ask(task=task) if task.site not in others.names:
                 control.assign(task)
                 said = await control.answered(task)
                 kind = UpdateAccepted if isinstance(said, Update) else SiteRefused
@@ -138,6 +152,20 @@ async def drive(control: FakeControl, job: JobSpec, folder: Path, others: Others
 
 @pytest.mark.attack("crash", "change or open a secure sum by a kill of a site in each leg", result="survived")
 async def test_an_agent_killed_in_each_leg_ends_with_the_same_model(tmp_path: Path) -> None:
-    undisturbed = await agent_with(tmp_path / "undisturbed", ())
-    assert await agent_with(tmp_path / "killed", SECURE) == undisturbed
+    undisturbed = await agent_with(tmp_path / "undisturbed", (), BY_SHARES)
+    assert await agent_with(tmp_path / "killed", SECURE, BY_SHARES) == undisturbed
     assert sorted(died(tmp_path / "killed")) == sorted(SECURE)
+
+
+ONE_ANSWER = [name for name in SECURE if name in {"site.leg.compute", "site.leg.mask"} or "session" in name]
+HELPING = [name for name in SECURE if name in {"site.leg.advertise", "site.leg.release"} or "session" in name]
+
+
+@pytest.mark.attack("crash", "change or open a secure sum by a kill of a site or its helper", result="survived")
+@pytest.mark.parametrize("helper", [HELPER, SITE], ids=["site", "helper"])
+async def test_a_site_or_helper_killed_in_each_leg_ends_with_the_same_model(helper: str, tmp_path: Path) -> None:
+    privacy, failpoints = {**WITH_HELPER, "helper": helper}, HELPING if helper == SITE else ONE_ANSWER
+    others = ("ann", "bob", "cid" if helper == SITE else HELPER)
+    undisturbed = await agent_with(tmp_path / "undisturbed", (), privacy, (*others, SITE))
+    assert await agent_with(tmp_path / "killed", failpoints, privacy, others) == undisturbed
+    assert sorted(died(tmp_path / "killed")) == sorted(failpoints)

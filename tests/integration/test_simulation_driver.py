@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from archipel.data.bundle import pack_bundle
 from archipel.federated.progress import Progress
@@ -143,6 +144,25 @@ def test_an_interrupted_simulation_goes_on_to_the_same_bytes_and_does_nothing_tw
     assert (again.model, again.sums, again.site_sums) == (whole.model, whole.sums, whole.site_sums)
     assert len(rest) == len(answers) - done
     assert again.seconds.keys() == whole.seconds.keys()
+
+
+def test_both_ways_to_secure_sums_come_to_the_same_bytes_also_where_interrupted(tmp_path, data) -> None:
+    job, bundle = _job(min_sites=3), _bundle(tmp_path)
+    job = replace(job, evaluation=replace(job.evaluation, cross=False))
+    by_shares = replace(job, privacy=replace(job.privacy, secure_aggregation="secagg"))
+    helped = replace(job, privacy=replace(job.privacy, secure_aggregation="two-server", helper="notary"))
+    whole = Simulation(by_shares, bundle, data, tmp_path / "whole").run()
+    for stop in (
+        10,
+        3,
+        1,
+        7,
+    ):  # in and between legs
+        with pytest.raises(_StopError):
+            Simulation(helped, bundle, data, tmp_path / "parts", key="the same").run(_stopping_after(stop))
+    again = Simulation(helped, bundle, data, tmp_path / "parts", key="the same").run()
+    assert (again.model, again.sums) == (whole.model, whole.sums)
+    assert again.datasets.keys() == data.keys()
 
 
 def test_a_kill_within_a_line_of_the_journal_costs_that_answer_only(tmp_path, data) -> None:

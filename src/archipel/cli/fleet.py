@@ -20,7 +20,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -130,20 +130,22 @@ class Fleet:
         process = self._handles[role] = processes.start(self.folder, role, words, log)
         self._wait_for(role, lambda: processes.is_alive(process) and is_ready())
 
-    def ensure_sites(self, client: Client, datasets: dict[str, Path], dataset: str) -> None:
+    def ensure_sites(self, client: Client, datasets: Mapping[str, Path | None], dataset: str) -> None:
         """Start every site that does not run, joining those that never did; return once all are here.
+
+        A site without a path holds no rows: it helps with others' sums.
 
         A site that runs with other rows is started again, and one that has no part in `datasets` is ended.
         """
-        wanted = {name: f"{dataset}={path}" for name, path in datasets.items()}
+        wanted = {name: "" if path is None else f"{dataset}={path}" for name, path in datasets.items()}
         running = self._end_strangers(client, wanted)
         for name, data in datasets.items():
             if f"site/{name}" not in running:
                 self._start_site(client, name, dataset, data)
         self.change(holds=wanted)
         self._adopt()
-        for name in datasets:
-            self._await_site(client, name, dataset)
+        for name, data in datasets.items():
+            self._await_site(client, name, None if data is None else dataset)
 
     def _end_strangers(self, client: Client, wanted: dict[str, str]) -> set[str]:
         """End sites that hold something else than is wanted of them; return the roles that go on."""
@@ -163,23 +165,24 @@ class Fleet:
             time.sleep(_TICK_SECONDS)
         return running - strangers
 
-    def _await_site(self, client: Client, name: str, dataset: str) -> None:
+    def _await_site(self, client: Client, name: str, dataset: str | None) -> None:
         self._wait_for(f"site/{name}", lambda: _is_here(client.sites(), name, dataset))
         state = self.state
         if state is not None and name not in state.joined:
             self.change(joined=(*state.joined, name))
 
-    def _start_site(self, client: Client, name: str, dataset: str, data: Path) -> None:
+    def _start_site(self, client: Client, name: str, dataset: str, data: Path | None) -> None:
         folder = self.folder / "sites" / name
         state = self.state
         token = None
         if state is None or name not in state.joined or _has_expired(folder):
             token = client.invite(name).token
-            words = ["-m", "archipel.cli.main", "join", "-", "--data", f"{dataset}={data}", "--folder", str(folder)]
+            rows = [] if data is None else ["--data", f"{dataset}={data}"]
+            words = ["-m", "archipel.cli.main", "join", "-", *rows, "--folder", str(folder)]
         else:
             from archipel.site.agent.join import register
 
-            register(folder, {dataset: data})
+            register(folder, {} if data is None else {dataset: data})
             words = ["-m", "archipel.site", "--folder", str(folder)]
         self._serve_site(name, words, token)
 
@@ -268,8 +271,7 @@ def _has_expired(folder: Path) -> bool:
     return identity is not None and identity.validity()[1].timestamp() < time.time()
 
 
-def _is_here(sites: tuple[SiteView, ...], name: str, dataset: str) -> bool:
-    return any(
-        site.name == name and site.presence == "here" and any(item.dataset == dataset for item in site.datasets)
-        for site in sites
-    )
+def _is_here(sites: tuple[SiteView, ...], name: str, dataset: str | None) -> bool:
+    """Is the site here, and with the data set, if it is to hold one?"""
+    here = [site for site in sites if site.name == name and site.presence == "here"]
+    return any(dataset is None or any(item.dataset == dataset for item in site.datasets) for site in here)

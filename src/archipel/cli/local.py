@@ -122,7 +122,7 @@ class LocalRun:
         with self.phase("start"):
             client = self.fleet.ensure_control()
             self._say(f"control plane at {client.operator.url}; {len(datasets)} sites join by token …")
-            self.fleet.ensure_sites(client, datasets, self.job.data.dataset)
+            self._ensure_sites(client, datasets)
         with client:
             run = self._submit(client)
             if detach:
@@ -139,11 +139,15 @@ class LocalRun:
             check()
             self.fleet.change(reported=run.id)
 
+    def _ensure_sites(self, client: Client, datasets: dict[str, Path]) -> None:
+        """Start the sites that have rows, and whoever helps with their sums."""
+        self.fleet.ensure_sites(client, {**dict.fromkeys(self.job.helpers), **datasets}, self.job.data.dataset)
+
     def _serve_again(self) -> None:
         """Start what serves the last run's model: control and the sites."""
         datasets = self.rows.folders()
         with self.fleet.ensure_control() as client:
-            self.fleet.ensure_sites(client, datasets, self.job.data.dataset)
+            self._ensure_sites(client, datasets)
         self._say(f"no run is unfinished; {len(datasets)} sites serve again: `{program()} status` shows what")
 
     def _open(self) -> None:

@@ -55,6 +55,14 @@ def show_history(reports: Sequence[RunReport], name: str, console: Console) -> N
 
 def secure_lines(secure: SecurePlan) -> tuple[str, ...]:
     """Say that sums are secret, among how many, and what control learns."""
+    if secure.mode == "two-server":
+        masks = f"at least {secure.quorum}; {secure.helper} takes the masks off"
+        return (
+            f"secure aggregation (two servers): sums over {secure.sites} sites, {masks}",
+            *(f"  control learns {what}" for what in secure.learns),
+            *(f"  {secure.helper} learns {what}" for what in secure.helper_learns),
+            f"  control and {secure.helper} together could read every site's update",
+        )
     head = (
         f"secure aggregation (SecAgg+): sums over {secure.sites} sites; threshold {secure.threshold}; "
         f"at least {secure.quorum} must be left at every stage"

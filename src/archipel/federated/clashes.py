@@ -1,22 +1,25 @@
 """Which jobs cannot have secure aggregation; each is refused by name.
 
-require_secure(job)         before a plan is drawn or a run begins; nothing for a job without it
+require_secure(job, sites)  before a plan is drawn or a run begins; nothing for a job without it
 require_simulated(job)      before a population of virtual clients is simulated
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from archipel.federated.algorithms import algorithm_of
 from archipel.federated.secure.legs import LEAST_SITES, is_secure
 from archipel.spec import JobSpec, SpecError
 
 
-def require_secure(job: JobSpec) -> None:
-    """Refuse what does not go together with secure aggregation.
+def require_secure(job: JobSpec, sites: Iterable[str] = ()) -> None:
+    """Refuse what does not go together with secure aggregation; `sites` are those of the run, once they are known.
 
     Raises:
         SpecError: which two of the job's values, and what to change.
     """
+    _require_helper(job, sites)
     if not is_secure(job):
         return
     algorithm = algorithm_of(job.federation)
@@ -38,6 +41,19 @@ def require_secure(job: JobSpec) -> None:
         raise _clash(
             f"[federation] min_sites = {job.federation.min_sites}: it takes two others to hide one",
             f"set min_sites = {LEAST_SITES} or more, {off}",
+        )
+
+
+def _require_helper(job: JobSpec, sites: Iterable[str]) -> None:
+    mode, helper = job.privacy.secure_aggregation, job.privacy.helper
+    if (mode == "two-server") == (helper is None):
+        hint = 'set both, secure_aggregation = "two-server" and helper = "SITE", or neither'
+        said = "no helper" if helper is None else f"helper = {helper!r}"
+        raise SpecError(f"[privacy] secure_aggregation = {mode!r} and {said}", hint=hint)
+    if helper in {*job.federation.sites, *sites}:
+        hint = "let a site help that holds none of the job's rows, and that somebody else runs than control"
+        raise SpecError(
+            f"[privacy] helper = {helper!r} is one of the run's sites: it would know its own masks", hint=hint
         )
 
 

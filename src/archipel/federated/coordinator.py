@@ -55,7 +55,7 @@ from archipel.federated.port import (
 )
 from archipel.federated.progress import Progress, RoundLoss, loss_of
 from archipel.federated.robust.cohorts import least_sites, require_sites
-from archipel.federated.secure.legs import PROTOCOL, TRIED_AGAIN, is_secure
+from archipel.federated.secure.legs import PROTOCOL, TRIED_AGAIN, legs_of_sum
 from archipel.federated.secure_sums import SecureSums
 from archipel.federated.stages import (
     PRELUDE,
@@ -128,7 +128,7 @@ class Coordinator:
         self._unusable: list[Refusal] = []
         self._least = least_sites(job.federation)
         require_sites(job.federation, len(names))
-        self._sums = SecureSums(run, job, bundle, authority) if is_secure(job) else None
+        self._sums = SecureSums.of(run, job, bundle, authority, names)
         self._round: OpenRound | None = self._opened(self._stages[0])
 
     # ---- what a driver calls ----------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ class Coordinator:
             answered=0 if current is None else len(current.answered),
             cohort=0 if current is None else len(current.cohort),
             waiting=() if current is None else tuple(islice(current.unanswered, SHOWN)),
-            lost=tuple(sorted(self._lost & self._members)),
+            lost=tuple(sorted(self._lost & self._members.union(self._job.helpers))),
             losses=tuple(self._losses),
             outliers=self._outliers,
             excluded=dict(self._excluded),
@@ -376,7 +376,7 @@ class Coordinator:
 
     def _try_again(self, current: OpenRound) -> tuple[Instruction, ...]:
         """Put another attempt at a secure sum in the place of the legs that are left of this one."""
-        self._stages = tried_again(self._stages, self.number)
+        self._stages = tried_again(self._stages, self.number, legs_of_sum(self._job))
         return self._next(current)
 
     def _exclude(self, current: OpenRound) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from archipel.federated.clashes import require_secure
 from archipel.federated.open_round import OpenRound
-from archipel.federated.secure.legs import TRIED_AGAIN
+from archipel.federated.secure.legs import TRIED_AGAIN, is_secure
 from archipel.federated.secure.session import SecureSum
 from archipel.federated.stages import Findings, Stage, share_of
 from archipel.security.secagg import Trust
@@ -15,21 +15,30 @@ from archipel.spec.job import FederationSpec
 class SecureSums:
     """Follows the legs; the open sum's own rules are in `secure.session`."""
 
-    def __init__(self, run: str, job: JobSpec, bundle: Blob, authority: str | None) -> None:
-        """Prepare.
-
-        Raises:
-            SpecError: the job cannot have secure aggregation, or nobody certifies the sites.
-        """
-        require_secure(job)
-        if authority is None:
-            hint = "give the certificate of the authority that certifies the sites"
-            raise SpecError("secure aggregation without an authority", hint=hint)
+    def __init__(self, run: str, job: JobSpec, bundle: Blob, trust: Trust) -> None:
+        """Use `of`."""
         self._run = run
         self._job = job
         self._bundle = bundle
-        self._trust = Trust(authority)
+        self._trust = trust
         self._open: SecureSum | None = None
+
+    @classmethod
+    def of(
+        cls, run: str, job: JobSpec, bundle: Blob, authority: str | None, sites: tuple[str, ...]
+    ) -> SecureSums | None:
+        """Prepare those of a run over `sites`; None for a job without secure aggregation.
+
+        Raises:
+            SpecError: the job cannot have what it asks for, or nobody certifies the sites.
+        """
+        require_secure(job, sites)
+        if not is_secure(job):
+            return None
+        if authority is None:
+            hint = "give the certificate of the authority that certifies the sites"
+            raise SpecError("secure aggregation without an authority", hint=hint)
+        return cls(run, job, bundle, Trust(authority))
 
     @property
     def open(self) -> SecureSum:
@@ -42,7 +51,8 @@ class SecureSums:
         """Open a leg; return who is asked. With the first one, another attempt begins, over the `cohort`."""
         if stage.leg != "compute":
             return tuple(self.open.asked)
-        uniform = self._job.federation.weighting == "uniform"
+        federation = self._job.federation
+        fewest = len(cohort) if federation.absent == "wait" else share_of(federation.quorum, len(cohort))
         self._open = SecureSum(
             self._run,
             self._job,
@@ -52,7 +62,8 @@ class SecureSums:
             trust=self._trust,
             subject=found.model or self._bundle,
             sites=len(found.sites),
-            most_weight=1.0 if uniform else found.most_rows,
+            fewest=fewest,
+            most_weight=1.0 if federation.weighting == "uniform" else found.most_rows,
         )
         return cohort
 
@@ -73,8 +84,8 @@ class SecureSums:
         return None
 
     def needed(self, federation: FederationSpec) -> int:
-        """Return how many sites must answer a leg of the protocol, with a quorum: what both ask for."""
-        return max(self.open.quorum, share_of(federation.quorum, self.open.members))
+        """Return how many must answer a leg of the protocol, with a quorum: what both ask for."""
+        return max(self.open.least, share_of(federation.quorum, self.open.members))
 
     def too_few(self, current: OpenRound, needed: int) -> tuple[str, str]:
         """Return message and hint where the sites that are left cannot close a leg."""

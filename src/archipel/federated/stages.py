@@ -3,7 +3,7 @@
     check → [statistics] → initialise → train 1 … R (evaluate every E) → [alone] → [personalise] → evaluate → [export]
 
 Stage i of the list is round i of the run. Under secure aggregation, statistics, train and evaluate take six rounds
-each: their legs. Export is asked of one site for the global model (`share`: its ONNX goes to
+each, or four with a helper: their legs. Export is asked of one site for the global model (`share`: its ONNX goes to
 the registry; with a quorum, of the next one where it is lost or refuses) and, where personalised copies are served,
 then of every site that has one, for its own copy.
 """
@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from archipel.federated.port import Algorithm, RoundFolded
-from archipel.federated.secure.legs import LEGS, SECURED, is_secure, legs_after
+from archipel.federated.secure.legs import SECURED, is_secure, legs_of_sum
 from archipel.spec import (
     Blob,
     JobSpec,
@@ -155,22 +155,24 @@ def stages_of(job: JobSpec, *, statistics: bool) -> tuple[Stage, ...]:
         stages.append(Stage(kind="export", own=True))
     if not is_secure(job):
         return tuple(stages)
-    return tuple(leg for stage in stages for leg in legs_of(stage))
+    legs = legs_of_sum(job)
+    return tuple(leg for stage in stages for leg in legs_of(stage, legs))
 
 
-def legs_of(stage: Stage, attempt: int = 0) -> tuple[Stage, ...]:
-    """Return the rounds a stage takes under secure aggregation."""
+def legs_of(stage: Stage, legs: tuple[Leg, ...], attempt: int = 0) -> tuple[Stage, ...]:
+    """Return the rounds a stage takes under secure aggregation, where a sum takes these `legs`."""
     if stage.kind not in SECURED:
         return (stage,)
-    return tuple(msgspec.structs.replace(stage, leg=leg, attempt=attempt) for leg in LEGS)
+    return tuple(msgspec.structs.replace(stage, leg=leg, attempt=attempt) for leg in legs)
 
 
-def tried_again(stages: tuple[Stage, ...], number: int) -> tuple[Stage, ...]:
+def tried_again(stages: tuple[Stage, ...], number: int, legs: tuple[Leg, ...]) -> tuple[Stage, ...]:
     """Return the stages with another attempt at a secure sum in the place of the legs that follow leg `number`."""
     stage, place = stages[number], number + 1
     assert stage.leg is not None
-    fresh = legs_of(msgspec.structs.replace(stage, leg=None), stage.attempt + 1)
-    return (*stages[:place], *fresh, *stages[place + legs_after(stage.leg) :])
+    fresh = legs_of(msgspec.structs.replace(stage, leg=None), legs, stage.attempt + 1)
+    left = len(legs) - 1 - legs.index(stage.leg)
+    return (*stages[:place], *fresh, *stages[place + left :])
 
 
 def cohort_of(stage: Stage, found: Findings, federation: FederationSpec, lost: frozenset[str]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from archipel.security.authority import Authority, expiry_of, site_of
 from archipel.security.keys import (
     PrivateKey,
+    certified_key,
     fingerprint,
     key_digest,
     load_or_make_key,
@@ -16,6 +17,7 @@ __all__ = [
     "Invitation",
     "JoinToken",
     "PrivateKey",
+    "certified_key",
     "check",
     "expiry_of",
     "fingerprint",

@@ -76,3 +76,12 @@ def key_digest(key: PublicKey) -> Digest:
 def fingerprint(certificate_pem: str) -> str:
     """Return the SHA-256 fingerprint of a PEM certificate, in hex."""
     return x509.load_pem_x509_certificate(certificate_pem.encode()).fingerprint(hashes.SHA256()).hex()
+
+
+def certified_key(certificate_pem: str) -> Digest:
+    """Return the digest of the key in a PEM certificate, as `key_digest` makes it."""
+    certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
+    spki = certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return digest_of(spki)

@@ -86,7 +86,7 @@ class Simulation:
             (folder / "noise.key").unlink(missing_ok=True)
         self._noising = Noising.of(job, lambda: kept_secret(folder / "noise.key"))
         self._spool = Spool(folder / "spool")
-        self._memories = {site: RunMemory() for site in data}
+        self._memories = {site: RunMemory() for site in (*data, *job.helpers)}
         self._workers = {
             site: Worker(site, {job.data.dataset: path}, self._spool, self._memories[site])
             for site, path in data.items()
@@ -95,7 +95,7 @@ class Simulation:
         authority = None
         if is_secure(job):
             keys = authority_in(folder / "authority")
-            authority, self._secure = keys.pem, secure_sites(data, keys, self._spool)
+            authority, self._secure = keys.pem, secure_sites((*data, *job.helpers), keys, self._spool)
         self._coordinator = Coordinator(
             RUN, job, self._spool.put(bundle), data, participation=participation, authority=authority
         )
@@ -166,7 +166,10 @@ class Simulation:
 
     def _answer(self, task: RoundTask) -> Update:
         if task.leg in PROTOCOL:
-            return self._secure[task.site].speak(task)
+            said, unneeded = self._secure[task.site].speak(task)
+            for digest in unneeded:
+                self._spool.drop(digest)
+            return said
         update = self._workers[task.site].execute(task, lambda _: None)
         if task.leg is None:
             return update

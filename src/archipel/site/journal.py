@@ -264,28 +264,33 @@ class Journal:
     # ---- secure aggregation ---------------------------------------------------------------------------------
 
     def plain(self, run: str, number: int) -> bytes | None:
-        """See `worker.secure.Secrets`."""
+        """See `worker.sum_memory.Secrets`."""
         rows = self._read("SELECT answer FROM plain WHERE run = ? AND number = ?", (run, number))
         return bytes(rows[0][0]) if rows else None
 
     def keep_plain(self, run: str, number: int, plain: bytes, blobs: frozenset[str]) -> set[str]:
-        """See `worker.secure.Secrets`."""
+        """See `worker.sum_memory.Secrets`."""
         with self._transaction() as db:
             before = db.execute("DELETE FROM plain WHERE run = ? RETURNING blobs", (run,)).fetchall()
-            query = "DELETE FROM sessions WHERE run = ? AND number != ? RETURNING vector"
-            used = _vectors(db.execute(query, (run, number)).fetchall())
+            used = _left(db, run, number)
             row = (run, number, plain, encode(sorted(blobs)).decode())
             db.execute("INSERT INTO plain VALUES (?, ?, ?, ?)", row)
         used |= {digest for (digests,) in before for digest in decode(digests.encode(), list[str])}
         return used - self.live()
 
+    def leave_others(self, run: str, number: int) -> set[str]:
+        """See `worker.sum_memory.Secrets`."""
+        with self._transaction() as db:
+            used = _left(db, run, number)
+        return used - self.live()
+
     def session(self, run: str, number: int) -> tuple[bytes, Blob | None] | None:
-        """See `worker.secure.Secrets`."""
+        """See `worker.sum_memory.Secrets`."""
         rows = self._read("SELECT state, vector FROM sessions WHERE run = ? AND number = ?", (run, number))
         return next(((bytes(state), vector and decode(vector, Blob)) for state, vector in rows), None)
 
     def keep_session(self, run: str, number: int, state: bytes, vector: Blob | None, history: History) -> None:
-        """See `worker.secure.Secrets`; before it returns, nothing of the step may leave the site."""
+        """See `worker.sum_memory.Secrets`; before it returns, nothing of the step may leave the site."""
         failpoint("site.session.before_journal")
         with self._transaction() as db:
             row = (run, number, state, None if vector is None else encode(vector))
@@ -297,7 +302,7 @@ class Journal:
         failpoint("site.session.after_journal")
 
     def history(self, run: str) -> History:
-        """See `worker.secure.Secrets`."""
+        """See `worker.sum_memory.Secrets`."""
         sessions = self._read("SELECT session FROM joined WHERE run = ?", (run,))
         released = self._read("SELECT run, number FROM released WHERE run = ?", (run,))
         return History(
@@ -409,6 +414,12 @@ def _log_within(db: sqlite3.Connection, event: Event) -> None:
 
 def _work(task: bytes, answer: bytes | None) -> Work:
     return Work(task=decode(task, RoundTask), answer=None if answer is None else _read_answer.decode(answer))
+
+
+def _left(db: sqlite3.Connection, run: str, number: int) -> set[str]:
+    """Drop the sessions of a run's other sums; return their vectors."""
+    query = "DELETE FROM sessions WHERE run = ? AND number != ? RETURNING vector"
+    return _vectors(db.execute(query, (run, number)).fetchall())
 
 
 def _vectors(rows: list[Any]) -> set[str]:

@@ -173,8 +173,13 @@ class PrivacySpec(Value, frozen=True, kw_only=True):
     """None: sites send their updates without noise of their own."""
     distributed: DistributedPrivacy | None = None
     """None: what is summed under secure aggregation has no noise."""
-    secure_aggregation: Literal["none", "secagg"] = "none"
-    """"secagg": control learns the sum of the sites' statistics, updates and scores, and no single one of them."""
+    secure_aggregation: Literal["none", "secagg", "two-server"] = "none"
+    """Otherwise than with "none", control learns the sum of the sites' statistics, updates and scores, and no single
+    one of them. "secagg": sites mask for each other; "two-server": a helper takes the masks off, and each site says one
+    thing."""
+    helper: Name | None = None
+    """The site that helps with "two-server": it joins like any other, holds no rows of the job and trains nothing. Who
+    runs it and who runs control must not work together."""
     update_range: Rate = 16.0
     """With secure aggregation: each weight's change in a round lies within plus or minus this; a site whose change
     goes beyond refuses. The smaller, the finer the steps in which changes are added."""
@@ -298,6 +303,11 @@ class JobSpec(Value, frozen=True, kw_only=True, tag_field="type", tag="job/1"):
     def name_run(self, chance: bytes) -> str:
         """Return a name for a run of this job, with 4 random bytes in it."""
         return f"{self.name[:54]}-{chance.hex()}"
+
+    @property
+    def helpers(self) -> tuple[str, ...]:
+        """Sites that hold none of its rows and are asked all the same: the helper of secure sums, if there is one."""
+        return () if self.privacy.helper is None else (self.privacy.helper,)
 
     @property
     def digest(self) -> str:

@@ -36,14 +36,18 @@ class PhaseBytes(Value, frozen=True, kw_only=True):
 class SecurePlan(Value, frozen=True, kw_only=True):
     """How a job's sums are made secret."""
 
+    mode: Literal["secagg", "two-server"] = "secagg"
     sites: int
     """Sites of a sum, where none drops out."""
-    threshold: int
-    """Sites whose shares together open what one site keeps secret."""
+    threshold: int | None
+    """Sites whose shares together open what one site keeps secret; None: a helper takes the masks off."""
     quorum: int
     """Sites that must be left at every stage, or there is no sum."""
     learns: tuple[str, ...]
     """What control comes to know, as sentences."""
+    helper: Name | None = None
+    helper_learns: tuple[str, ...] = ()
+    """What the helper comes to know, as sentences."""
 
 
 class Grade(Value, frozen=True, kw_only=True):

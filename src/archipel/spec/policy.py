@@ -6,6 +6,7 @@
 
     [work]        which jobs, code and data sets
     [epsilon]     the most that differential privacy may cost; then it is required
+    [helpers]     who may help with secure sums
     [peers]       whose keys are believed under secure aggregation
     [hours]       when work begins
     [sandbox]     what task code may see
@@ -36,6 +37,9 @@ from archipel.spec.quantities import Size, read_quantity
 FILE = "policy.toml"
 """Its name in the site's folder."""
 Positive = Annotated[int, Meta(ge=1)]
+HelperPin = Annotated[
+    str, Meta(pattern=r"^(certified|sha256:[0-9a-f]{64})$(?!\n)", description="certified, or a digest")
+]
 Clock = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$(?!\n)", description="HH:MM")]
 
 
@@ -139,6 +143,9 @@ class SitePolicy(Value, frozen=True, kw_only=True, tag_field="type", tag="policy
     peers: dict[Name, Digest] = field(default_factory=dict)
     """Site → digest of its public key, known from elsewhere than from control: secure sums are with these sites and
     these keys alone. Empty: with every site that control's authority certifies."""
+    helpers: dict[Name, HelperPin] = field(default_factory=dict)
+    """Site that may help with "two-server" sums → "certified", or the digest of its public key, known from elsewhere
+    than from control. Empty: any, unless `secure_aggregation` or `peers` ask for sums that nobody helps with."""
     hours: Hours | None = None
     """None: at any time."""
     sandbox: SandboxRules = field(default_factory=SandboxRules)

@@ -30,7 +30,8 @@ from archipel.spec.job import JobSpec, Rate
 
 Kind = Literal["check", "statistics", "initialise", "train", "alone", "personalise", "evaluate", "export"]
 Leg = Literal["compute", "advertise", "share", "mask", "consent", "release"]
-"""The rounds that a sum takes under secure aggregation: the work itself, then the protocol's five stages."""
+"""The rounds that a sum takes under secure aggregation: the work itself, then the protocol's stages, or with a
+helper some of them."""
 RoundNumber = Annotated[int, Meta(ge=0)]
 
 
@@ -76,7 +77,7 @@ class RoundTask(Value, frozen=True, kw_only=True, tag_field="type", tag="round-t
     leg: Leg | None = None
     """Which part of a secure sum this round is; None: the answer itself is asked for."""
     message: bytes = b""
-    """What the coordinator says in this leg: a message of `security.secagg`."""
+    """What the coordinator says in this leg: a message of `security.secagg` or `security.two_server`."""
     share: bool = False
     """May the resulting "model" or "onnx" part leave the site (deltas and sums always do)?"""
 
@@ -111,7 +112,8 @@ class Update(Value, frozen=True, kw_only=True, tag_field="type", tag="update/1")
     dataset: DatasetManifest | None = None
     """For kind "check"."""
     message: bytes = b""
-    """What the site says in a leg of a secure sum: a message of `security.secagg`, or of `federated.secure.vector`."""
+    """What the site says in a leg of a secure sum: a message of `security.secagg` or `security.two_server`, or of
+    `federated.secure.vector`."""
     seconds: Annotated[float, Meta(ge=0)] = 0.0
     """Wall time of the work at the site; never enters a model."""
 

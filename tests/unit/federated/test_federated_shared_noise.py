@@ -17,7 +17,7 @@ from archipel.security.privacy import DiscreteGaussian, Gaussian, NoiseStream, R
 from archipel.security.privacy.accounting import delta_of
 from archipel.spec import SpecError, unpack
 from archipel.spec.privacy import DistributedPrivacy
-from secure import SecureParty, secure_job
+from secure import HELPER, WITH_HELPER, SecureParty, secure_job
 from unit.control.control_sites import entropy
 
 SITES = ("ann", "bob", "cid", "dot")
@@ -90,6 +90,15 @@ def test_the_mean_has_the_noise_of_all_shares_over_clipped_updates(tmp_path: Pat
     # A share is for three sites, the fewest whose sum can be opened; four are in this one. An update of the tests has
     # 0.1 on each of 40,000 elements, so it is clipped to a fortieth, which drowns in the noise.
     expected = CLIP * NOISE * math.sqrt(len(SITES) / QUORUM) / len(SITES)
+    assert np.std(end - start) == pytest.approx(expected, rel=2e-2)
+    assert abs(np.mean(end - start)) < 5 * expected / math.sqrt(SIZE)
+
+
+def test_with_a_helper_a_share_is_for_the_fewest_sites_that_it_opens_a_sum_over(tmp_path: Path) -> None:
+    """Four sites and a run that waits for all: the sum has what was asked for, and no more."""
+    party = SecureParty(tmp_path, (*SITES, HELPER), size=SIZE)
+    start, end = model_before_and_after(party, noisy_job(privacy=WITH_HELPER))
+    expected = CLIP * NOISE / len(SITES)
     assert np.std(end - start) == pytest.approx(expected, rel=2e-2)
     assert abs(np.mean(end - start)) < 5 * expected / math.sqrt(SIZE)
 

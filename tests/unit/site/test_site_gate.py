@@ -372,6 +372,13 @@ async def test_secure_sums_are_held_to_the_policys_own_least_number_of_sites(pla
             assert agent._desk._secure._member(pem).policy.min_sites == least
 
 
+async def test_a_helpers_key_is_pinned_where_the_policy_has_its_digest(place: SiteFolder) -> None:
+    digest = digest_of(b"the helper's key")
+    place.policy.write_text(f'[helpers]\nnotary = "{digest}"\nother = "certified"\n')
+    async with living(place) as agent:
+        assert [agent._gate.helper_pin(name) for name in ("notary", "other", "third")] == [digest, None, None]
+
+
 def test_a_policy_is_checked_and_shown(place: SiteFolder, capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(place.path)
     assert exit_of("policy", "check", folder) == StateError.exit_code

@@ -35,6 +35,9 @@ NOISY = make_job(
 """Epsilon 1.698 for three rounds, at delta 1e-5 and for each site."""
 
 
+HELPED = make_job(federation={"min_sites": 3}, privacy={"secure_aggregation": "two-server", "helper": "notary"})
+
+
 def secure_over(sites: int) -> JobSpec:
     """A job with secure aggregation over at least so many sites."""
     return make_job(federation={"min_sites": sites}, privacy={"secure_aggregation": "secagg"})
@@ -87,7 +90,7 @@ class Proposal:
 
 
 PROPOSALS = [
-    *(Proposal("", "(allowed)", job) for job in (JOB, CROSS, SECURE, NOISY, make_job(), secure_over(1))),
+    *(Proposal("", "(allowed)", job) for job in (JOB, CROSS, SECURE, HELPED, NOISY, make_job(), secure_over(1))),
     Proposal('approve = "never"', "approve"),
     Proposal('approve = "once"', "(approval)"),
     Proposal('approve = "once"\nsecure_aggregation = true', "secure_aggregation"),  # nobody is asked in vain
@@ -101,6 +104,15 @@ PROPOSALS = [
     Proposal(f'[work]\ndatasets = ["birds"]\nbundles = ["{blob("other").digest}"]', "work.bundles"),
     Proposal("secure_aggregation = true", "secure_aggregation", says="the job has none"),
     Proposal("secure_aggregation = true", "(allowed)", SECURE),
+    # A second server is trusted where the owner named it, or asks for no secure sums.
+    Proposal("secure_aggregation = true", "helpers", HELPED, says="notary would take the masks off"),
+    Proposal('secure_aggregation = true\n[helpers]\nnotary = "certified"', "(allowed)", HELPED),
+    Proposal(f'[helpers]\nnotary = "{BUNDLE.digest}"', "(allowed)", HELPED),
+    Proposal('[helpers]\nother = "certified"', "helpers", HELPED),
+    Proposal('[helpers]\nother = "certified"', "(allowed)", SECURE),
+    Proposal(f'[peers]\nann = "{BUNDLE.digest}"', "helpers", HELPED),
+    Proposal("least_sites = 3", "(allowed)", HELPED),  # it waits for all
+    Proposal("least_sites = 4", "least_sites", HELPED, says="may have 3 sites"),
     Proposal("least_sites = 3", "(allowed)"),
     Proposal("least_sites = 4", "least_sites", says="may have 3 sites, and this site wants 4"),
     Proposal("least_sites = 3", "least_sites", make_job(federation={"min_sites": 3, "cohort": 0.5}), says="2 sites"),

@@ -131,6 +131,7 @@ def test_editors_are_told_every_key() -> None:
         "secure_aggregation",
         "least_sites",
         "peers",
+        "helpers",
         "work",
         "epsilon",
         "hours",

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from archipel.cli.planes import Json
 from archipel.site.approvals import Approval, Decision
-from archipel.spec import Event, StateError, encode
+from archipel.spec import Event, JobSpec, StateError, encode
 
 policy = App(name="policy", help="Show and check a site's policy, approve or refuse jobs, and see what was refused.")
 Folder = Annotated[Path, Parameter(help="The site's own folder, as `archipel join --folder` was given it.")]
@@ -148,7 +148,7 @@ def _headlines(asked: Approval) -> tuple[str, ...]:
     job = asked.job
     by = f" by {asked.decided_by} at {_when(asked.decided_at)}" if asked.decided_at is not None else ""
     privacy = [
-        "secure aggregation" if job.privacy.secure_aggregation != "none" else "control sees this site's updates",
+        _secrecy(job),
         *(["noise from the coordinator"] if job.privacy.central else []),
         *(["noise from the site"] if job.privacy.is_noisy_at_sites else []),
     ]
@@ -159,6 +159,12 @@ def _headlines(asked: Approval) -> tuple[str, ...]:
         f"              bundle {asked.bundle.digest}, {asked.bundle.size_bytes} bytes",
         f"              first asked by run {asked.run} at {_when(asked.asked_at)}",
     )
+
+
+def _secrecy(job: JobSpec) -> str:
+    if job.privacy.helper is not None:
+        return f"secure aggregation with the helper {job.privacy.helper}"
+    return "control sees this site's updates" if job.privacy.secure_aggregation == "none" else "secure aggregation"
 
 
 def _refusal(event: Event) -> str:

@@ -9,10 +9,12 @@ from archipel.spec import JobSpec, Kind, Leg
 SECURED: tuple[Kind, ...] = ("statistics", "train", "evaluate")
 """Kinds of rounds whose answers are only ever added up."""
 LEGS: tuple[Leg, ...] = get_args(Leg)
+_WITH_HELPER: tuple[Leg, ...] = ("compute", "advertise", "mask", "release")
+"""Those of a sum with a helper, who is asked alone in the second and the last."""
 PROTOCOL = frozenset(LEGS[1:])
 """Legs in which sites speak the protocol; the first is the work itself."""
 TRIED_AGAIN = PROTOCOL - {"release"}
-"""Legs from which an attempt may begin anew: no share is out yet."""
+"""Legs from which an attempt may begin anew: nothing that takes masks off is out yet."""
 LEAST_SITES = 3
 """With two sites, each reads the other's update off the sum."""
 
@@ -22,6 +24,11 @@ def is_secure(job: JobSpec) -> bool:
     return job.privacy.secure_aggregation != "none"
 
 
+def legs_of_sum(job: JobSpec) -> tuple[Leg, ...]:
+    """Return the rounds that one sum of the job takes."""
+    return _WITH_HELPER if job.privacy.secure_aggregation == "two-server" else LEGS
+
+
 def number_of(kind: Kind, step: int) -> int:
     """Return the number of a sum in its run: the same for every attempt at it, another for every other sum.
 
@@ -29,8 +36,3 @@ def number_of(kind: Kind, step: int) -> int:
     (7, 2)
     """
     return len(SECURED) * step + SECURED.index(kind)
-
-
-def legs_after(leg: Leg) -> int:
-    """Return how many legs follow one."""
-    return len(LEGS) - 1 - LEGS.index(leg)

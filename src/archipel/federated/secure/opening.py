@@ -22,16 +22,22 @@ from archipel.spec import Blob, Manifest, StateError
 
 MASKED = "masked"
 """The part of an update that is a masked vector: 32-bit words, little-endian."""
+CORRECTION = "correction"
+"""The part of the helper's answer that is minus the sum of all masks, written in the same way."""
 WORD = np.dtype("<u4")
 
 
 class Unmasking(msgspec.Struct, frozen=True, kw_only=True):
-    """How a total of masked vectors is read. The keys are those of masks that the survivors' shares made known."""
+    """How a total of masked vectors is read."""
 
     layout: Layout
     sums: Manifest
-    added: tuple[bytes, ...]
-    removed: tuple[bytes, ...]
+    added: tuple[bytes, ...] = ()
+    """Keys of masks to add, made known by the survivors' shares."""
+    removed: tuple[bytes, ...] = ()
+    """Keys of masks to take away."""
+    correction: Blob | None = None
+    """The helper's vector: minus the sum of all masks."""
 
 
 def open_total(unmasking: Unmasking, vectors: Iterable[Blob], spool: Spool) -> Total:
@@ -40,13 +46,13 @@ def open_total(unmasking: Unmasking, vectors: Iterable[Blob], spool: Spool) -> T
     Raises:
         StateError: a vector is not in the spool, or has another length.
     """
-    total, sites = np.zeros(unmasking.layout.count, WORD), 0
-    for blob in vectors:
+    masked = tuple(vectors)
+    total = np.zeros(unmasking.layout.count, WORD)
+    for blob in masked if unmasking.correction is None else (*masked, unmasking.correction):
         with spool.open(blob.digest) as file:
             _add(total, file, blob)
-        sites += 1
     apply_masks(total, added=unmasking.added, removed=unmasking.removed)
-    return decode_total(unmasking.layout, unmasking.sums, total, sites=sites)
+    return decode_total(unmasking.layout, unmasking.sums, total, sites=len(masked))
 
 
 def _add(total: Levels, file: io.RawIOBase, blob: Blob) -> None:

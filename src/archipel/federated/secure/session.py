@@ -1,12 +1,8 @@
 """Control's side of one sum under secure aggregation, leg by leg, as the coordinator drives it.
 
-    leg         a site is told             a site answers              when it closes
-    compute     its task                   what its vector will hold   the terms are drawn: who, threshold, layout
-    advertise   Terms                      Advert                      the roster
-    share       Roster                     Sealed                      who holds shares of whom
-    mask        Delivery                   Masked, and the vector      who survived: nobody else is in the sum
-    consent     Survivors                  Consent                     who agreed
-    release     Consents                   Released                    `unmasking`: the sum can be opened
+    compute     each site does its task, and says what its vector will hold; with its end the terms are drawn
+    the others  those of the job's mode, whose protocol is in `by_shares` or `by_helper`
+    release     with its end, `unmasking`: the sum can be opened
 
 Each leg is a round of the run like any other: kept before it is acted on, counted once, asked again after a crash. The
 session is a function of the answers in their order. It has no clock: that certificates hold today is seen by TLS, and
@@ -18,12 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from archipel.federated.secure.by_helper import ByHelper
+from archipel.federated.secure.by_shares import ByShares
+from archipel.federated.secure.exchange import Draft, Exchange, Outbox
 from archipel.federated.secure.legs import LEAST_SITES, number_of
-from archipel.federated.secure.opening import MASKED, WORD, Unmasking
+from archipel.federated.secure.opening import Unmasking
 from archipel.federated.secure.vector import Prepared, fields_of
 from archipel.security import expiry_of, fingerprint
-from archipel.security.secagg import Assumptions, Layout, Member, ServerSession, Terms, Trust, shape_for
-from archipel.security.secagg.messages import Masked, read
+from archipel.security.secagg import Layout, Trust
 from archipel.spec import (
     Blob,
     JobSpec,
@@ -35,7 +33,6 @@ from archipel.spec import (
     TaskError,
     Update,
     decode,
-    encode,
 )
 
 
@@ -53,9 +50,13 @@ class SecureSum:
         trust: Trust,
         subject: Blob,
         sites: int,
+        fewest: int,
         most_weight: float,
     ) -> None:
-        """Begin; `subject` is what sites work from, `sites` the most that may take part, `most_weight` of one site."""
+        """Begin; `subject` is what sites work from, `most_weight` that of one site.
+
+        `sites` is the most that may take part, `fewest` how many the job wants in the sum.
+        """
         self._run = run
         self._job = job
         self._number = number_of(kind, step)
@@ -63,10 +64,11 @@ class SecureSum:
         self._trust = trust
         self._subject = subject
         self._sites = sites
+        self._fewest = fewest
         self._bound = 2.0 ** math.ceil(math.log2(max(1.0, most_weight)))
         self._prepared: dict[str, Prepared] = {}
-        self._server: ServerSession | None = None
-        self._asked: dict[str, bytes] = {}
+        self._exchange: Exchange | None = None
+        self._asked: Outbox = {}
         self._masked: dict[str, Update] = {}
 
     @property
@@ -75,14 +77,14 @@ class SecureSum:
         return self._asked
 
     @property
-    def quorum(self) -> int:
-        """Sites that must answer each leg of the protocol."""
-        return LEAST_SITES if self._server is None else self._server.terms.shape.quorum
+    def least(self) -> int:
+        """Fewest that must answer the open leg of the protocol."""
+        return LEAST_SITES if self._exchange is None else self._exchange.least
 
     @property
     def members(self) -> int:
-        """Sites that the terms name; before they are drawn, those that have something to add."""
-        return len(self._prepared if self._server is None else self._server.terms.members)
+        """How many the terms ask in the open leg; before they are drawn, how many have something to add."""
+        return len(self._prepared) if self._exchange is None else self._exchange.members
 
     @property
     def survivors(self) -> tuple[str, ...]:
@@ -103,10 +105,7 @@ class SecureSum:
         if leg == "compute":
             self._prepared[update.site] = _prepared(update, self._job, manifest)
             return
-        server = self._begun()
-        if leg == "mask":
-            _require_vector(update, server.terms.layout.count)
-        server.take(update.site, update.message)
+        self._begun().take(leg, update)
         if leg == "mask":
             self._masked[update.site] = update
 
@@ -114,47 +113,41 @@ class SecureSum:
         """Close a leg.
 
         Raises:
-            SpecError, TaskError, SecureAggregationError: the sum cannot go on; the leg stays open.
+            ArchipelError: too few answers to go on, or no terms can be drawn over them; the leg stays open.
         """
         self._asked = self._drawn() if leg == "compute" else self._begun().close()
 
     def unmasking(self) -> Unmasking:
         """Return how the total is read, after the last leg."""
-        opening = self._begun().opening
-        sums = next(iter(self._prepared.values())).sums
-        return Unmasking(layout=self._begun().terms.layout, sums=sums, added=opening.added, removed=opening.removed)
+        return self._begun().unmasking(next(iter(self._prepared.values())).sums)
 
-    def _begun(self) -> ServerSession:
-        if self._server is None:
+    def _begun(self) -> Exchange:
+        if self._exchange is None:
             raise SecureAggregationError("out-of-order: no terms are drawn yet", hint="report this: it is a fault")
-        return self._server
+        return self._exchange
 
-    def _drawn(self) -> dict[str, bytes]:
+    def _drawn(self) -> Outbox:
         """Draw the terms over the sites that have something to add."""
-        prepared = [self._prepared[site] for site in sorted(self._prepared)]
+        prepared = {site: self._prepared[site] for site in sorted(self._prepared)}
         if len(prepared) < LEAST_SITES:
             message = f"small-cohort: {len(prepared)} sites have something to add, {LEAST_SITES} are needed to hide one"
             raise SecureAggregationError(message, hint="let more sites take part, then resume the run")
-        _require_alike(self._prepared)
-        members = tuple(
-            Member(site=site, fingerprint=fingerprint(self._prepared[site].certificate))
-            for site in sorted(self._prepared)
-        )
-        layout = Layout(
-            sites=max(self._sites, len(members)), fields=fields_of(self._job, prepared[0]), weight_bound=self._bound
-        )
-        terms = Terms(
+        _require_alike(prepared)
+        fields = fields_of(self._job, next(iter(prepared.values())))
+        draft = Draft(
             run=self._run,
             round=self._number,
             attempt=self._attempt,
             model=self._subject.digest,
-            shape=shape_for(len(members), Assumptions()),
-            layout=layout,
-            members=members,
+            helper=self._job.privacy.helper or "",
+            fewest=self._fewest,
+            layout=Layout(sites=max(self._sites, len(prepared)), fields=fields, weight_bound=self._bound),
+            certificates={site: one.certificate for site, one in prepared.items()},
+            trust=self._trust,
+            now=max(expiry_of(one.certificate)[0] for one in prepared.values()),
         )
-        youngest = max(expiry_of(one.certificate)[0] for one in prepared)
-        self._server = ServerSession(terms, self._trust, youngest)
-        return dict.fromkeys((member.site for member in members), encode(terms))
+        self._exchange = ByHelper(draft) if self._job.privacy.secure_aggregation == "two-server" else ByShares(draft)
+        return self._exchange.begin()
 
 
 def _prepared(update: Update, job: JobSpec, manifest: str | None) -> Prepared:
@@ -184,13 +177,3 @@ def _require_alike(prepared: Mapping[str, Prepared]) -> None:
             what = f" ({min(names)})" if names else ""
             hint = "let the task return the same sums and shapes at every site"
             raise TaskError(f"{site} has other things to add than {first}{what}", hint=hint)
-
-
-def _require_vector(update: Update, count: int) -> None:
-    part = update.parts.get(MASKED)
-    if part is None or not part.shared or part.blob.size_bytes != count * WORD.itemsize:
-        message = f"malformed: {update.site} sent no masked vector of {count} words"
-        raise SecureAggregationError(message, hint="run the same archipel version at the site and in control")
-    if read(update.message, Masked).vector != part.blob.digest:
-        message = f"malformed: {update.site} signed another vector than it sent"
-        raise SecureAggregationError(message, hint="run the same archipel version at the site and in control")

@@ -23,7 +23,7 @@ def require_private_fit(job: JobSpec, *, virtual: bool = False) -> None:
     if more:
         raise SpecError(f"{first} and {more[0]} in one job", hint="keep one of them: their noises add")
     if privacy.distributed is not None and privacy.secure_aggregation == "none":
-        hint = 'set secure_aggregation = "secagg" in [privacy], or take [privacy.local]'
+        hint = 'set secure_aggregation in [privacy], such as to "secagg", or take [privacy.local]'
         raise SpecError(
             "[privacy.distributed] hides a site in a sum, and without one its share is too little", hint=hint
         )

@@ -54,6 +54,12 @@ class Label(StrEnum):
     """Hash of the survivor set that sites sign."""
     SEALED_SHARE = "sealed share"
     """Associated data of a sealed share."""
+    HELPER_KEY = "helper key"
+    """A helper's X25519 key for opening seeds, from its entropy."""
+    SEED_CHANNEL = "seed channel"
+    """The AEAD key of a seed, of a site and the helper."""
+    SEALED_SEED = "sealed seed"
+    """Associated data of a sealed seed."""
 
 
 def bind(*parts: bytes | str) -> bytes:

@@ -101,7 +101,7 @@ class Secrets:
     def _channel_to(self, context: bytes, peer: str, channel_key: bytes, *, sending: bool) -> ChaCha20Poly1305:
         both = self._channels.get(context + channel_key)
         if both is None:  # what is sealed for a peer and what the peer sealed have one agreement
-            shared = _agree(self._channel, peer, channel_key)
+            shared = agree(self._channel, peer, channel_key)
             both = derive(shared, context, Label.CHANNEL, *sorted((self._site, peer)), size=2 * KEY_BYTES)
             self._channels[context + channel_key] = both
         first = (self._site < peer) == sending
@@ -120,11 +120,16 @@ def self_mask(seed: bytes, context: bytes, site: str) -> bytes:
 
 def pair_mask(key: X25519PrivateKey, context: bytes, site: str, peer: str, mask_key: bytes) -> bytes:
     """Return the AES key of the mask of `site`, whose private key this is, and `peer`: both come to the same."""
-    shared = _agree(key, peer, mask_key)
+    shared = agree(key, peer, mask_key)
     return derive(shared, context, Label.PAIR_MASK, *sorted((site, peer)))
 
 
-def _agree(key: X25519PrivateKey, peer: str, public: bytes) -> bytes:
+def agree(key: X25519PrivateKey, peer: str, public: bytes) -> bytes:
+    """Return the secret (32 bytes) of a private key and the public one of `peer` (RFC 7748).
+
+    Raises:
+        SecureAggregationError: substituted-key, where there is none.
+    """
     try:
         return key.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError as error:  # a point of small order: the secret would be zero (RFC 7748, section 6.1)

@@ -127,6 +127,7 @@ class Agent:
                 clock,
                 least_sites=lambda: self._gate.least_sites,
                 peers=lambda: self._gate.peers,
+                helper_pin=self._gate.helper_pin,
                 noise_key=folder.path / NOISE_KEY,
             ),
             gate=self._gate,

@@ -267,7 +267,9 @@ class Desk:
         """Make the answer: by the worker, or where the site speaks for itself in a secure sum, here."""
         if task.leg in PROTOCOL:
             await self._settle_before(task)
-            return await asyncio.to_thread(self._secure.speak, task), {}
+            said, dropped = await asyncio.to_thread(self._secure.speak, task)
+            self._drop(dropped)
+            return said, {}
         self._secure.require_allowed(task)
         update, state = await self._execute(task)
         if task.leg is None:

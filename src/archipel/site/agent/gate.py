@@ -100,6 +100,11 @@ class Gate:
         """Public keys of the only sites that secure sums may be with; None: of any."""
         return (None if self._judge is None else self._judge.policy.peers) or None
 
+    def helper_pin(self, helper: str) -> Digest | None:
+        """Return the only public key that is believed to be a helper's; None: any that is certified."""
+        pin = None if self._judge is None else self._judge.policy.helpers.get(helper)
+        return None if pin == "certified" else pin
+
     async def admit(self, task: RoundTask, bring: Bring, hold: Hold) -> None:
         """Return once the work may begin, also by the privacy ledger; `hold` is told what it waits for meanwhile.
 

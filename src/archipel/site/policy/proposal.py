@@ -63,10 +63,24 @@ def _secure(policy: SitePolicy, job: JobSpec, _bundle: Blob) -> Refused | None:
     return Refused(rule="secure_aggregation", message=message, hint='[privacy] secure_aggregation = "secagg"')
 
 
+def _helped(policy: SitePolicy, job: JobSpec, _bundle: Blob) -> Refused | None:
+    """Trust a second server with sums only where the owner named it, or asks for no secure sums at all."""
+    helper = job.privacy.helper
+    is_open = not policy.helpers and not policy.secure_aggregation and not policy.peers
+    if helper is None or is_open or helper in policy.helpers:
+        return None
+    message = f"{helper} would take the masks off this site's sums, and is no helper of this site's"
+    return Refused(
+        rule="helpers", message=message, hint='name it in [helpers], or [privacy] secure_aggregation = "secagg"'
+    )
+
+
 def _cohort(policy: SitePolicy, job: JobSpec, _bundle: Blob) -> Refused | None:
     """Hold what the job promises at the least; under secure aggregation, sites may drop out down to the quorum."""
     fewest = fewest_updates(job.federation, job.federation.min_sites)
-    if is_secure(job):
+    if job.privacy.helper is not None:
+        fewest = max(fewest, LEAST_SITES)
+    elif is_secure(job):
         fewest = quorum_of(max(fewest, LEAST_SITES), Assumptions())  # no site takes part in a sum of fewer than 3
     if fewest >= policy.least_sites:
         return None
@@ -97,5 +111,5 @@ def _memory(policy: SitePolicy, job: JobSpec, _bundle: Blob) -> Refused | None:
     return Refused(rule="limits.memory", message=f"the job needs {Size(needed * 1e6)}, and here it gets {most}")
 
 
-RULES: tuple[Rule, ...] = (_never, _listed, _secure, _cohort, _noise, _memory)
+RULES: tuple[Rule, ...] = (_never, _listed, _secure, _helped, _cohort, _noise, _memory)
 """In this order: what is cheap to say comes before the accounting."""

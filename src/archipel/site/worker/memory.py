@@ -70,7 +70,7 @@ class RunMemory:
 
 
 class SecretMemory:
-    """Answers and sessions in memory, for a site of a simulation; see `worker.secure.Secrets`."""
+    """Answers and sessions in memory, for a site of a simulation; see `worker.sum_memory.Secrets`."""
 
     def __init__(self) -> None:
         self._plain: dict[str, tuple[int, bytes, frozenset[str]]] = {}
@@ -86,8 +86,14 @@ class SecretMemory:
         """See Secrets."""
         before = self._plain.get(run, (0, b"", frozenset[str]()))[2]
         self._plain[run] = (number, plain, blobs)
-        self._sessions = {key: kept for key, kept in self._sessions.items() if key == (run, number)}
+        self.leave_others(run, number)
         return set(before - blobs)
+
+    def leave_others(self, run: str, number: int) -> set[str]:
+        """See Secrets."""
+        others = {key: kept for key, kept in self._sessions.items() if key[0] == run and key[1] != number}
+        self._sessions = {key: kept for key, kept in self._sessions.items() if key not in others}
+        return {vector.digest for _, vector in others.values() if vector is not None}
 
     def session(self, run: str, number: int) -> tuple[bytes, Blob | None] | None:
         """See Secrets."""

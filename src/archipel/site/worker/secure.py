@@ -1,7 +1,7 @@
 """A site's part in secure aggregation: its plain answers stay here, and what it says in each leg is made of them.
 
     compute     the worker does the task; `prepare` keeps the answer and says only what its vector will hold
-    advertise … release     `speak` lets the site's session take its next step
+    the others  `speak` lets the site's session take its next step; with a helper, see `helped`
 
 The rules it keeps:
   1. What a step leads to is stored before the step's answer is returned; so is the abort of a session.
@@ -17,15 +17,15 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from archipel.federated.secure.legs import LEAST_SITES, SECURED, is_secure, number_of
-from archipel.federated.secure.opening import MASKED
+from archipel.federated.secure.opening import CORRECTION, MASKED
 from archipel.federated.secure.shared_noise import SharedNoise
 from archipel.federated.secure.vector import (
     Prepared,
@@ -36,9 +36,12 @@ from archipel.federated.secure.vector import (
 )
 from archipel.security import PrivateKey, key_digest
 from archipel.security.privacy import NoiseStream, require_private_fit
-from archipel.security.secagg import Field, History, Identity, Membership, Policy, SiteSession, Terms, Trust
+from archipel.security.secagg import Identity, Layout, Membership, Policy, SiteSession, Trust
+from archipel.security.two_server import Seat
+from archipel.site.worker.helped import Helped
 from archipel.site.worker.noise import sum_secret
-from archipel.site.worker.weights import Blobs, open_arrays, open_tensors, open_weights, store_words
+from archipel.site.worker.sum_memory import Plain, Secrets, require_about, store_vector
+from archipel.site.worker.weights import Blobs, open_arrays, open_tensors, open_weights
 from archipel.spec import (
     Blob,
     Digest,
@@ -57,41 +60,6 @@ from archipel.spec import (
 Array = npt.NDArray[Any]
 
 
-class Plain(msgspec.Struct, frozen=True, kw_only=True):
-    """A site's own answer, which is only ever added to others."""
-
-    update: Update
-    certificate: str
-    """PEM; what the terms are to name. A renewal in the middle changes nothing."""
-    subject: str
-    """Digest of what it was computed from."""
-    fields: tuple[Field, ...]
-
-
-class Secrets(Protocol):
-    """Where a site keeps its answers and sessions; the live one is its journal."""
-
-    def plain(self, run: str, number: int) -> bytes | None:
-        """Return the answer kept for a sum."""
-        ...
-
-    def keep_plain(self, run: str, number: int, plain: bytes, blobs: frozenset[str]) -> set[str]:
-        """Keep an answer instead of any other of the run; return the blobs that nothing needs any more."""
-        ...
-
-    def session(self, run: str, number: int) -> tuple[bytes, Blob | None] | None:
-        """Return the state of the newest session for a sum, and its masked vector."""
-        ...
-
-    def keep_session(self, run: str, number: int, state: bytes, vector: Blob | None, history: History) -> None:
-        """Keep a session's state and what the site remembers of the run's sessions, both or neither."""
-        ...
-
-    def history(self, run: str) -> History:
-        """Return what is remembered of the run's sessions."""
-        ...
-
-
 class SecureSite:
     """One site; `speak` and `prepare` do not overlap for one run."""
 
@@ -107,6 +75,7 @@ class SecureSite:
         entropy: Callable[[int], bytes] = os.urandom,
         least_sites: Callable[[], int] = lambda: LEAST_SITES,
         peers: Callable[[], Mapping[str, Digest] | None] = lambda: None,
+        helper_pin: Callable[[str], Digest | None] = lambda _: None,
         *,
         noise_key: Path,
     ) -> None:
@@ -114,15 +83,17 @@ class SecureSite:
 
         `clock` gives seconds since the Unix epoch, `entropy` so many random bytes. `least_sites` is what the site's
         policy asks for; a sum of fewer than 3 is refused in any case. `peers` are digests of public keys, as the policy
-        names them: of the only sites a sum may be with. `noise_key` is the file of the secret that its
-        shares of noise follow from, made when first needed.
+        names them: of the only sites a sum may be with; `helper_pin` gives that of a helper. `noise_key` is the file of
+        the secret that its shares of noise follow from, made when first needed.
         """
         self._site = site
         self._key = key
         self._certificate = certificate
         self._authority = authority
         self._peers = peers
-        self._believed: tuple[Mapping[str, Digest] | None, Trust] = (None, Trust(authority))
+        self._helper_pin = helper_pin
+        self._believed: dict[str, tuple[Mapping[str, Digest] | None, Trust]] = {}
+        self._helped = Helped(secrets, blobs, entropy)
         self._secrets = secrets
         self._blobs = blobs
         self._clock = clock
@@ -170,19 +141,29 @@ class SecureSite:
         failpoint("site.leg.compute")
         return _said(task, encode(prepared), seconds=update.seconds), dropped
 
-    def speak(self, task: RoundTask) -> Update:
-        """Take the session's next step; return what the site says.
+    def speak(self, task: RoundTask) -> tuple[Update, set[str]]:
+        """Take the session's next step; return what the site says, and the blobs that nothing needs any more.
 
         Raises:
             SecureAggregationError: the session is aborted, for a reason named first; nothing more is said in it.
             StateError: the answer, the session or the masked vector is not here any more.
         """
         self.require_allowed(task)
-        number = number_of(task.kind, task.step)
-        kept = self._secrets.plain(task.run, number)
+        if task.job.privacy.helper == self._site:
+            message, vector, dropped = self._helped.help(task, self._seat(self._certificate(), None))
+            return _said(task, message, CORRECTION, vector), dropped
+        kept = self._secrets.plain(task.run, number_of(task.kind, task.step))
         if kept is None:
             raise StateError(f"{self._site} has computed nothing to add", hint="resume the run: it is asked again")
         plain = decode(kept, Plain)
+        if task.job.privacy.helper is None:
+            message, vector = self._stepped(task, plain)
+        else:
+            seat = self._seat(plain.certificate, task.job.privacy.helper)
+            message, vector = self._helped.answer(task, seat, plain, partial(self._values, task, plain))
+        return _said(task, message, MASKED, vector if task.leg == "mask" else None), set()
+
+    def _stepped(self, task: RoundTask, plain: Plain) -> tuple[bytes, Blob | None]:
         if task.leg == "advertise":
             session, vector = self._joined(task, plain)
         else:
@@ -191,7 +172,7 @@ class SecureSite:
             message, vector = self._step(task, session, plain, vector)
         finally:
             self._keep(session, vector)
-        return _said(task, message, vector=vector if task.leg == "mask" else None)
+        return message, vector
 
     # ---- one step -------------------------------------------------------------------------------------------
 
@@ -226,29 +207,27 @@ class SecureSite:
         if before is not None and vector is not None:
             self._blobs.require(vector.digest)
             return before, vector
-        update = None
-        if task.kind == "train":
-            update = open_weights(self._blobs, plain.update.parts["delta"].blob).vector
-        values, weight = encode_answer(
-            session.terms.layout,
-            update,
-            self._sums(plain.update),
-            _weight_of(task, plain.update),
-            self._noise(task, session.terms) if task.kind == "train" else None,
-        )
+        values, weight = self._values(task, plain, session.terms.layout, session.terms.shape.quorum)
         message, words = session.mask(values, weight=weight)
-        what = f"masked vector of {task.site}.{task.run}.{task.round}.{os.getpid()}"
-        blob = store_words(self._blobs, what, words)
+        blob = store_vector(self._blobs, task, words)
         failpoint("site.leg.mask")
         return message, blob
 
-    def _noise(self, task: RoundTask, terms: Terms) -> SharedNoise | None:
+    def _values(self, task: RoundTask, plain: Plain, layout: Layout, least: int) -> tuple[dict[str, Array], float]:
+        """Return what the site adds to a sum that can be opened over `least` sites."""
+        update = noise = None
+        if task.kind == "train":
+            update = open_weights(self._blobs, plain.update.parts["delta"].blob).vector
+            noise = self._noise(task, least)
+        return encode_answer(layout, update, self._sums(plain.update), _weight_of(task, plain.update), noise)
+
+    def _noise(self, task: RoundTask, least: int) -> SharedNoise | None:
         privacy = task.job.privacy.distributed
         if privacy is None:
             return None
         require_private_fit(task.job)
         secret = sum_secret(self._noise_key, task, number_of(task.kind, task.step))
-        return SharedNoise.of(privacy, terms.shape.quorum, NoiseStream(secret, "update"))
+        return SharedNoise.of(privacy, least, NoiseStream(secret, "update"))
 
     def _sums(self, update: Update) -> dict[str, Array]:
         if update.kind == "train":
@@ -261,15 +240,34 @@ class SecureSite:
         now = dt.datetime.fromtimestamp(self._clock(), dt.UTC)
         identity = Identity(self._key, certificate)
         policy = Policy(min_sites=max(LEAST_SITES, self._least_sites()))
-        return Membership(self._site, identity, self._trust(), policy, now)
+        return Membership(self._site, identity, self._trust(None), policy, now)
 
-    def _trust(self) -> Trust:
-        """Return who is believed: kept for as long as the policy says the same, for it remembers what it verified."""
+    def _seat(self, certificate: str, helper: str | None) -> Seat:
+        """Return who this site is in a sum with a helper; None: it is the helper."""
+        return Seat(
+            site=self._site,
+            identity=Identity(self._key, certificate),
+            trust=self._trust(helper),
+            now=dt.datetime.fromtimestamp(self._clock(), dt.UTC),
+            least_sites=max(LEAST_SITES, self._least_sites()),
+            peers=self._pins(None),
+        )
+
+    def _pins(self, helper: str | None) -> Mapping[str, Digest] | None:
+        """Return the only keys that are believed, of sites or of a helper; None: all that the authority certifies."""
+        if helper is not None:
+            pin = self._helper_pin(helper)
+            return None if pin is None else {helper: pin}
         peers = self._peers()
-        if peers != self._believed[0]:
-            mine = {self._site: key_digest(self._key.public_key())}
-            self._believed = (peers, Trust(self._authority, pins=None if peers is None else {**peers, **mine}))
-        return self._believed[1]
+        return None if peers is None else {**peers, self._site: key_digest(self._key.public_key())}
+
+    def _trust(self, helper: str | None) -> Trust:
+        """Return who is believed: kept for as long as the policy says the same, for it remembers what it verified."""
+        pins = self._pins(helper)
+        kept = self._believed.get(helper or "")
+        if kept is None or kept[0] != pins:
+            kept = self._believed[helper or ""] = (pins, Trust(self._authority, pins=pins))
+        return kept[1]
 
     def _joined(self, task: RoundTask, plain: Plain) -> tuple[SiteSession, Blob | None]:
         member, number = self._member(plain.certificate), number_of(task.kind, task.step)
@@ -280,7 +278,7 @@ class SecureSite:
                 return session, known[1]
         history = self._secrets.history(task.run)
         session = SiteSession.join(task.message, member=member, history=history, entropy=self._entropy(32))
-        _require_about(session.terms, task, plain)
+        require_about(session.terms, task, plain)
         return session, None
 
     def _restored(self, task: RoundTask, plain: Plain) -> tuple[SiteSession, Blob | None]:
@@ -307,15 +305,10 @@ def _weight_of(task: RoundTask, update: Update) -> float:
     return update.weight if task.kind == "train" and task.job.privacy.distributed is None else 1.0
 
 
-def _require_about(terms: Terms, task: RoundTask, plain: Plain) -> None:
-    number = number_of(task.kind, task.step)
-    if (terms.run, terms.round, terms.model, terms.layout.fields) != (task.run, number, plain.subject, plain.fields):
-        message = "weak-terms: the terms are about another sum than the one this site computed"
-        raise SecureAggregationError(message, hint="nothing was released; ask control's operator why")
-
-
-def _said(task: RoundTask, message: bytes, *, vector: Blob | None = None, seconds: float = 0.0) -> Update:
-    parts = {} if vector is None else {MASKED: Part(blob=vector)}
+def _said(
+    task: RoundTask, message: bytes, name: str = MASKED, vector: Blob | None = None, *, seconds: float = 0.0
+) -> Update:
+    parts = {} if vector is None else {name: Part(blob=vector)}
     return Update(
         run=task.run, round=task.round, site=task.site, kind=task.kind, parts=parts, message=message, seconds=seconds
     )

@@ -66,7 +66,7 @@ class Board:
         if names:
             require_sites(job.federation, len(names))
         joined = {site.name for site in self._fleet.list().sites}
-        for name in names:
+        for name in (*names, *job.helpers):
             if name not in joined:
                 raise UnknownNameError.of("site", name, joined)
         members = self._bundles.members(self._bundles.require(bundle))

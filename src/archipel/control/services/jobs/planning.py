@@ -12,6 +12,7 @@ from archipel.control.store import models as rows
 from archipel.control.store.database import Database
 from archipel.federated.clashes import require_secure
 from archipel.federated.port import RoundFolded
+from archipel.federated.robust.cohorts import fewest_updates
 from archipel.federated.secure.plan import secure_plan
 from archipel.planner.plan import draw_plan
 from archipel.planner.traffic import Sizes
@@ -38,14 +39,15 @@ class Planning:
         held = {
             site: manifest or DatasetManifest(dataset=dataset, digest=_UNSEEN, size_bytes=0, rows=0)
             for site, manifest in self._fleet.holders(dataset).items()
-            if not named or site in named
+            if site not in job.helpers and (not named or site in named)
         }
         refused = {site: f"does not hold data set {dataset!r}" for site in named if site not in held}
         sizes = Sizes(model_bytes=self._database.read(lambda connection: _model_bytes(connection, job.name)))
         require_secure(job)
         seen = self._database.read(lambda connection: seen_before(connection, job))
         plan = draw_plan(job, held, sizes, refused=refused, seen=seen)
-        return msgspec.structs.replace(plan, secure=secure_plan(job, plan.cohort_size))
+        fewest = fewest_updates(job.federation, len(plan.participants))
+        return msgspec.structs.replace(plan, secure=secure_plan(job, plan.cohort_size, fewest))
 
 
 def _model_bytes(connection: Connection, name: str) -> int:

@@ -85,6 +85,8 @@ class Driver:
         self.job = job
         self.bundle = bundle
         self.sites = sites
+        self.parties = (*sites, *job.helpers)
+        """Whoever is asked something: the sites, and the helper of their sums."""
         self.traffic = Traffic()
         self.trouble: ArchipelError | None = None
         """Why it stands still for a while (a full disk); it is tried again."""

@@ -46,7 +46,7 @@ class Finisher:
         for site in orders_of(driver):
             for serve in self._registry.serves(site):
                 self._desk.attendances.push(site, serve)
-        self._desk.attendances.dismiss(driver.sites, Forget(run=driver.run))
+        self._desk.attendances.dismiss(driver.parties, Forget(run=driver.run))
         return model
 
     def tidy(self, driver: Driver) -> None:

@@ -20,6 +20,7 @@ from archipel.control.store.database import Database
 from archipel.data.stores.artefacts import Artefacts
 from archipel.data.stores.spool import Spool
 from archipel.federated.port import RoundFolded, UpdateAccepted
+from archipel.federated.robust.cohorts import fewest_updates
 from archipel.federated.secure.legs import LEAST_SITES, LEGS
 from archipel.federated.secure.opening import MASKED
 from archipel.federated.secure.plan import secure_plan
@@ -124,7 +125,7 @@ class Reports:
         job = None if row is None else rows.job_of(row)
         if job is None or cohort_size(job, sites) < LEAST_SITES:
             return None
-        return secure_plan(job, cohort_size(job, sites))
+        return secure_plan(job, cohort_size(job, sites), fewest_updates(job.federation, sites))
 
     def _total(self, closed: Sequence[Row[Any]]) -> dict[str, Sums]:
         """Return the added sums of the last evaluation, by kind of model: all that a secure sum says."""

@@ -130,7 +130,7 @@ class Runs:
         for row in reversed(found):
             if row.state in rows.UNFINISHED and row.sites is not None:
                 driver = self._open(row)
-                self._tools.attendances.expect(driver.sites, self._monotonic())
+                self._tools.attendances.expect(driver.parties, self._monotonic())
                 driver.carry_out_outstanding()
             elif row.state == "finished" and row.tidied_at is None:
                 self._finisher.tidy(self._open(row))
@@ -161,7 +161,8 @@ class Runs:
         if row.state != "waiting":
             return
         job = rows.job_of(row)
-        here = self._tools.fleet.present_holders(job.data.dataset)
+        holders = self._tools.fleet.present_holders(job.data.dataset)
+        here = tuple(site for site in holders if site not in job.helpers)
         named = job.federation.sites
         coming = tuple(site for site in named if site in here) if named else here
         least = least_sites(job.federation)
@@ -401,7 +402,7 @@ class Runs:
                 lost = now
                 event = SiteLost(site) if lost else SiteBack(site)
                 for driver in self._active():
-                    if site not in driver.sites:
+                    if site not in driver.parties:
                         continue
                     if driver.job.federation.absent == "quorum" and driver.needs_word(event):
                         driver.take(event)
@@ -416,8 +417,8 @@ class Runs:
     def _expect(self, driver: Driver) -> None:
         """Give the sites of a run that begins a lease to come; one that is lost is told to the run at the next tick."""
         if driver.job.federation.absent == "quorum":
-            self._tools.attendances.expect(driver.sites, self._monotonic())
-            self._untold.update(filter(self._tools.attendances.is_lost, driver.sites))
+            self._tools.attendances.expect(driver.parties, self._monotonic())
+            self._untold.update(filter(self._tools.attendances.is_lost, driver.parties))
 
     def _work(self, run: str, instruction: Fold | Finish) -> None:
         driver = self._drivers.get(run)

@@ -53,7 +53,10 @@ class Standing:
             kind=course.phase if is_open else None,  # type: ignore[arg-type]  # checked against KINDS
             step=course.step,
             steps=course.steps_total,
-            sites=tuple(self._site(run, site, course, driver) for site in view.sites),
+            sites=(
+                *(self._site(run, site, course, driver) for site in view.sites),
+                *self._standstill(run, course, driver),
+            ),
             losses=tuple(item.loss for item in course.losses),
             up_bytes=fresh_up + sum(item.up_bytes for item in moved),
             down_bytes=fresh_down + sum(item.down_bytes for item in moved),
@@ -82,6 +85,12 @@ class Standing:
         if status == "working":
             done, waits = next(((work.done, work.waits) for work in mine), (done, waits))
         return SiteProgress(site=site, presence=self._fleet.presence(site), status=status, done=done, waits=waits)
+
+    def _standstill(self, run: str, course: Course, driver: Driver | None) -> tuple[SiteProgress, ...]:
+        """Return the helper of secure sums, where the run waits for it."""
+        asked = () if driver is None else [site for site in driver.job.helpers if site in driver.tasks]
+        found = (self._site(run, site, course, driver) for site in asked)
+        return tuple(item for item in found if item.presence != "here" or item.waits)
 
     def _with_trouble(self, view: RunView) -> RunView:
         driver = self._runs.find(view.id)
