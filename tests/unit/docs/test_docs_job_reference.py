@@ -37,7 +37,11 @@ TABLES = {
     '`[search.parameters."KEY"]`': jobs.SearchParameter,
     '`[simulation.time]` with `mode = "synchronous"`': timing.Synchronous,
     '`[simulation.time]` with `mode = "deadline"`': timing.Deadline,
+    '`[simulation.time]` with `mode = "partial"`': timing.Partial,
     '`[simulation.time]` with `mode = "fedbuff"`': timing.FedBuff,
+    '`[simulation.time.selection]` with `kind = "uniform"`': timing.ByChance,
+    '`[simulation.time.selection]` with `kind = "tiers"`': timing.ByTiers,
+    '`[simulation.time.selection]` with `kind = "oort"`': timing.ByUtility,
     "`[simulation.time.devices]`": timing.DeviceSpec,
 }
 
@@ -88,7 +92,7 @@ def test_every_key_of_a_job_says_what_it_means_and_names_every_choice(title: str
 def test_the_pages_cover_every_table_there_is() -> None:
     kinds = [kind for module in (jobs, privacy, timing) for kind in vars(module).values() if isinstance(kind, type)]
     structs = {kind for kind in kinds if issubclass(kind, msgspec.Struct)}
-    assert structs - {jobs.Value, privacy.Guarantee, timing.Timed} == set(TABLES.values())
+    assert structs - {jobs.Value, privacy.Guarantee, timing.Timed, timing.Selecting} == set(TABLES.values())
 
 
 def test_the_smallest_job_of_the_page_is_one() -> None:
