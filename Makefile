@@ -34,7 +34,7 @@ sandbox:
 	touch $@
 
 .venv/ready-dev: .venv/ready-torch
-	$(UV) --compile-bytecode --editable '.[torch,jax,ray,postgres,curves,search,tensorboard,mlflow,privacy,oidc]' --group dev
+	$(UV) --compile-bytecode --editable '.[torch,jax,ray,postgres,curves,search,tensorboard,mlflow,privacy,oidc,nvidia]' --group dev
 	$(BIN)/python -m compileall -q src  # tests start hundreds of processes
 	touch $@
 

@@ -12,6 +12,7 @@ ADAPTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "torch": ("torch_cpu:TorchCpu", ("torch",)),
     "onnxruntime": ("onnxruntime_cpu:OnnxRuntimeCpu", ("onnxruntime",)),
     "xla": ("xla_cpu:XlaCpu", ("jax", "jaxlib")),
+    "nvidia": ("nvidia_gpu:NvidiaGpu", ("nvidia-ml-py", "torch")),
 }
 """Name → where it is in this folder, and the packages whose versions decide what it measures. An adapter for FPGAs has
 its place here."""

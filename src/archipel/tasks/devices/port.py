@@ -69,7 +69,8 @@ class DeviceAdapter(Protocol):
         """Make a kernel ready.
 
         Raises:
-            TaskError: the device or its compiler cannot compute it; names what is missing.
+            TaskError: the device or its compiler cannot compute it; names the type or what is missing.
+            StateError: the device is only selected.
         """
         ...
 
