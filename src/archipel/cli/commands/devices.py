@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from archipel.cli.planes import Json
+from archipel.cli.planes import Control, Json, OperatorFile, State, connect
 from archipel.spec import encode
 
 
@@ -18,13 +19,25 @@ def devices(
         Parameter(negative="", show_default=False, help="Ask this adapter alone; may be given again."),
     ] = (),
     fresh: Annotated[bool, Parameter(negative="", show_default=False, help="Measure again.")] = False,
+    site: Annotated[
+        str | None, Parameter(help="What this site has to work with, as it told its control plane.")
+    ] = None,
+    sites: Annotated[bool, Parameter(negative="", show_default=False, help="All sites, a line each.")] = False,
+    state: State = None,
+    control: Control = None,
+    operator: OperatorFile = None,
     as_json: Json = False,
 ) -> None:
     """Show what computes on this machine: measured in seconds, kept until the machine or its software changes.
 
     A label says what is possible here: executed (programs run on it), emulated bit-exact, compiled for (its compiler
     is here, it is not) or selected (it is there, and nothing installed computes on it).
+
+    With --site or --sites, what sites found at theirs: devices, memory, disks, links, load and hours.
     """
+    if site is not None or sites:
+        _show_sites(site, state, control, operator, as_json=as_json)
+        return
     from archipel.cli.measuring import show_survey
     from archipel.tasks.devices.adapters import ADAPTERS
     from archipel.tasks.devices.survey import cache_folder, survey_devices
@@ -41,3 +54,25 @@ def devices(
         print(encode(found).decode())
         return
     show_survey(found, Console())
+
+
+def _show_sites(
+    site: str | None, state: Path | None, control: str | None, operator: Path | None, *, as_json: bool
+) -> None:
+    from archipel.cli.measuring import show_inventory, show_sites
+
+    with connect(state, control, operator) as client:
+        if site is None:
+            found = client.inventories()
+            names = tuple(view.name for view in client.sites())
+        else:
+            history = client.inventory(site)
+    if site is None:
+        if as_json:
+            print(encode({"sites": found}).decode())
+        else:
+            show_sites(names, found, Console())
+    elif as_json:
+        print(encode(history).decode())
+    else:
+        show_inventory(site, history.inventories, Console())

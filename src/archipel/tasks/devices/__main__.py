@@ -1,4 +1,4 @@
-"""`python -m archipel.tasks.devices ADAPTER`: ask one adapter, and print what it found (DeviceSurvey, JSON)."""
+"""`python -m archipel.tasks.devices ADAPTER [NICENESS]`: ask one adapter; prints a DeviceSurvey as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ def main() -> None:
     """Measure the adapter that the command line names; what frameworks print goes to stderr."""
     out = os.dup(1)
     os.dup2(2, 1)
-    [name] = sys.argv[1:]
+    name, *niceness = sys.argv[1:]
+    os.nice(*map(int, niceness or ["0"]))
     data = encode(measure(name, time.time()))
     with os.fdopen(out, "wb") as file:
         file.write(data)

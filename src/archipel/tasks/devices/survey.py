@@ -9,12 +9,14 @@ another. What was measured holds as long as the facts of its file's name: proces
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -34,21 +36,31 @@ Say = Callable[[str], None]
 
 
 def survey_devices(
-    names: Iterable[str] = tuple(ADAPTERS), *, cache: Path, fresh: bool = False, say: Say = lambda _: None
+    names: Iterable[str] = tuple(ADAPTERS),
+    *,
+    cache: Path,
+    fresh: bool = False,
+    niceness: int = 0,
+    say: Say = lambda _: None,
 ) -> DeviceSurvey:
-    """Return what these adapters find; `fresh` measures again, and `say` is told which adapter is measured.
+    """Return what these adapters find.
 
-    Raises:
-        UnknownNameError: there is no such adapter.
+    Args:
+        names: Adapters to ask.
+        cache: Folder of what was measured before.
+        fresh: Measure again.
+        niceness: What is added to that of the measuring processes; 19: only what nobody else wants is measured.
+        say: Told which adapter is measured.
     """
-    found = [_known(cache, name) for name in names] if not fresh else [None for _ in names]
     surveys = []
-    for name, known in zip(names, found, strict=True):
-        if known is None:
-            say(name)
-            known = _asked(name)  # noqa: PLW2901 - the cached answer is replaced by a measured one
-            _keep(cache, name, known)
-        surveys.append(known)
+    with _alone(cache):
+        for name in names:
+            known = None if fresh else _known(cache, name)
+            if known is None:
+                say(name)
+                known = _asked(name, niceness)
+                _keep(cache, name, known)
+            surveys.append(known)
     return _joined(surveys)
 
 
@@ -131,9 +143,19 @@ def _keep(cache: Path, name: str, survey: DeviceSurvey) -> None:
         return
 
 
-def _asked(name: str) -> DeviceSurvey:
+@contextmanager
+def _alone(cache: Path) -> Iterator[None]:
+    """Let one process of this machine measure at a time; the next finds what it measured."""
+    with ExitStack() as stack:
+        with suppress(OSError):  # no place for a cache: then nobody waits
+            cache.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(stack.enter_context((cache / "lock").open("a")), fcntl.LOCK_EX)
+        yield
+
+
+def _asked(name: str, niceness: int) -> DeviceSurvey:
     """Ask an adapter in a process of its own."""
-    words = [sys.executable, "-m", "archipel.tasks.devices", name]
+    words = [sys.executable, "-m", "archipel.tasks.devices", name, str(niceness)]
     try:
         done = subprocess.run(words, capture_output=True, timeout=LONGEST_SECONDS, check=False)  # noqa: S603
         if done.returncode == 0:
