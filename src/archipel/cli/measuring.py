@@ -1,7 +1,7 @@
 """Showing devices: each with its label, its figures, and of each figure how it came about.
 
-    show_survey(survey_devices(cache=cache_folder()), console)
-    show_inventory("coral", client.inventory("coral").inventories, console)
+show_survey(survey_devices(cache=cache_folder()), console)
+show_inventory("coral", client.inventory("coral").inventories, console)
 """
 
 from __future__ import annotations
