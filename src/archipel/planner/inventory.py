@@ -5,7 +5,7 @@
     reach = reach_of(inventory)                               # narrows the interval of an unprobed site
 
 Devices that run count, each at the best measured rate in float32 that any adapter got out of it; one that is only
-compiled for or selected does no work. Power is that of a device at work, modelled where it could not be read.
+compiled for, selected or emulated does no work, and a GPU that two adapters see counts once. Power is that of a device at work, modelled where it could not be read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from archipel.spec.fleet import Device, FleetSite, FleetSpec, Tier
 from archipel.spec.inventory import Disk, SiteInventory
 from archipel.spec.quantities import Bandwidth, Compute, Power, Size
 
-_RUNS = ("executed", "emulated")
+_ANY_MAKER = "opencl"
+"""The adapter that sees devices which others see under other names."""
 
 
 def fleet_of(
@@ -53,15 +54,26 @@ def reach_of(inventory: SiteInventory) -> Reach:
 
 def best_reports(reports: Iterable[DeviceReport]) -> dict[str, DeviceReport]:
     """Return device → the report of the adapter that got most out of it, of those on which programs run."""
+    at_work = [
+        report
+        for report in reports
+        if report.device.label == "executed"
+        and "float32" in report.capabilities.rates
+        and report.health.state != "failed"
+    ]
+    known = {report.device.model for report in at_work if report.device.adapter != _ANY_MAKER}
     found: dict[str, DeviceReport] = {}
-    for report in reports:
-        rate = report.capabilities.rates.get("float32")
-        if report.device.label not in _RUNS or rate is None or report.health.state == "failed":
+    for report in at_work:
+        if report.device.adapter == _ANY_MAKER and report.device.model in known:
             continue
         before = found.get(report.device.name)
-        if before is None or before.capabilities.rates["float32"].value < rate.value:
+        if before is None or _rate(before) < _rate(report):
             found[report.device.name] = report
     return found
+
+
+def _rate(report: DeviceReport) -> float:
+    return report.capabilities.rates["float32"].value
 
 
 def _devices(reports: Iterable[DeviceReport]) -> dict[str, Device]:

@@ -60,9 +60,16 @@ def test_what_does_not_run_or_answers_wrongly_does_no_work() -> None:
     reports = (
         report("tpu-v5e", "tpu", 1e14, label="compiled"),
         report("gpu0", "nvidia", 1e13, label="selected"),
+        report("opencl0", "opencl", 1e10, label="emulated"),
         report("cpu", "numpy", 1e11, state="failed"),
     )
     assert fleet_of("now", {"coral": inventory(*reports)}).sites["coral"].devices == {}
+
+
+def test_a_gpu_that_two_adapters_see_counts_once() -> None:
+    reports = (report("opencl0", "opencl", 1e12), report("gpu0", "nvidia", 1e13))
+    assert set(fleet_of("now", {"coral": inventory(*reports)}).sites["coral"].devices) == {"gpu0"}
+    assert set(fleet_of("now", {"coral": inventory(*reports[:1])}).sites["coral"].devices) == {"opencl0"}
 
 
 def test_disks_that_were_read_are_tiers_with_what_is_free_on_them() -> None:

@@ -12,6 +12,9 @@ ADAPTERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "torch": ("torch_cpu:TorchCpu", ("torch",)),
     "onnxruntime": ("onnxruntime_cpu:OnnxRuntimeCpu", ("onnxruntime",)),
     "xla": ("xla_cpu:XlaCpu", ("jax", "jaxlib")),
+    "openvino": ("openvino_cpu:OpenVinoCpu", ("openvino",)),
+    "opencl": ("opencl:OpenCl", ("pyopencl", "pocl-binary-distribution")),
+    "tpu": ("tpu:Tpu", ("jax", "jaxlib", "libtpu")),
     "nvidia": ("nvidia_gpu:NvidiaGpu", ("nvidia-ml-py", "torch")),
 }
 """Name → where it is in this folder, and the packages whose versions decide what it measures. An adapter for FPGAs has
