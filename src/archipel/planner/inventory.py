@@ -5,7 +5,8 @@
     reach = reach_of(inventory)                               # narrows the interval of an unprobed site
 
 Devices that run count, each at the best measured rate in float32 that any adapter got out of it; one that is only
-compiled for, selected or emulated does no work, and a GPU that two adapters see counts once. Power is that of a device at work, modelled where it could not be read.
+compiled for, selected or emulated does no work, and a GPU that two adapters see counts once. Power is that of a
+device at work, modelled where it could not be read.
 """
 
 from __future__ import annotations

@@ -89,6 +89,35 @@ class DeviceReport(Value, frozen=True, kw_only=True):
     """Seconds since the Unix epoch."""
 
 
+class StepFit(Value, frozen=True, kw_only=True):
+    """A task's training step, compiled for a slice of devices that need not be here."""
+
+    device: Name
+    """Kind of chip, such as tpu-v5e."""
+    topology: str
+    label: Label
+    backing: str
+    cores: Annotated[int, Meta(ge=1)]
+    """That share the step."""
+    rows: Annotated[int, Meta(ge=1)]
+    """Of the step, over all cores."""
+    dtype: DType
+    """In which loss and gradient are computed."""
+    needed_bytes: int
+    """A core's arguments, results and scratch, by its compiler."""
+    available_bytes: float
+    """A core's memory, as its maker states it."""
+    flop: float | None = None
+    """A core's, by its compiler's count."""
+    collectives: dict[str, int] = field(default_factory=dict)
+    """Operation between cores → how often it stands in the program."""
+
+    @property
+    def fits(self) -> bool:
+        """Does a core have the memory for it?"""
+        return self.needed_bytes <= self.available_bytes
+
+
 class Absent(Value, frozen=True, kw_only=True):
     """An adapter that found nothing, and why."""
 

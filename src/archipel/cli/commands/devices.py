@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
+from archipel.cli.commands.jobs import Data, Presets
 from archipel.cli.planes import Control, Json, OperatorFile, State, connect
 from archipel.spec import encode
 
@@ -23,6 +24,12 @@ def devices(
         str | None, Parameter(help="What this site has to work with, as it told its control plane.")
     ] = None,
     sites: Annotated[bool, Parameter(negative="", show_default=False, help="All sites, a line each.")] = False,
+    fit: Annotated[
+        Path | None, Parameter(help="A job.toml: compile its training step for TPUs, and say whether it fits.")
+    ] = None,
+    data: Data = None,
+    preset: Presets = (),
+    rows: Annotated[int | None, Parameter(help="With --fit: rows of a step, over all cores.")] = None,
     state: State = None,
     control: Control = None,
     operator: OperatorFile = None,
@@ -35,6 +42,11 @@ def devices(
 
     With --site or --sites, what sites found at theirs: devices, memory, disks, links, load and hours.
     """
+    if fit is not None:
+        from archipel.cli.fitting import show_fit
+
+        show_fit(fit, preset, data, rows, Console(), as_json=as_json)
+        return
     if site is not None or sites:
         _show_sites(site, state, control, operator, as_json=as_json)
         return

@@ -44,6 +44,8 @@ CHIPS = {
     "tpu-v6e": Chip("v6e:2x2", 918e12, 32 * _GIB, 1640e9),
 }
 
+_ALONE = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-4"}
+
 
 class Tpu:
     """DeviceAdapter "tpu"."""
@@ -52,6 +54,7 @@ class Tpu:
 
     def discover(self) -> tuple[Device, ...]:
         """Return the kinds of chips that can be compiled for."""
+        speak_for_nobody()
         require_extra("jax", 'the device adapter "tpu"')
         require_extra("tpu", 'the device adapter "tpu"')
         import libtpu  # noqa: PLC0415 (an extra)
@@ -108,7 +111,15 @@ def devices_of(device: Device) -> list[Any]:
     """Return the JAX devices of the smallest slice of a kind of chip."""
     from jax.experimental import topologies  # noqa: PLC0415
 
-    # Else libtpu asks Google's metadata service who it is, and waits for an answer.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    speak_for_nobody()
     found: list[Any] = topologies.get_topology_desc(CHIPS[device.name].topology, "tpu").devices
     return found
+
+
+def speak_for_nobody() -> None:
+    """Tell libtpu that it is no part of a slice, before JAX finds it.
+
+    Else it asks Google's metadata service who it is, waits for an answer, and complains of none.
+    """
+    for name, value in _ALONE.items():
+        os.environ.setdefault(name, value)

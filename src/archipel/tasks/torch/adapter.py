@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from archipel.data.site_data import SiteData
-from archipel.spec import JobSpec, TaskError
+from archipel.spec import JobSpec, LocalTraining, TaskError
 from archipel.tasks.examples import part_of, read_split
 from archipel.tasks.extras import require_extra
 from archipel.tasks.guard import task_folder, user_code
@@ -86,6 +86,13 @@ class TorchAdapter:
         from archipel.tasks.torch.compiled import compile_cohorts  # noqa: PLC0415 (JAX costs a second)
 
         return compile_cohorts(self._task, self._model, self._batches, self.split.train)
+
+    def training_step(self, local: LocalTraining) -> Any:
+        """Return a step for XLA's devices (tasks.xla's TrainingStep); a TaskError says why there is none."""
+        require_extra("jax", "a training step for XLA's devices")
+        from archipel.tasks.torch.compiled import step_of  # noqa: PLC0415 (JAX costs a second)
+
+        return step_of(self._task, self._model, self._batches, self.split.train, local)
 
     def export(self, weights: Weights, target: Path) -> None:
         """Write ONNX that takes the task's features and answers what `scores` returns."""
