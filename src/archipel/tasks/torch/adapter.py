@@ -21,7 +21,7 @@ from archipel.tasks.torch.batches import Batches, in_order
 from archipel.tasks.torch.flat_model import FlatModel
 from archipel.tasks.torch.loop import Loop
 from archipel.tasks.torch.task import TorchTask
-from archipel.tasks.torch.threads import choose_device, seeded
+from archipel.tasks.torch.threads import choose_device, choose_precision, seeded
 from archipel.tasks.weights import require_manifest, require_vector
 
 
@@ -37,6 +37,7 @@ class TorchAdapter:
         self._data = data
         self._statistics = statistics
         self._device = choose_device(job.resources.device)
+        self._brief = choose_precision(job.resources.precision, self._device)
         self._seed = job.federation.seed
         self._histograms = job.privacy.histograms
 
@@ -58,7 +59,8 @@ class TorchAdapter:
 
             loop = PrivateLoop(self._task, self._model, self._batches, plan)
             return loop.run(weights.vector, plan.private, self.split.train, progress)
-        return Loop(self._task, self._model, self._batches, plan).run(weights.vector, self.split.train, progress)
+        plain = Loop(self._task, self._model, self._batches, plan, self._brief)
+        return plain.run(weights.vector, self.split.train, progress)
 
     def evaluate(self, weights: Weights, part: str = "test") -> Sums:
         """Return the task's sums of `weights` on a part of the split."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from archipel.spec import NonFiniteError, ShapeError, TaskError, require_finite
@@ -25,13 +26,22 @@ from archipel.tasks.torch.threads import seeded
 class Loop:
     """One call of `train`."""
 
-    def __init__(self, task: TorchTask, model: FlatModel, batches: Batches, plan: LocalPlan) -> None:
+    def __init__(
+        self,
+        task: TorchTask,
+        model: FlatModel,
+        batches: Batches,
+        plan: LocalPlan,
+        brief: torch.dtype | None = None,
+    ) -> None:
+        """`brief` is what products of the loss are computed in; None: as the weights are."""
         self._task = task
         self._model = model
         self._batches = batches
         self._plan = plan
         self._folder = task_folder(task)
         self._weights = model.vector[: model.trained]
+        self._products = torch.autocast(model.device.type, dtype=brief, enabled=brief is not None)
 
     def run(self, start: Vector, samples: Samples, progress: Progress) -> Trained:
         """Train from `start` on `samples`."""
@@ -66,7 +76,8 @@ class Loop:
     def _learn(self, batch: Batch, step: int) -> float:
         """Put the gradient of the batch's loss into the model's gradient; return the loss."""
         with user_code("loss", self._folder):
-            loss: Any = self._task.loss(self._model.module, batch)
+            with self._products:
+                loss: Any = self._task.loss(self._model.module, batch)
             if not isinstance(loss, Tensor) or loss.ndim != 0:
                 what = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
                 raise ShapeError(f"loss() returned {what}", hint="return one number: the mean over the batch")

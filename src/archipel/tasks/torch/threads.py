@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from archipel.spec import StateError
 from archipel.tasks.randomness import seeded_draws
+
+_AMPERE = (8, 0)
+"""The first of NVIDIA's generations that multiplies bfloat16."""
 
 
 def settle_torch() -> None:
@@ -33,6 +37,22 @@ def choose_device(wanted: str) -> torch.device:
     if wanted not in {"auto", "cpu", "cuda"}:
         raise StateError(f"unknown device {wanted!r}", hint='use "auto", "cpu" or "cuda"')
     return torch.device("cuda" if present and wanted != "cpu" else "cpu")
+
+
+def choose_precision(wanted: str, device: torch.device) -> torch.dtype | None:
+    """Return the type of products for "exact" (None: as the weights are) or "auto".
+
+    What decides is what the device is made for, and no measurement: a site that goes on after a crash must choose again
+    what it chose before.
+    """
+    if wanted not in {"exact", "auto"}:
+        raise StateError(f"unknown precision {wanted!r}", hint='use "exact" or "auto"')
+    if wanted == "exact":
+        return None
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= _AMPERE else None
+    made_for: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older ones do not say
+    return torch.bfloat16 if made_for.get("avx512_bf16") or made_for.get("amx_bf16") else None
 
 
 @contextmanager
