@@ -37,7 +37,7 @@ class TorchAdapter:
         self._data = data
         self._statistics = statistics
         self._device = choose_device(job.resources.device)
-        self._brief = choose_precision(job.resources.precision, self._device)
+        self._precision = job.resources.precision
         self._seed = job.federation.seed
         self._histograms = job.privacy.histograms
 
@@ -59,7 +59,9 @@ class TorchAdapter:
 
             loop = PrivateLoop(self._task, self._model, self._batches, plan)
             return loop.run(weights.vector, plan.private, self.split.train, progress)
-        plain = Loop(self._task, self._model, self._batches, plan, self._brief)
+        largest = plan.local.batch_size * self._model.largest
+        brief = choose_precision(self._precision, self._device, largest)
+        plain = Loop(self._task, self._model, self._batches, plan, brief)
         return plain.run(weights.vector, self.split.train, progress)
 
     def evaluate(self, weights: Weights, part: str = "test") -> Sums:
