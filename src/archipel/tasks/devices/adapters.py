@@ -27,8 +27,17 @@ def open_device_adapter(name: str) -> DeviceAdapter:
     Raises:
         UnknownNameError: there is none of this name.
     """
-    if name not in ADAPTERS:
-        raise UnknownNameError.of("device adapter", name, ADAPTERS)
+    require_adapter(name)
     file, _, kind = ADAPTERS[name][0].partition(":")
     made: DeviceAdapter = getattr(importlib.import_module(f"archipel.tasks.devices.{file}"), kind)()
     return made
+
+
+def require_adapter(name: str) -> None:
+    """Refuse a name that no adapter has.
+
+    Raises:
+        UnknownNameError: there is none of this name.
+    """
+    if name not in ADAPTERS:
+        raise UnknownNameError.of("device adapter", name, ADAPTERS)

@@ -24,7 +24,7 @@ import psutil
 import archipel
 from archipel.spec import ArchipelError, SpecError, decode, digest_value, encode
 from archipel.spec.device import Absent, DeviceReport, DeviceSurvey
-from archipel.tasks.devices.adapters import ADAPTERS, open_device_adapter
+from archipel.tasks.devices.adapters import ADAPTERS, open_device_adapter, require_adapter
 from archipel.tasks.devices.host import processor
 
 LONGEST_SECONDS = 300.0
@@ -51,10 +51,15 @@ def survey_devices(
         fresh: Measure again.
         niceness: What is added to that of the measuring processes; 19: only what nobody else wants is measured.
         say: Told which adapter is measured.
+
+    Raises:
+        UnknownNameError: there is no such adapter; nothing was measured.
     """
-    surveys = []
+    asked, surveys = tuple(names), []
+    for name in asked:
+        require_adapter(name)
     with _alone(cache):
-        for name in names:
+        for name in asked:
             known = None if fresh else _known(cache, name)
             if known is None:
                 say(name)
