@@ -13,9 +13,13 @@ from archipel.control.services.sites.inventories import LONGEST_INVENTORY_BYTES,
 from archipel.control.store import sites
 from archipel.control.store.database import Database
 from archipel.control.store.schema import upgrade
-from archipel.spec import SpecError
+from archipel.site.link.dial import dial
+from archipel.spec import SpecError, decode
 from archipel.spec.device import Capabilities, Device, DeviceReport, Figure, Health
 from archipel.spec.inventory import Load, SiteInventory
+from archipel.spec.views import InventoriesPage, InventoryHistory
+from archipel.spec.wire import Hello
+from unit.control.control_house import at_home
 
 FIRST = SiteInventory(at=100.0, cores=2, memory_bytes=8_000, load=Load(cores=0.1, memory_available_bytes=4_000))
 
@@ -72,3 +76,23 @@ def test_one_that_is_too_long_is_refused(kept: Inventories) -> None:
     with pytest.raises(SpecError, match="too long"):
         kept.keep("coral", later(0, devices=(report,)))
     assert kept.history("coral") == ()
+
+
+async def test_what_a_site_says_it_has_is_shown_to_people_under_its_own_name(tmp_path: Path) -> None:
+    async with at_home(tmp_path) as home, dial(home.address, home.credentials("coral")) as link:
+        home.credentials("reef")
+        attendance = await link.attend(Hello(site="coral", agent="t"))
+        await attendance.send(FIRST)
+        await attendance.send(later(1, cores=4))
+        await attendance.send(Hello(site="coral", agent="t"))
+        with pytest.raises(SpecError, match="said once"):  # so all before it was heard
+            async for _ in attendance:
+                pass
+        async with home.client() as client:
+            history = decode((await client.get("/v1/sites/coral/inventory")).content, InventoryHistory)
+            assert [one.cores for one in history.inventories] == [4, 2]
+            nothing = decode((await client.get("/v1/sites/reef/inventory")).content, InventoryHistory)
+            assert nothing.inventories == ()
+            newest = decode((await client.get("/v1/inventories")).content, InventoriesPage)
+            assert {site: one.cores for site, one in newest.sites.items()} == {"coral": 4}
+            assert (await client.get("/v1/sites/nobody/inventory")).status_code == 404
