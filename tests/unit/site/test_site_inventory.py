@@ -6,11 +6,12 @@ import asyncio
 from pathlib import Path
 
 import msgspec
+import psutil
 import pytest
 
 from archipel.site.agent import SiteFolder, disks
 from archipel.site.agent.disks import DiskSpeed, read_disks, speed_of, tier_of
-from archipel.site.agent.surveyor import DISK_SECONDS, LOAD_SECONDS, Surveyor
+from archipel.site.agent.surveyor import DISK_SECONDS, LOAD_SECONDS, Surveyor, survey_apart
 from archipel.site.journal import Journal
 from archipel.site.link.gauge import KEPT, LEAST_BYTES, Gauge
 from archipel.spec import StateError, decode, encode
@@ -45,7 +46,7 @@ class Place:
         self.measured: list[str] = []
         self.gauge = Gauge()
         monkeypatch.setattr("archipel.site.agent.surveyor.known_devices", lambda _: DeviceSurvey(reports=self.devices))
-        monkeypatch.setattr("archipel.site.agent.surveyor.survey_devices", self._survey)
+        monkeypatch.setattr("archipel.site.agent.surveyor.survey_apart", self._survey)
         monkeypatch.setattr("archipel.site.agent.surveyor.speed_of", self._speed)
         self.surveyor = self.made()
 
@@ -59,10 +60,9 @@ class Place:
             cache=self.folder,
         )
 
-    def _survey(self, *, cache: Path, niceness: int) -> None:
-        assert niceness == 19
+    async def _survey(self, cache: Path) -> DeviceSurvey:
         self.measured.append("devices")
-        self.devices = (report("cpu"),)
+        return DeviceSurvey(reports=(report("cpu"),))
 
     def _speed(self, folder: Path, now: float) -> DiskSpeed:
         self.measured.append("disk")
@@ -92,25 +92,29 @@ def test_a_look_that_finds_the_same_is_news_only_after_a_while(here: Place) -> N
     assert here.surveyor.look()
 
 
-def test_what_was_measured_is_news_and_outlives_the_agent(here: Place) -> None:
+async def test_what_was_measured_is_news_and_outlives_the_agent(here: Place) -> None:
     here.surveyor.look()
     assert here.surveyor.lacks()
-    here.surveyor.measure()
+    await here.surveyor.measure()
     assert here.measured == ["devices", "disk"]
     assert not here.surveyor.lacks()
     assert here.surveyor.look()
+    assert here.surveyor.current is not None
+    assert [one.device.name for one in here.surveyor.current.devices] == ["cpu"]
     again = here.made()
     again.look()
     assert again.current is not None
     assert again.current.disks[0].read == SPEED.read
+    assert again.lacks(), "no cache was written: it is measured once an agent"
+    here.devices = (report("cpu"),)
     assert not again.lacks()
 
 
-def test_the_disk_is_measured_again_after_a_week_and_devices_are_not(here: Place) -> None:
-    here.surveyor.measure()
+async def test_the_disk_is_measured_again_after_a_week_and_devices_are_not(here: Place) -> None:
+    await here.surveyor.measure()
     here.now += DISK_SECONDS + 1
     assert here.surveyor.lacks()
-    here.surveyor.measure()
+    await here.surveyor.measure()
     assert here.measured == ["devices", "disk", "disk"]
 
 
@@ -137,13 +141,11 @@ def test_a_policy_without_gpus_and_with_hours_is_seen(here: Place) -> None:
 
 
 async def test_nothing_is_measured_while_there_is_work(here: Place) -> None:
-    idle, told, twice = [False], [], asyncio.Event()
+    asked, busy, told, twice = [], {0, 2}, [], asyncio.Event()
 
     def is_idle() -> bool:
-        if len(told) == 1 and not idle[0]:
-            idle[0] = True
-            return False
-        return idle[0]
+        asked.append(len(asked) not in busy)
+        return asked[-1]
 
     def tell() -> None:
         told.append(list(here.measured))
@@ -154,6 +156,7 @@ async def test_nothing_is_measured_while_there_is_work(here: Place) -> None:
     await asyncio.wait_for(twice.wait(), 20)
     live.cancel()
     assert told == [[], ["devices", "disk"]]
+    assert asked[:5] == [False, True, False, True, True], "only where two looks found no work"
 
 
 async def test_a_disk_that_fails_does_not_end_the_site(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,6 +173,35 @@ async def test_a_disk_that_fails_does_not_end_the_site(here: Place, monkeypatch:
     await asyncio.wait_for(again.wait(), 20)
     assert not live.done()
     live.cancel()
+
+
+async def test_measuring_ends_with_the_agent_and_with_all_that_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "slow"
+    pid = tmp_path / "pid"
+    program.write_text(f"#!/bin/sh\nsleep 600 & echo $! > {pid}.part && mv {pid}.part {pid} && wait\n")
+    program.chmod(0o700)
+    monkeypatch.setattr("archipel.site.agent.surveyor.sys.executable", str(program))
+    measuring = asyncio.create_task(survey_apart(tmp_path))
+    async with asyncio.timeout(20):
+        while not pid.exists():  # noqa: ASYNC110 (another process makes it)
+            await asyncio.sleep(0.01)
+    grandchild = psutil.Process(int(pid.read_text()))
+    measuring.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await measuring
+    psutil.wait_procs([grandchild], timeout=20)
+    assert not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE
+
+
+async def test_a_survey_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "broken"
+    program.write_text("#!/bin/sh\necho the driver is gone >&2; exit 3\n")
+    program.chmod(0o700)
+    monkeypatch.setattr("archipel.site.agent.surveyor.sys.executable", str(program))
+    with pytest.raises(StateError, match="the driver is gone"):
+        await survey_apart(tmp_path)
 
 
 @pytest.mark.parametrize(

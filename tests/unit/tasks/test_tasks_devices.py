@@ -181,7 +181,9 @@ def test_an_adapter_whose_process_dies_takes_its_own_line_only(tmp_path, monkeyp
 
 
 def test_the_process_prints_a_survey_and_nothing_else():
-    done = subprocess.run([sys.executable, "-m", "archipel.tasks.devices", "nobody"], capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "archipel.tasks.devices", "ask", "nobody", "0"], capture_output=True, check=True
+    )
     found = decode(done.stdout, DeviceSurvey)
     assert "nobody" in found.absent[0].reason
 

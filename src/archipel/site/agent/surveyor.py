@@ -1,7 +1,7 @@
 """Surveyor: takes the site's inventory, and measures only while nothing else is to be done.
 
     surveyor.current            the newest inventory; None before the first look
-    await surveyor.live(...)    looks once a minute; measures what is missing once the site has had a quiet minute
+    await surveyor.live(...)    looks once a minute; measures what is missing where two looks found no work
 
 Processor and accelerators are measured in processes of their own at the lowest priority, the disk by a small file, the
 links by blobs that went anyway. What was measured is kept: devices for the machine, disk and links in the journal.
@@ -12,7 +12,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -20,11 +23,11 @@ import psutil
 from archipel.site.agent.disks import DiskSpeed, read_disks, speed_of
 from archipel.site.journal import Journal
 from archipel.site.link.gauge import Gauge
-from archipel.spec import ArchipelError, decode, encode
-from archipel.spec.device import Figure
+from archipel.spec import ArchipelError, StateError, decode, encode
+from archipel.spec.device import DeviceSurvey, Figure
 from archipel.spec.inventory import Load, SiteInventory
 from archipel.spec.policy import SitePolicy
-from archipel.tasks.devices.survey import known_devices, survey_devices
+from archipel.tasks.devices.survey import known_devices
 
 LOOK_SECONDS = 60.0
 LOAD_SECONDS = 900.0
@@ -54,6 +57,9 @@ class Surveyor:
         self._policy = policy
         self._clock = clock
         self._cache = cache
+        self._devices = DeviceSurvey()
+        """As this agent measured them; what the cache has stands above."""
+        self._surveyed = False
         self.current: SiteInventory | None = None
 
     async def live(
@@ -64,9 +70,10 @@ class Surveyor:
             try:
                 if await asyncio.to_thread(self.look):
                     changed()
+                was_idle = is_idle()
                 await asyncio.sleep(look_seconds)
-                if is_idle() and self.lacks():
-                    await asyncio.to_thread(self.measure)
+                if was_idle and is_idle() and self.lacks():
+                    await self.measure()
             except (ArchipelError, OSError) as error:
                 # A site without an inventory works as well as one with.
                 _LOG.warning("no inventory: %s", error)
@@ -83,17 +90,22 @@ class Surveyor:
     def lacks(self) -> bool:
         """Is something not measured yet, or too long ago?"""
         speed = self._speed()
-        return speed is None or self._clock() - speed.at > DISK_SECONDS or not known_devices(self._cache).reports
+        return speed is None or self._clock() - speed.at > DISK_SECONDS or self._lacks_devices()
 
-    def measure(self) -> None:
+    async def measure(self) -> None:
         """Measure devices and disk; takes seconds."""
-        if not known_devices(self._cache).reports:
-            survey_devices(cache=self._cache, niceness=19)
-        self._journal.remember(_DISK, encode(speed_of(self._folder, self._clock())).decode())
+        if self._lacks_devices():
+            self._surveyed = True  # what fails is not tried again before the agent is started anew
+            self._devices = await survey_apart(self._cache)
+        speed = await asyncio.to_thread(speed_of, self._folder, self._clock())
+        self._journal.remember(_DISK, encode(speed).decode())
+
+    def _lacks_devices(self) -> bool:
+        return not self._surveyed and not known_devices(self._cache).reports
 
     def _taken(self) -> SiteInventory:
         memory, cores = psutil.virtual_memory(), psutil.cpu_count() or 1
-        policy, devices = self._policy(), known_devices(self._cache).reports
+        policy, devices = self._policy(), known_devices(self._cache).reports or self._devices.reports
         if policy is not None and not policy.sandbox.gpu:
             devices = tuple(one for one in devices if one.device.kind != "gpu")
         down, up = self._links()
@@ -124,3 +136,24 @@ class Surveyor:
         if found != before:
             self._journal.remember(_LINKS, encode(found).decode())
         return found
+
+
+async def survey_apart(cache: Path) -> DeviceSurvey:
+    """Measure the machine's devices at the lowest priority; where this is cancelled, the measuring ends with it.
+
+    Raises:
+        StateError: the measuring process failed.
+    """
+    words = (sys.executable, "-P", "-m", "archipel.tasks.devices", "survey", str(cache), "19")
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(*words, stdout=pipe, stderr=pipe, start_new_session=True)
+    try:
+        said, trouble = await child.communicate()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # also what it has started
+        await child.wait()
+    if child.returncode != 0:
+        last = trouble.decode(errors="replace").strip().rpartition("\n")[2]
+        raise StateError(f"devices could not be measured: {last}", hint="`archipel devices` there says more")
+    return decode(said, DeviceSurvey)

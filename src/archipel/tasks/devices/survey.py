@@ -93,9 +93,9 @@ def measure(name: str, now: float) -> DeviceSurvey:
 
 
 def cache_folder() -> Path:
-    """Return where a machine's measurements are kept."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "archipel" / "devices"
+    """Return where a machine's measurements are kept; whoever has no home keeps none."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111 (it never raises)
+    return Path(home if os.path.isabs(home) else os.devnull) / "archipel" / "devices"  # noqa: PTH117
 
 
 def machine_facts(name: str) -> dict[str, str | int | None]:
@@ -160,7 +160,7 @@ def _alone(cache: Path) -> Iterator[None]:
 
 def _asked(name: str, niceness: int) -> DeviceSurvey:
     """Ask an adapter in a process of its own."""
-    words = [sys.executable, "-m", "archipel.tasks.devices", name, str(niceness)]
+    words = [sys.executable, "-P", "-m", "archipel.tasks.devices", "ask", name, str(niceness)]
     try:
         done = subprocess.run(words, capture_output=True, timeout=LONGEST_SECONDS, check=False)  # noqa: S603
         if done.returncode == 0:
@@ -171,7 +171,7 @@ def _asked(name: str, niceness: int) -> DeviceSurvey:
         reason = f"no answer within {LONGEST_SECONDS:.0f} s"
     except SpecError as error:
         reason = error.message
-    hint = f"{Path(sys.executable).name} -m archipel.tasks.devices {name} shows all it says"
+    hint = f"{Path(sys.executable).name} -m archipel.tasks.devices ask {name} 0 shows all it says"
     return DeviceSurvey(absent=(Absent(adapter=name, reason=reason, hint=hint),))
 
 
