@@ -44,9 +44,11 @@ class Place:
         self.policy: SitePolicy | None = None
         self.devices: tuple[DeviceReport, ...] = ()
         self.measured: list[str] = []
+        self.loads = [0.0] * 1000
         self.gauge = Gauge()
         monkeypatch.setattr("archipel.site.agent.surveyor.known_devices", lambda _: DeviceSurvey(reports=self.devices))
         monkeypatch.setattr("archipel.site.agent.surveyor.survey_apart", self._survey)
+        monkeypatch.setattr("archipel.site.agent.surveyor.load_of_cores", lambda: self.loads.pop(0))
         monkeypatch.setattr("archipel.site.agent.surveyor.speed_of", self._speed)
         self.surveyor = self.made()
 
@@ -157,6 +159,23 @@ async def test_nothing_is_measured_while_there_is_work(here: Place) -> None:
     live.cancel()
     assert told == [[], ["devices", "disk"]]
     assert asked[:5] == [False, True, False, True, True], "only where two looks found no work"
+
+
+async def test_nothing_is_measured_while_the_machine_is_busy_with_something_else(here: Place) -> None:
+    looks, twice = [], asyncio.Event()
+    here.loads = [2.0, 2.0, 2.0, 0.1, *[0.0] * 1000]  # each look asks too
+
+    def tell() -> None:
+        looks.append((here.measured[:], 1004 - len(here.loads)))
+        if len(looks) == 2:
+            twice.set()
+
+    live = asyncio.create_task(here.surveyor.live(lambda: True, tell, 0.0))
+    await asyncio.wait_for(twice.wait(), 20)
+    live.cancel()
+    assert looks[0] == ([], 1)
+    assert looks[1][0] == ["devices", "disk"]
+    assert looks[1][1] >= 4
 
 
 async def test_a_disk_that_fails_does_not_end_the_site(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:

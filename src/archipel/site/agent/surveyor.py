@@ -1,7 +1,8 @@
 """Surveyor: takes the site's inventory, and measures only while nothing else is to be done.
 
     surveyor.current            the newest inventory; None before the first look
-    await surveyor.live(...)    looks once a minute; measures what is missing where two looks found no work
+    await surveyor.live(...)    looks once a minute; measures what is missing where two looks found no work, and the
+                                machine is quiet
 
 Processor and accelerators are measured in processes of their own at the lowest priority, the disk by a small file, the
 links by blobs that went anyway. What was measured is kept: devices for the machine, disk and links in the journal.
@@ -32,6 +33,8 @@ from archipel.tasks.devices.survey import known_devices
 LOOK_SECONDS = 60.0
 LOAD_SECONDS = 900.0
 """An inventory in which only the load is new is told no sooner than this."""
+QUIET = 0.5
+"""Load a core above which nothing is measured: what others use would be missing from figures that are kept."""
 DISK_SECONDS = 7 * 86400.0
 """The disk is measured again after this."""
 _DISK, _LINKS = "disk-speed", "link-speed"
@@ -72,7 +75,7 @@ class Surveyor:
                     changed()
                 was_idle = is_idle()
                 await asyncio.sleep(look_seconds)
-                if was_idle and is_idle() and self.lacks():
+                if was_idle and is_idle() and load_of_cores() < QUIET and self.lacks():
                     await self.measure()
             except (ArchipelError, OSError) as error:
                 # A site without an inventory works as well as one with.
@@ -113,7 +116,7 @@ class Surveyor:
             at=self._clock(),
             cores=cores,
             memory_bytes=memory.total,
-            load=Load(cores=os.getloadavg()[0] / cores, memory_available_bytes=memory.available),
+            load=Load(cores=load_of_cores(), memory_available_bytes=memory.available),
             devices=devices,
             disks=read_disks(self._folder, self._speed()),
             down=down,
@@ -136,6 +139,11 @@ class Surveyor:
         if found != before:
             self._journal.remember(_LINKS, encode(found).decode())
         return found
+
+
+def load_of_cores() -> float:
+    """Return how many processes ran or waited to, the last minute's mean, over the cores."""
+    return os.getloadavg()[0] / (psutil.cpu_count() or 1)
 
 
 async def survey_apart(cache: Path) -> DeviceSurvey:
