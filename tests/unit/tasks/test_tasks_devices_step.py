@@ -61,6 +61,8 @@ def test_a_step_moves_the_weights_as_torch_does_and_in_bfloat16_but_for_its_roun
     assert abs(loss - torchs.loss_sum / 48) < 1e-5
     with pytest.raises(ShapeError, match="3 rows over 2 devices"):
         step.lowered(home * 2, 3, "float32")
+    with pytest.raises(ShapeError, match="0 rows"):
+        step.lowered(home, 0, "float32")
     rounded, _ = step.taken(home, start, step.samples, 0.1, "bfloat16")
     off = np.linalg.norm(rounded - exact) / np.linalg.norm(exact - start)
     assert 0 < off < 0.05

@@ -51,7 +51,7 @@ class TrainingStep:
             ShapeError: the rows cannot be divided among the devices.
         """
         everywhere, divided = _shardings(devices)
-        if rows % len(devices):
+        if rows < 1 or rows % len(devices):
             raise ShapeError(f"{rows} rows over {len(devices)} devices", hint="a multiple of the devices, such as 512")
         elements = (self.layout.elements,)
         with computing(double=self.double):
