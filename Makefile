@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --constraint constraints.txt
 SOURCES := src tests examples benchmarks
 
-.PHONY: setup setup-base setup-torch sandbox check test attack docs bench bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner bench-stragglers bench-trust bench-inversion demo demo-flights clean-demo clean format
+.PHONY: setup setup-base setup-torch sandbox check test test-devices attack docs bench bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner bench-stragglers bench-trust bench-inversion demo demo-flights clean-demo clean format
 
 setup: .venv/ready-dev sandbox
 setup-base: .venv/ready-base sandbox
@@ -34,7 +34,7 @@ sandbox:
 	touch $@
 
 .venv/ready-dev: .venv/ready-torch
-	$(UV) --compile-bytecode --editable '.[torch,jax,ray,postgres,curves,search,tensorboard,mlflow,privacy,oidc]' --group dev
+	$(UV) --compile-bytecode --editable '.[torch,jax,ray,postgres,curves,search,tensorboard,mlflow,privacy,oidc,nvidia]' --group dev
 	$(BIN)/python -m compileall -q src  # tests start hundreds of processes
 	touch $@
 
@@ -53,6 +53,18 @@ test: check
 	$(BIN)/coverage run -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# Every device adapter, with the tool chains that are too heavy for `make setup` (about 2 GB) in an environment of their own.
+# There a missing one fails, and is not skipped. One process each, as `archipel devices` asks them: they do not bear each other.
+test-devices: .venv-devices/ready
+	@for adapters in "not (opencl or openvino or tpu)" opencl openvino tpu; do \
+	  ARCHIPEL_TEST_DEVICES=1 .venv-devices/bin/python -m pytest -q --noconftest tests/unit/tasks/test_tasks_devices*.py -k "$$adapters" \
+	  || exit 1; done
+
+.venv-devices/ready: .venv/ready-uv pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-devices
+	$(UV) --python .venv-devices/bin/python --editable '.[torch,jax,nvidia,tpu,opencl,openvino]' pytest pytest-asyncio pytest-timeout
+	touch $@
 
 # What each party of the threat model tries, against the code as it is: one table. What gets through untold is exit code 1.
 attack: setup
@@ -102,4 +114,4 @@ clean-demo:
 	rm -rf .archipel
 
 clean: clean-demo
-	rm -rf .venv .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* build dist
+	rm -rf .venv .venv-devices .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* build dist

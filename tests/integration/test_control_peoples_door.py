@@ -56,6 +56,7 @@ async def test_the_addresses_are_these() -> None:
         "/v1/audit/head",
         "/v1/bundles",
         "/v1/events",
+        "/v1/inventories",
         "/v1/invitations",
         "/v1/login",
         "/v1/logout",
@@ -77,6 +78,7 @@ async def test_the_addresses_are_these() -> None:
         "/v1/runs/{run}/stop",
         "/v1/sites",
         "/v1/sites/{name}",
+        "/v1/sites/{name}/inventory",
         "/v1/sites/{name}/revoke",
     }
 

@@ -30,6 +30,7 @@ from archipel.spec import (
     encode,
 )
 from archipel.spec.audit import EntryProof, LogGrowth, SignedHead
+from archipel.spec.inventory import SiteInventory
 from archipel.spec.issuer import IssuerLogin, IssuerView
 from archipel.spec.people import (
     Assignment,
@@ -43,6 +44,8 @@ from archipel.spec.people import (
 )
 from archipel.spec.views import (
     EventsPage,
+    InventoriesPage,
+    InventoryHistory,
     InvitationRequest,
     InvitationView,
     LoggedEvent,
@@ -103,6 +106,14 @@ class Client:
     def sites(self) -> tuple[SiteView, ...]:
         """Return all sites, by name."""
         return self._get("/v1/sites", SitesPage).sites
+
+    def inventory(self, site: str) -> InventoryHistory:
+        """Return what `site` has to work with, and had."""
+        return self._get(f"/v1/sites/{site}/inventory", InventoryHistory)
+
+    def inventories(self) -> dict[str, SiteInventory]:
+        """Return what each site has to work with."""
+        return self._get("/v1/inventories", InventoriesPage).sites
 
     # ---- people ----------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,24 +17,48 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from archipel.cli.client import Client
 from archipel.cli.placing import show_front, show_placement
 from archipel.cli.planning import show_plan
 from archipel.planner.assignment import Objective
 from archipel.planner.capacity import Capacity, ComputeCapacity, LinkCapacity, StorageCapacity, capacity_of
 from archipel.planner.forecast import Forecast, forecast, rounds_within
+from archipel.planner.inventory import fleet_of
 from archipel.planner.placement import Point, front, place_work
 from archipel.spec import JobSpec, encode
-from archipel.spec.errors import InfeasibleError, SpecError, UnknownNameError
+from archipel.spec.errors import InfeasibleError, SpecError, StateError, UnknownNameError
 from archipel.spec.fleet import Demand, FleetSpec, read_fleet
 from archipel.spec.quantities import Duration, Money, Quantity
 
+NOW = "now"
+"""Instead of a fleet file: the sites of a control plane."""
 
-def open_fleet(words: str) -> FleetSpec:
-    """Read FLEET.toml, or FLEET.toml:PRESET,PRESET."""
+
+def open_fleet(words: str, client: Callable[[], Client]) -> FleetSpec:
+    """Read FLEET.toml, or FLEET.toml:PRESET,PRESET; "now" is the fleet of a control plane, as its sites measured it."""
+    if words == NOW:
+        with client() as plane:
+            return fleet_now(plane)
     path, _, presets = words.partition(".toml:")
     if not presets:
         return read_fleet(Path(words))
     return read_fleet(Path(path + ".toml"), tuple(presets.split(",")))
+
+
+def fleet_now(client: Client) -> FleetSpec:
+    """Return the sites of a control plane, by what they said they have.
+
+    Raises:
+        StateError: none has said anything yet.
+    """
+    inventories = client.inventories()
+    if not inventories:
+        raise StateError("no site has said what it has", hint="sites do when they come: `archipel status` shows them")
+    rows = {
+        view.name: {item.dataset: item.manifest.rows for item in view.datasets if item.manifest is not None}
+        for view in client.sites()
+    }
+    return fleet_of(NOW, inventories, rows)
 
 
 class Wishes(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,13 +82,12 @@ def wishes_from(objective: str, deadline: str | None, budget: str | None) -> Wis
     )
 
 
-def foresee(words: str, job: JobSpec | None, wishes: Wishes, console: Console, *, as_json: bool) -> None:
-    """Plan over the fleet of `words`: the job, if there is one, else what the fleet file asks for.
+def foresee(fleet: FleetSpec, job: JobSpec | None, wishes: Wishes, console: Console, *, as_json: bool) -> None:
+    """Plan over a fleet: the job, if there is one, else what the fleet file asks for.
 
     Raises:
         InfeasibleError: it cannot be done; said after the plan, which names the smallest changes.
     """
-    fleet = open_fleet(words)
     if job is not None:
         if wishes.budget is not None or wishes.objective != "time":
             raise SpecError("a job over a fleet is planned by time alone", hint="omit --budget and --objective")

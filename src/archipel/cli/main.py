@@ -27,6 +27,7 @@ COMMANDS: tuple[tuple[str, str, str], ...] = (
     ("policy", "policy:policy", "Show a site's policy, approve or refuse jobs there, and see what it refused."),
     ("rekey", "sealing:rekey", "Wrap what is encrypted at rest under another key."),
     ("revoke", "sites:revoke", "Cut a site off at once; it needs a new token to come back."),
+    ("devices", "devices:devices", "Show what computes here or at a site, measured, and how fast."),
     ("plan", "jobs:plan", "Show who would take part in a job, and what it would move and take."),
     ("sign", "jobs:sign", "Sign a job and its code, for sites that trust your key."),
     ("run", "jobs:run", "Run a job over its sites; over local sites where it names no control plane."),

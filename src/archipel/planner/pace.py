@@ -40,6 +40,17 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     bytes_per_second: float
 
 
+class Reach(msgspec.Struct, frozen=True, kw_only=True):
+    """What a site measured of itself; None: not known."""
+
+    operations_per_second: float | None = None
+    """Of matrix products in float32 on one core, which is what a worker has."""
+    down: float | None = None
+    """B/s from control."""
+    up: float | None = None
+    """B/s to control."""
+
+
 FAST = Pace(operations_per_second=5e10, uses_per_parameter=1, batch_seconds=2e-5, bytes_per_second=1e8)
 SLOW = Pace(operations_per_second=2e9, uses_per_parameter=10, batch_seconds=5e-3, bytes_per_second=1e6)
 ASSUMPTIONS = (
@@ -47,11 +58,12 @@ ASSUMPTIONS = (
     "unprobed: 2 to 50 GFLOP/s a site, 0.02 to 5 ms a batch",
     "links of 1 to 100 MB/s a site",
 )
+MEASURED = "where a site's inventory has them, 4 to 100 % of its measured rate, and its measured links, stand for these"
 
 
-def round_seconds(job: JobSpec, rows: int, model_bytes: int) -> Interval:
+def round_seconds(job: JobSpec, rows: int, model_bytes: int, reach: Reach | None = None) -> Interval:
     """Return the likely wall time of one training round at a site with `rows`, transfers included."""
-    fast, slow = (_seconds(job, rows, model_bytes, pace) for pace in (FAST, SLOW))
+    fast, slow = (_seconds(job, rows, model_bytes, pace, reach or Reach()) for pace in (FAST, SLOW))
     return fast, slow
 
 
@@ -80,9 +92,12 @@ def run_seconds(job: JobSpec, cohort: int, each: Sequence[Interval], seen: Seen 
     return federation.rounds * low + everybody * low_all, federation.rounds * high + everybody * high_all
 
 
-def _seconds(job: JobSpec, rows: int, model_bytes: int, pace: Pace) -> float:
+def _seconds(job: JobSpec, rows: int, model_bytes: int, pace: Pace, reach: Reach) -> float:
     local = job.federation.local
     operations = 6 * (model_bytes / 4) * rows * local.epochs * pace.uses_per_parameter
     batches = math.ceil(rows / local.batch_size) * local.epochs
-    moved = 2 * model_bytes / pace.bytes_per_second
-    return operations / pace.operations_per_second + batches * pace.batch_seconds + moved
+    moved = sum(model_bytes / (speed or pace.bytes_per_second) for speed in (reach.down, reach.up))
+    rate = pace.operations_per_second
+    if reach.operations_per_second is not None:
+        rate *= reach.operations_per_second / FAST.operations_per_second
+    return operations / rate + batches * pace.batch_seconds + moved

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from archipel.planner.estimate import RoundWork, SitePace
-from archipel.planner.pace import ASSUMPTIONS, Interval, Seen, round_seconds, run_seconds, seen_seconds
+from archipel.planner.pace import ASSUMPTIONS, MEASURED, Interval, Reach, Seen, round_seconds, run_seconds, seen_seconds
 from archipel.planner.traffic import Sizes, cohort_size, traffic_of
 from archipel.security.privacy import promised, require_private_fit
 from archipel.spec import DatasetManifest, JobSpec, Plan, SiteShare, SpecError
@@ -24,6 +24,7 @@ def draw_plan(
     refused: Mapping[str, str] | None = None,
     seen: Seen | None = None,
     paces: Mapping[str, SitePace] | None = None,
+    reaches: Mapping[str, Reach] | None = None,
 ) -> Plan:
     """Plan a run of `job` over the sites in `manifests`.
 
@@ -34,6 +35,7 @@ def draw_plan(
         refused: Site → why it will not take part.
         seen: What a run of the same work took, if there was one.
         paces: Site → how fast it is, where batches were timed there.
+        reaches: Site → what it measured of itself; narrows the interval where nothing was timed.
 
     Raises:
         SpecError: fewer sites than the job asks for, or its [privacy] promises what it would not keep.
@@ -54,7 +56,7 @@ def draw_plan(
     for site in set(paces or {}) - set(known):
         predicted = (paces or {})[site].seconds(_work(job, manifests[site], sizes))
         known[site] = (predicted, predicted)
-    times = {site: known.get(site) or _guess(job, manifests[site], sizes) for site in sites}
+    times = {site: known.get(site) or _guess(job, manifests[site], sizes, (reaches or {}).get(site)) for site in sites}
     cohort = cohort_size(job, len(sites))
     phases = traffic_of(job, len(sites), sizes)
     return Plan(
@@ -69,14 +71,14 @@ def draw_plan(
         seconds=_run_seconds(job, cohort, list(times.values()), seen),
         phases=phases,
         privacy=promised(job),
-        assumptions=_assumed(sizes, times, known),
+        assumptions=_assumed(sizes, times, known, reaches or {}),
     )
 
 
-def _guess(job: JobSpec, manifest: DatasetManifest, sizes: Sizes) -> Interval | None:
+def _guess(job: JobSpec, manifest: DatasetManifest, sizes: Sizes, reach: Reach | None) -> Interval | None:
     if not sizes.model_bytes or not manifest.rows:
         return None
-    return round_seconds(job, manifest.rows, sizes.model_bytes)
+    return round_seconds(job, manifest.rows, sizes.model_bytes, reach)
 
 
 def _work(job: JobSpec, manifest: DatasetManifest, sizes: Sizes) -> RoundWork:
@@ -93,7 +95,12 @@ def _share(site: str, manifest: DatasetManifest, seconds: Interval | None) -> Si
     return SiteShare(site=site, rows=manifest.rows, labels=manifest.labels, seconds_per_round=seconds)
 
 
-def _assumed(sizes: Sizes, times: Mapping[str, Interval | None], known: Mapping[str, Interval]) -> tuple[str, ...]:
+def _assumed(
+    sizes: Sizes,
+    times: Mapping[str, Interval | None],
+    known: Mapping[str, Interval],
+    reaches: Mapping[str, Reach],
+) -> tuple[str, ...]:
     said = ["a site fetches each blob once"]
     if not sizes.model_bytes:
         said.append("the model's size is not known before a first run: bytes leave it out")
@@ -101,4 +108,4 @@ def _assumed(sizes: Sizes, times: Mapping[str, Interval | None], known: Mapping[
     if unknown:
         said.append(f"no time can be told for {', '.join(unknown)} before a first run")
     guessed = any(interval is not None and site not in known for site, interval in times.items())
-    return (*said, *(ASSUMPTIONS if guessed else ()))
+    return (*said, *(ASSUMPTIONS if guessed else ()), *((MEASURED,) if guessed and reaches else ()))

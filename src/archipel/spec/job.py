@@ -206,6 +206,8 @@ class ResourceSpec(Value, frozen=True, kw_only=True):
     memory_mb: Positive | None = None
     """Free memory needed at a site, in MB; None: not checked."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["exact", "auto"] = "exact"
+    """Of training steps; "auto": products in bfloat16 where the site's device is made for them (PyTorch alone)."""
 
 
 class DeploymentSpec(Value, frozen=True, kw_only=True):

@@ -3,6 +3,8 @@
     POST /v1/invitations            InvitationRequest → InvitationView
     POST /v1/enrolments             wire.Enrolment    → wire.Certificate
     GET  /v1/sites[/NAME]           SitesPage, SiteView
+    GET  /v1/sites/NAME/inventory   InventoryHistory
+    GET  /v1/inventories            InventoriesPage
     POST /v1/sites/NAME/revoke      SiteView
     POST /v1/bundles                zip bytes         → Blob
     POST /v1/plans                  PlanRequest       → Plan
@@ -27,6 +29,7 @@ from msgspec import Meta, field
 from archipel.spec.canonical import Digest, Name, Value
 from archipel.spec.dataset import DatasetManifest
 from archipel.spec.event import Event
+from archipel.spec.inventory import SiteInventory
 from archipel.spec.job import JobSpec
 from archipel.spec.model import ModelVersion, ServedModel
 from archipel.spec.plan import Grade, SecurePlan
@@ -94,6 +97,18 @@ class SitesPage(Value, frozen=True, kw_only=True):
     """All sites, by name."""
 
     sites: tuple[SiteView, ...]
+
+
+class InventoryHistory(Value, frozen=True, kw_only=True):
+    """A site's inventories, newest first; empty: it has not said any."""
+
+    inventories: tuple[SiteInventory, ...]
+
+
+class InventoriesPage(Value, frozen=True, kw_only=True):
+    """Site → its newest inventory."""
+
+    sites: dict[Name, SiteInventory]
 
 
 class PlanRequest(Value, frozen=True, kw_only=True):

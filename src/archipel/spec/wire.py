@@ -7,6 +7,7 @@ ControlMessages. Updates go through Submit (answered by a Receipt) after their b
      │ Hello ─────────────────────────────▶ │
      │ ◀───────────────────────── Welcome   │   lease lengths
      │ ◀───────────────────────── LogGrowth │   the audit log's head; again as it grows
+     │ SiteInventory ─────────────────────▶ │   what the site has to work with; again as that changes
      │ ◀───────────────────────── Assign    │   a RoundTask
      │ Beat (progress) ───────────────────▶ │   as often as the lease asks
      │ Put(blob) …  Submit(Update) ───────▶ │   Receipt
@@ -24,6 +25,7 @@ from archipel.spec import errors
 from archipel.spec.audit import LogGrowth
 from archipel.spec.canonical import Digest, Name, Value
 from archipel.spec.errors import ArchipelError
+from archipel.spec.inventory import SiteInventory
 from archipel.spec.model import ModelVersion, ServedModel
 from archipel.spec.round import Blob, RoundTask
 
@@ -118,7 +120,7 @@ class Serve(Value, frozen=True, kw_only=True, tag_field="type", tag="serve/1"):
     copy: Literal["global", "personalised"]
 
 
-SiteMessage = Hello | Beat | Note
+SiteMessage = Hello | Beat | Note | SiteInventory
 ControlMessage = Welcome | Assign | Cancel | Forget | Serve | LogGrowth
 
 

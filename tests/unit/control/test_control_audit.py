@@ -170,7 +170,8 @@ def test_a_log_from_before_the_tree_gets_one_and_loses_its_gaps(tmp_path: Path) 
     with sqlite3.connect(path) as old:
         old.executescript(
             "DROP TABLE audit_places; UPDATE alembic_version SET version_num = '0001'; DELETE FROM events WHERE id = 3;"
-            "DROP TABLE people; DROP INDEX tokens_name; ALTER TABLE tokens DROP COLUMN expires_at"
+            "DROP TABLE inventories; DROP TABLE people; DROP INDEX tokens_name;"
+            "ALTER TABLE tokens DROP COLUMN expires_at"
         )
     old.close()
     database = Database.open(f"sqlite:///{path}")

@@ -38,6 +38,7 @@ from archipel.spec import (
     TrustError,
     Update,
 )
+from archipel.spec.inventory import SiteInventory
 from archipel.spec.job import JobSpec, job_from
 from archipel.spec.wire import (
     CHUNK_BYTES,
@@ -155,6 +156,7 @@ class FakeControl:
         self.hellos: list[Hello] = []
         self.beats: list[Beat] = []
         self.notes: list[Note] = []
+        self.inventories: list[SiteInventory] = []
         self.answers: dict[tuple[str, int], Update | Refusal] = {}
         self.submissions = 0
         self.received_bytes = 0
@@ -237,6 +239,11 @@ class FakeControl:
         for outbox in self.outboxes:
             outbox.put_nowait(message)
 
+    def hang_up(self) -> None:
+        """End the streams; sites dial again."""
+        for outbox in self.outboxes:
+            outbox.put_nowait(None)
+
     async def answered(self, task: RoundTask) -> Update | Refusal:
         key = (task.run, task.round)
         async with self.changed:
@@ -283,6 +290,8 @@ class FakeControl:
                 self.beats.append(message)
             elif isinstance(message, Note):
                 self.notes.append(message)
+            elif isinstance(message, SiteInventory):
+                self.inventories.append(message)
             await self._stir()
 
     def _require_valid(self, certificate_pem: bytes) -> None:

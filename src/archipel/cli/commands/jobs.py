@@ -44,7 +44,10 @@ Spread = Annotated[
 ]
 WhatIf = Annotated[
     str | None,
-    Parameter(name="--what-if", help="A fleet file, of sites that need not exist: FLEET.toml or FLEET.toml:PRESET."),
+    Parameter(
+        name="--what-if",
+        help="A fleet file, of sites that need not exist: FLEET.toml or FLEET.toml:PRESET; now: the sites there are.",
+    ),
 ]
 Detach = Annotated[bool, Parameter(negative="", show_default=False, help="Return once the run has started.")]
 
@@ -71,10 +74,11 @@ def plan(
     from archipel.cli.planning import show_history, show_plan
 
     if what_if is not None:
-        from archipel.cli.foreseeing import foresee, wishes_from
+        from archipel.cli.foreseeing import foresee, open_fleet, wishes_from
 
         wanted = None if job is None else read_job(job, preset)
-        foresee(what_if, wanted, wishes_from(objective, deadline, budget), Console(), as_json=as_json)
+        fleet = open_fleet(what_if, lambda: connect(state, control, operator))
+        foresee(fleet, wanted, wishes_from(objective, deadline, budget), Console(), as_json=as_json)
         return
     if deadline is not None or budget is not None or objective != "time":
         raise SpecError(

@@ -28,6 +28,7 @@ from archipel.control.services.rounds.runs import Runs, Tools
 from archipel.control.services.rounds.standing import Standing
 from archipel.control.services.sites.enrolment import Enrolments
 from archipel.control.services.sites.fleet import Fleet
+from archipel.control.services.sites.inventories import Inventories
 from archipel.control.services.sites.notes import Notes
 from archipel.control.services.sites.presence import Attendances
 from archipel.control.settings import Settings
@@ -70,6 +71,7 @@ class House:
         self.owner = Owner(database, self.logins, clock)
         self.enrolments = Enrolments(database, self.log, authority, clock)
         self.fleet = Fleet(database, self.attendances, clock)
+        self.inventories = Inventories(database, clock)
         self.registry = Registry(database)
         self.bundles = Bundles(database, self.spool, self.artefacts, self.holdings, clock)
         self.board = Board(database, self.log, self.bundles, self.fleet, clock)
@@ -122,9 +124,10 @@ class House:
             enrolments=self.enrolments,
             attendances=self.attendances,
             fleet=self.fleet,
+            inventories=self.inventories,
             bundles=self.bundles,
             board=self.board,
-            planning=Planning(self.database, self.fleet),
+            planning=Planning(self.database, self.fleet, self.inventories),
             runs=self.runs,
             standing=self.standing,
             reports=Reports(self.database, self.standing, self.spool, self.artefacts),
@@ -161,6 +164,7 @@ class House:
             fleet=self.fleet,
             runs=self.runs,
             notes=Notes(self.log, self.monotonic),
+            inventories=self.inventories,
             heads=self.heads,
             spool=self.spool,
             artefacts=self.artefacts,

@@ -25,6 +25,7 @@ from archipel.control.services.rounds.runs import Runs
 from archipel.control.services.rounds.standing import Standing
 from archipel.control.services.sites.enrolment import Enrolments
 from archipel.control.services.sites.fleet import Fleet
+from archipel.control.services.sites.inventories import Inventories
 from archipel.control.services.sites.presence import Attendances
 from archipel.data.stores.artefacts import Artefacts
 from archipel.spec.people import Person
@@ -42,6 +43,7 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
     enrolments: Enrolments
     attendances: Attendances
     fleet: Fleet
+    inventories: Inventories
     bundles: Bundles
     board: Board
     planning: Planning

@@ -25,7 +25,15 @@ from archipel.control.api.results import RESULTS
 from archipel.control.api.work import work_handlers
 from archipel.spec import ArchipelError, TrustError
 from archipel.spec.event import Level
-from archipel.spec.views import EventsPage, InvitationRequest, InvitationView, SitesPage, SiteView
+from archipel.spec.views import (
+    EventsPage,
+    InventoriesPage,
+    InventoryHistory,
+    InvitationRequest,
+    InvitationView,
+    SitesPage,
+    SiteView,
+)
 from archipel.spec.wire import Certificate, Enrolment
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -81,6 +89,20 @@ def site(request: AnyRequest, name: FromPath[str]) -> SiteView:
     return office_of(request).fleet.show(name)
 
 
+@get("/v1/sites/{name:str}/inventory", opt=needs("sites.read"), sync_to_thread=True, tags=["sites"])
+def inventory(request: AnyRequest, name: FromPath[str]) -> InventoryHistory:
+    """Return what a site has to work with, and had."""
+    office = office_of(request)
+    office.fleet.show(name)
+    return InventoryHistory(inventories=office.inventories.history(name))
+
+
+@get("/v1/inventories", opt=needs("sites.read"), sync_to_thread=True, tags=["sites"])
+def inventories(request: AnyRequest) -> InventoriesPage:
+    """Return what each site has to work with, as it said last."""
+    return InventoriesPage(sites=office_of(request).inventories.newest())
+
+
 @post("/v1/sites/{name:str}/revoke", opt=needs("sites.revoke"), sync_to_thread=True, status_code=200, tags=["sites"])
 def revoke(request: AnyRequest, name: FromPath[str]) -> SiteView:
     """Cut a site off at once: its certificates and tokens no longer hold, its stream ends; a new token lets it back."""
@@ -105,9 +127,20 @@ def events(
 
 def build(office: Office, max_bundle_bytes: int) -> Litestar:
     """Return the ASGI app; a ValueError where an address declares no right."""
-    handlers: list[Any] = [healthz, metrics, certificate_authority, enrol, invite, sites, site, revoke, events]
+    handlers: list[Any] = [
+        healthz,
+        metrics,
+        certificate_authority,
+        enrol,
+        invite,
+        sites,
+        site,
+        inventory,
+        inventories,
+        revoke,
+    ]
     app = Litestar(
-        route_handlers=[*handlers, *ACCOUNTS, *AUDIT, *RESULTS, *work_handlers(max_bundle_bytes), assets()],
+        route_handlers=[*handlers, events, *ACCOUNTS, *AUDIT, *RESULTS, *work_handlers(max_bundle_bytes), assets()],
         guards=[guard],
         state=State({"office": office}),
         request_max_body_size=MAX_BODY_BYTES,

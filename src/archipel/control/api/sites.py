@@ -20,12 +20,14 @@ from archipel.control.services.rounds.driver import Driver
 from archipel.control.services.rounds.runs import Readable, Runs
 from archipel.control.services.sites.enrolment import Enrolments
 from archipel.control.services.sites.fleet import Fleet
+from archipel.control.services.sites.inventories import Inventories
 from archipel.control.services.sites.notes import Notes
 from archipel.control.services.sites.presence import Attendance, Attendances
 from archipel.data.stores.artefacts import Artefacts
 from archipel.data.stores.spool import Spool
 from archipel.site.link.protocol import PutStart, Renewal
 from archipel.spec import DigestError, Refusal, RoundTask, SpecError, TrustError, Update
+from archipel.spec.inventory import SiteInventory
 from archipel.spec.wire import (
     CHUNK_BYTES,
     Beat,
@@ -55,6 +57,7 @@ class Back(msgspec.Struct, frozen=True, kw_only=True):
     fleet: Fleet
     runs: Runs
     notes: Notes
+    inventories: Inventories
     heads: Heads
     spool: Spool
     artefacts: Artefacts
@@ -150,6 +153,8 @@ class SitesDoor:
                         await self._beat(attendance, message)
                     case Note():
                         await asyncio.to_thread(self._back.notes.keep, attendance.site, message)
+                    case SiteInventory():
+                        await asyncio.to_thread(self._back.inventories.keep, attendance.site, message)
                     case Hello():
                         raise SpecError("Hello is said once", hint="open a new stream")
         finally:

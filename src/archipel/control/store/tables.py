@@ -165,6 +165,16 @@ deployments = Table(
     Column("ordered_at", Float, nullable=False),
 )
 
+inventories = Table(
+    "inventories",
+    metadata,
+    Column("id", SERIAL, primary_key=True, autoincrement=True),
+    Column("site", Text, ForeignKey("sites.name"), nullable=False),
+    Column("at", Float, nullable=False),  # by control's clock
+    Column("value", Text, nullable=False),  # JSON: SiteInventory
+    Index("inventories_site", "site", "id"),
+)
+
 events = Table(
     "events",
     metadata,

@@ -30,16 +30,19 @@ from archipel.site.agent.folder import AgentStatus, Identity, SiteFolder, requir
 from archipel.site.agent.gate import Gate
 from archipel.site.agent.line import Line
 from archipel.site.agent.shelf import Shelf
+from archipel.site.agent.surveyor import Surveyor
 from archipel.site.agent.witness import Witness
 from archipel.site.journal import Journal
 from archipel.site.link.backoff import Backoff
 from archipel.site.link.dial import Attendance, Link, dial
+from archipel.site.link.gauge import Gauge
 from archipel.site.sandbox import survey
 from archipel.site.worker.bench import sweep
 from archipel.site.worker.noise import NOISE_KEY
 from archipel.site.worker.secure import SecureSite
 from archipel.spec import ArchipelError, StateError
 from archipel.spec.audit import LogGrowth
+from archipel.spec.inventory import SiteInventory
 from archipel.spec.wire import (
     BUSY_LEASE_SECONDS,
     IDLE_LEASE_SECONDS,
@@ -53,6 +56,7 @@ from archipel.spec.wire import (
     Serve,
     Welcome,
 )
+from archipel.tasks.devices.survey import cache_folder
 
 _BEATS_PER_LEASE = 3
 _RENEWED_AFTER = 2 / 3
@@ -111,6 +115,15 @@ class Agent:
             clock=clock,
             note=self._take_note,
         )
+        self._gauge = Gauge()
+        self._surveyor = Surveyor(
+            folder.path,
+            journal=self._journal,
+            gauge=self._gauge,
+            policy=lambda: self._gate.policy,
+            clock=clock,
+            cache=cache_folder(),
+        )
         self._witness = Witness(self._identity.site, self._journal, clock)
         self._shelf = Shelf(**shared)  # type: ignore[arg-type]
         self._desk = Desk(
@@ -148,7 +161,8 @@ class Agent:
         self._shelf.restore()
         for work in self._journal.in_hand():
             self._desk.take(work.task)
-        life = [asyncio.create_task(self._keep_link()), asyncio.create_task(self._keep_certificate())]
+        surveying = self._surveyor.live(lambda: not self._desk.working(), self._changed)
+        life = [asyncio.create_task(part) for part in (self._keep_link(), self._keep_certificate(), surveying)]
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([*life, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -172,7 +186,7 @@ class Agent:
             identity = self._identity
             try:
                 require_valid(identity, self._clock())
-                async with dial(identity.certificate.sites_address, self._folder.credentials()) as link:
+                async with dial(identity.certificate.sites_address, self._folder.credentials(), self._gauge) as link:
                     await self._attend(link, identity, waits)
             except (ArchipelError, OSError) as error:
                 if identity is self._identity:  # else it was the agent that hung up
@@ -218,13 +232,14 @@ class Agent:
                 self._changed()
 
     async def _speak(self, attendance: Attendance, identity: Identity) -> None:
-        """Say notes and what is served at once, and beat three times a lease.
+        """Say notes, the inventory and what is served at once, and beat three times a lease.
 
         Once there is a newer certificate than the one the link is made with, hang up: control goes by the link's own,
         so that one link would not outlive it. Transfers that break off go on over the next link.
         """
         clock = asyncio.get_running_loop().time
         due, said = 0.0, self._shelf.serving()
+        told: SiteInventory | None = None
         while True:
             self._stirred.clear()
             if identity is not self._identity:
@@ -233,6 +248,9 @@ class Agent:
             while self._notes:
                 await attendance.send(self._notes[0])
                 self._notes.pop(0)
+            if self._surveyor.current is not None and self._surveyor.current is not told:
+                told = self._surveyor.current
+                await attendance.send(told)
             working, serving = self._desk.working(), self._shelf.serving()
             pause = self._leases[0 if working else 1] / _BEATS_PER_LEASE
             due = min(due, clock() + pause)

@@ -37,7 +37,7 @@ from archipel.spec import (
     digest_of,
 )
 from archipel.spec.event import Level
-from archipel.spec.policy import read_policy
+from archipel.spec.policy import SitePolicy, read_policy
 from archipel.spec.wire import Note, Waits
 
 _IN_FORCE = "policy"
@@ -89,6 +89,11 @@ class Gate:
     def guard(self) -> Guard:
         """How a worker that starts now is confined."""
         return Guard(Sandbox() if self._judge is None else terms_of(self._judge.policy), self._walls)
+
+    @property
+    def policy(self) -> SitePolicy | None:
+        """The site's policy as it was read last; None: it has none."""
+        return None if self._judge is None else self._judge.policy
 
     @property
     def least_sites(self) -> int:

@@ -12,6 +12,7 @@ Example:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from itertools import chain
@@ -22,6 +23,7 @@ import grpc.aio
 import msgspec
 
 from archipel.site.link import protocol
+from archipel.site.link.gauge import Gauge
 from archipel.spec import LinkError, Refusal, Update, encode
 from archipel.spec.wire import Certificate, ControlMessage, Hello, Offer, Offset, Receipt, SiteMessage, Want
 
@@ -37,7 +39,8 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
 class Link:
     """An open channel to control."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, gauge: Gauge) -> None:
+        self._gauge = gauge
         self._attend = channel.stream_stream(protocol.ATTEND)
         self._submit = channel.unary_unary(protocol.SUBMIT)
         self._offer = channel.unary_unary(protocol.OFFER)
@@ -65,10 +68,13 @@ class Link:
     async def put(self, start: protocol.PutStart, pieces: Iterator[bytes]) -> Offset:
         """Send a blob's bytes from `start.offset` on; what `pieces` raises ends the call and is raised here."""
         trouble: list[Exception] = []
+        begun = time.perf_counter()
         call = self._put(_watched(chain([encode(start)], pieces), trouble))
         try:
             with _named_errors():
-                return protocol.read_offset(await call)
+                reached = protocol.read_offset(await call)
+            self._gauge.note("up", size_bytes=reached.have_bytes - start.offset, seconds=time.perf_counter() - begun)
+            return reached
         except LinkError as error:
             raise (trouble[0] if trouble else error) from None
         finally:
@@ -76,9 +82,12 @@ class Link:
 
     async def get(self, want: Want) -> AsyncIterator[bytes]:
         """Yield a blob's bytes from `want.offset` on."""
+        begun, size = time.perf_counter(), 0
         with _named_errors():
             async for piece in self._get(encode(want)):
+                size += len(piece)
                 yield piece
+        self._gauge.note("down", size_bytes=size, seconds=time.perf_counter() - begun)
 
     async def renew(self, csr_pem: str) -> Certificate:
         """Get a fresh certificate for the name this link is made with."""
@@ -113,8 +122,11 @@ class Attendance:
 
 
 @asynccontextmanager
-async def dial(address: str, credentials: Credentials) -> AsyncIterator[Link]:
-    """Open a channel to control's port for sites; calls fail with LinkError until it is reached."""
+async def dial(address: str, credentials: Credentials, gauge: Gauge | None = None) -> AsyncIterator[Link]:
+    """Open a channel to control's port for sites; calls fail with LinkError until it is reached.
+
+    `gauge` learns how fast blobs go.
+    """
     tls = grpc.ssl_channel_credentials(
         root_certificates=credentials.ca_pem,
         private_key=credentials.key_pem,
@@ -123,7 +135,7 @@ async def dial(address: str, credentials: Credentials) -> AsyncIterator[Link]:
     options = [*protocol.CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
     channel = grpc.aio.secure_channel(address, tls, options=options)
     try:
-        yield Link(channel)
+        yield Link(channel, gauge or Gauge())
     finally:
         await channel.close()
 

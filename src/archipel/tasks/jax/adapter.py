@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from archipel.data.site_data import SiteData
-from archipel.spec import JobSpec, TaskError
+from archipel.spec import JobSpec, LocalTraining, TaskError
 from archipel.tasks.examples import part_of, read_split
 from archipel.tasks.guard import task_folder, user_code
 from archipel.tasks.jax.loop import Loop
@@ -19,9 +19,11 @@ from archipel.tasks.jax.parameters import FlatParameters
 from archipel.tasks.jax.samples import in_order, numbers
 from archipel.tasks.jax.task import JaxTask
 from archipel.tasks.metrics import added, disclosed
-from archipel.tasks.port import Executor, LocalPlan, Progress, Samples, Split, Sums, Task, Trained, Weights
+from archipel.tasks.port import LocalPlan, Progress, Samples, Split, Sums, Task, Trained, Weights
 from archipel.tasks.weights import require_manifest, require_vector
 from archipel.tasks.xla.backend import choose_device, computing
+from archipel.tasks.xla.compiled import Compiled
+from archipel.tasks.xla.training_step import TrainingStep
 
 
 class JaxAdapter:
@@ -67,11 +69,15 @@ class JaxAdapter:
             raw = added(parts) or self._task.no_sums()
             return disclosed(raw, histograms=self._histograms)
 
-    def compiled(self) -> Executor:
+    def compiled(self) -> Compiled:
         """Return the executor that compiles a cohort's round."""
         from archipel.tasks.jax.compiled import compile_cohorts  # noqa: PLC0415 (live sites never need it)
 
         return compile_cohorts(self._task, self._parameters, self._train_numbers, self._device)
+
+    def training_step(self, local: LocalTraining) -> TrainingStep:
+        """Return one step of training for XLA's devices; a TaskError says why there is none."""
+        return self.compiled().training_step(local)
 
     def export(self, weights: Weights, target: Path) -> None:
         """Write ONNX that takes the task's features and answers what `scores` returns."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from archipel.data.site_data import SiteData
-from archipel.spec import JobSpec, TaskError
+from archipel.spec import JobSpec, LocalTraining, TaskError
 from archipel.tasks.examples import part_of, read_split
 from archipel.tasks.extras import require_extra
 from archipel.tasks.guard import task_folder, user_code
@@ -22,7 +22,7 @@ from archipel.tasks.torch.channels_last import convolves, takes_channels_last
 from archipel.tasks.torch.flat_model import FlatModel
 from archipel.tasks.torch.loop import Loop
 from archipel.tasks.torch.task import TorchTask
-from archipel.tasks.torch.threads import choose_device, seeded
+from archipel.tasks.torch.threads import choose_device, choose_precision, seeded
 from archipel.tasks.weights import require_manifest, require_vector
 
 
@@ -38,6 +38,7 @@ class TorchAdapter:
         self._data = data
         self._statistics = statistics
         self._device = choose_device(job.resources.device)
+        self._precision = job.resources.precision
         self._seed = job.federation.seed
         self._histograms = job.privacy.histograms
 
@@ -59,7 +60,9 @@ class TorchAdapter:
 
             rowwise = PrivateLoop(self._task, self._model, self._batches, plan)
             return rowwise.run(weights.vector, plan.private, self.split.train, progress)
-        loop = Loop(self._task, self._model, self._batches, plan, images_last=self._images_last)
+        largest = plan.local.batch_size * self._model.largest
+        brief = choose_precision(self._precision, self._device, largest)
+        loop = Loop(self._task, self._model, self._batches, plan, brief, images_last=self._images_last)
         return loop.run(weights.vector, self.split.train, progress)
 
     def evaluate(self, weights: Weights, part: str = "test") -> Sums:
@@ -88,6 +91,13 @@ class TorchAdapter:
         from archipel.tasks.torch.compiled import compile_cohorts  # noqa: PLC0415 (JAX costs a second)
 
         return compile_cohorts(self._task, self._model, self._batches, self.split.train)
+
+    def training_step(self, local: LocalTraining) -> Any:
+        """Return a step for XLA's devices (tasks.xla's TrainingStep); a TaskError says why there is none."""
+        require_extra("jax", "a training step for XLA's devices")
+        from archipel.tasks.torch.compiled import step_of  # noqa: PLC0415 (JAX costs a second)
+
+        return step_of(self._task, self._model, self._batches, self.split.train, local)
 
     def export(self, weights: Weights, target: Path) -> None:
         """Write ONNX that takes the task's features and answers what `scores` returns."""

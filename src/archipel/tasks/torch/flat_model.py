@@ -65,6 +65,11 @@ class FlatModel:
         """Name → shape of what is in the vector, in order."""
         return {name: tuple(view.shape) for name, view in self._views.items()}
 
+    @property
+    def largest(self) -> int:
+        """Elements of the largest matrix; what is used once a row multiplies so often a row."""
+        return max((view.numel() for view in self._views.values() if view.ndim > 1), default=0)
+
     def put(self, vector: Array) -> None:
         """Set the weights, and everything local as the task made it."""
         with torch.no_grad():

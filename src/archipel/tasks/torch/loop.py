@@ -10,6 +10,7 @@ import math
 from contextlib import nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from archipel.spec import NonFiniteError, ShapeError, TaskError, require_finite
@@ -28,9 +29,19 @@ class Loop:
     """One call of `train`."""
 
     def __init__(
-        self, task: TorchTask, model: FlatModel, batches: Batches, plan: LocalPlan, *, images_last: bool = False
+        self,
+        task: TorchTask,
+        model: FlatModel,
+        batches: Batches,
+        plan: LocalPlan,
+        brief: torch.dtype | None = None,
+        *,
+        images_last: bool = False,
     ) -> None:
-        """`images_last` asks for images in the layout of channels_last.py."""
+        """`brief` is what products of the loss are computed in; None: as the weights are.
+
+        `images_last` asks for images in the layout of channels_last.py.
+        """
         self._task = task
         self._model = model
         self._batches = batches
@@ -38,6 +49,7 @@ class Loop:
         self._images_last = images_last
         self._folder = task_folder(task)
         self._weights = model.vector[: model.trained]
+        self._products = torch.autocast(model.device.type, dtype=brief, enabled=brief is not None)
 
     def run(self, start: Vector, samples: Samples, progress: Progress) -> Trained:
         """Train from `start` on `samples`."""
@@ -76,7 +88,8 @@ class Loop:
     def _differentiate(self, batch: Batch, step: int) -> tuple[float, list[Tensor | None]]:
         """Return the batch's loss and its gradient by each parameter."""
         with user_code("loss", self._folder):
-            loss: Any = self._task.loss(self._model.module, batch)
+            with self._products:
+                loss: Any = self._task.loss(self._model.module, batch)
             if not isinstance(loss, Tensor) or loss.ndim != 0:
                 what = f"a tensor of shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
                 raise ShapeError(f"loss() returned {what}", hint="return one number: the mean over the batch")

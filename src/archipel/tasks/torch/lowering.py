@@ -7,8 +7,9 @@
 A matrix that the graph only ever transposes (nn.Linear's) is wanted transposed where its width fits: on CPUs XLA's
 product is a third faster.
 
-What random numbers, running statistics or operations without a counterpart are needed for is refused by name, and the
-executors that need no lowering remain. Frozen parameters and buffers are constants of the function.
+What running statistics, operations without a counterpart or, unless it is asked for, random numbers are needed for is
+refused by name, and the executors that need no lowering remain. Frozen parameters and buffers are constants of the
+function.
 
 Operations and their arguments: https://pytorch.org/docs/stable/torch.compiler_ir.html (core ATen IR).
 """
@@ -18,8 +19,10 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
@@ -32,19 +35,26 @@ from archipel.tasks.xla.compiled import cannot_compile
 
 INNER = "inner."
 SWAP = [1, 0]
+_DROPOUT = "native_dropout"
 LANES = 16
 """float32 numbers in a vector register of AVX-512; narrower or odd matrices are faster as torch has them."""
 
 
-def lower_loss(task: TorchTask, module: nn.Module, example: Mapping[str, Tensor]) -> LoweredLoss:
-    """Lower the loss of a batch of one row.
+DRAW = "archipel.draw"
+"""Sample name of a row's own random number, (1,) uint32, where a loss that draws is lowered with `draws`."""
+
+
+def lower_loss(
+    task: TorchTask, module: nn.Module, example: Mapping[str, Tensor], *, draws: bool = False
+) -> LoweredLoss:
+    """Lower the loss of a batch of one row; `draws` lets it have dropout, from a number that comes with each row.
 
     Raises:
         TaskError: it cannot be exported, or has an operation without a counterpart; names it.
     """
     with user_code("loss", task_folder(task)):
         program = _export(_Loss(task, module), example)
-    return LoweredLoss(program, tuple(example))
+    return LoweredLoss(program, tuple(example), draws=draws)
 
 
 class _Loss(nn.Module):
@@ -72,7 +82,7 @@ def _export(loss: nn.Module, example: Mapping[str, Tensor]) -> Any:
 class LoweredLoss:
     """Carries out an exported graph in jax.numpy."""
 
-    def __init__(self, program: Any, features: tuple[str, ...]) -> None:
+    def __init__(self, program: Any, features: tuple[str, ...], *, draws: bool) -> None:
         self._nodes = list(program.graph.nodes)
         signature = program.graph_signature
         self._parameters = {
@@ -96,8 +106,10 @@ class LoweredLoss:
         if signature.buffers_to_mutate:
             raise cannot_compile("running statistics change in training")
         called = [node for node in self._nodes if node.op == "call_function" and node.target is not operator.getitem]
+        self.draws = draws and any(_name(node) == _DROPOUT for node in called)
+        """Does it want DRAW in a batch?"""
         for node in called:
-            if _name(node) not in OPERATIONS:
+            if _name(node) not in OPERATIONS and not (self.draws and _name(node) == _DROPOUT):
                 raise cannot_compile(f"no counterpart of {node.target}")
 
     def _swaps(self, node: Any) -> bool:
@@ -126,7 +138,7 @@ class LoweredLoss:
             elif node.name in self._unmoved and self._parameters[node.args[0].name] in self.swapped:
                 values[node.name] = read(node.args[0])
             elif node.op == "call_function":
-                found = operator.getitem if node.target is operator.getitem else OPERATIONS[_name(node)]
+                found = self._counterpart(node, batch, len(values))
                 options = {name: read(value) for name, value in node.kwargs.items() if value is not None}
                 try:
                     values[node.name] = found(*(read(argument) for argument in node.args), **options)
@@ -135,6 +147,14 @@ class LoweredLoss:
             elif node.op == "output":
                 return read(node.args[0])[0]
         raise cannot_compile("its graph has no output")
+
+    def _counterpart(self, node: Any, batch: Mapping[str, Any], number: int) -> Any:
+        """Return what computes the node, the `number`-th of the graph."""
+        if node.target is operator.getitem:
+            return operator.getitem
+        if _name(node) == _DROPOUT:
+            return partial(_dropped, batch[DRAW][0], number)
+        return OPERATIONS[_name(node)]
 
     def _given(self, place: str, parameters: Mapping[str, Any], batch: Mapping[str, Any]) -> Any:
         if place in self._features:
@@ -145,6 +165,14 @@ class LoweredLoss:
                 return parameters[name]
             return self._frozen[INNER + name].T if name in self.swapped else self._frozen[INNER + name]
         return self._constants[place]
+
+
+def _dropped(draw: Any, place: int, x: Any, share: float, train: bool | None = None) -> tuple[Any, Any]:  # noqa: FBT001
+    """Drop a share of the numbers, as torch.native_dropout: (what is left over 1 - share, what was kept)."""
+    if train is False:
+        return x, jnp.ones(x.shape, bool)
+    kept = jax.random.bernoulli(jax.random.fold_in(jax.random.key(draw), place), 1 - share, x.shape)
+    return jnp.where(kept, x / (1 - share), 0), kept
 
 
 def _name(node: Any) -> str:

@@ -268,6 +268,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "gelu": _gelu,
     "gt": jnp.greater,
     "index": _index,
+    "isnan": jnp.isnan,
     "le": jnp.less_equal,
     "leaky_relu": _leaky,
     "lift_fresh_copy": _same,

@@ -15,12 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from archipel.spec import NonFiniteError, TaskError
+from archipel.spec import LocalTraining, NonFiniteError, TaskError
 from archipel.tasks.examples import epoch_batches, rows_planned, step_count
 from archipel.tasks.port import LocalPlan, Rows, Samples, Trained, TrainedMean, Vector, Weights, row_count
 from archipel.tasks.xla.backend import computing
 from archipel.tasks.xla.cohort_program import Cohort, CohortProgram, Outcome, RowLoss
 from archipel.tasks.xla.layout import Layout
+from archipel.tasks.xla.training_step import TrainingStep
 
 MOST_CLIENTS = 64
 """In one call of the program."""
@@ -68,6 +69,15 @@ class Compiled:
             single = float(jnp.mean(jax.vmap(lambda row: self._loss(parameters, row))(taken)))
         if abs(whole - single) > AGREES * max(1.0, abs(whole)):
             raise cannot_compile("the loss of a batch is not the mean of its rows' losses")
+
+    @property
+    def cut(self) -> tuple[Layout, Samples]:
+        """How its vector is cut, and what its batches are made of."""
+        return self._layout, self._samples
+
+    def training_step(self, local: LocalTraining) -> TrainingStep:
+        """Return one step of this task's training, to be compiled for other devices."""
+        return TrainingStep(self._loss, self._layout, self._samples, local, self._double)
 
     def train(self, weights: Weights, plans: Sequence[LocalPlan]) -> Iterator[Trained]:
         """Yield what each plan comes to."""

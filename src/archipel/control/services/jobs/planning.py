@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from archipel.control.services.jobs.past import seen_before
 from archipel.control.services.sites.fleet import Fleet
+from archipel.control.services.sites.inventories import Inventories
 from archipel.control.store import journal, runs
 from archipel.control.store import models as rows
 from archipel.control.store.database import Database
@@ -14,6 +15,7 @@ from archipel.federated.clashes import require_secure
 from archipel.federated.port import RoundFolded
 from archipel.federated.robust.cohorts import fewest_updates
 from archipel.federated.secure.plan import secure_plan
+from archipel.planner.inventory import reach_of
 from archipel.planner.plan import draw_plan
 from archipel.planner.traffic import Sizes
 from archipel.spec import DatasetManifest, JobSpec, Plan, digest_of
@@ -24,15 +26,17 @@ _UNSEEN = digest_of(b"")
 class Planning:
     """Draws plans."""
 
-    def __init__(self, database: Database, fleet: Fleet) -> None:
+    def __init__(self, database: Database, fleet: Fleet, inventories: Inventories) -> None:
         self._database = database
         self._fleet = fleet
+        self._inventories = inventories
 
     def plan(self, job: JobSpec) -> Plan:
         """Plan a job over the sites that hold its data set; one no run has checked yet counts with 0 rows.
 
         The size of the model is that of the newest version under the job's name, or of the first weights of its
-        newest run; 0 where there is neither. Where the same work was done before, what it took is forecast.
+        newest run; 0 where there is neither. Where the same work was done before, what it took is forecast; where not,
+        what sites measured of themselves narrows the guess.
         """
         dataset = job.data.dataset
         named = job.federation.sites
@@ -45,7 +49,8 @@ class Planning:
         sizes = Sizes(model_bytes=self._database.read(lambda connection: _model_bytes(connection, job.name)))
         require_secure(job)
         seen = self._database.read(lambda connection: seen_before(connection, job))
-        plan = draw_plan(job, held, sizes, refused=refused, seen=seen)
+        reaches = {site: reach_of(found) for site, found in self._inventories.newest().items() if site in held}
+        plan = draw_plan(job, held, sizes, refused=refused, seen=seen, reaches=reaches)
         fewest = fewest_updates(job.federation, len(plan.participants))
         return msgspec.structs.replace(plan, secure=secure_plan(job, plan.cohort_size, fewest))
 
