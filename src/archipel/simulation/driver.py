@@ -19,6 +19,7 @@ import msgspec
 
 from archipel.data.stores.spool import Spool
 from archipel.federated.contribution import UnusableUpdateError
+from archipel.federated.clashes import require_compressed
 from archipel.federated.coordinator import Coordinator
 from archipel.federated.folding import carry_out, rejection
 from archipel.federated.port import (
@@ -79,6 +80,7 @@ class Simulation:
         key: str | None = None,
     ) -> None:
         """Open the run; one interrupted in `folder` goes on if it had the same `key`, and not with None."""
+        require_compressed(job, data)
         self._job = job
         self._journal = Journal(folder / "journal.jsonl", key)
         if not self._journal.going_on:

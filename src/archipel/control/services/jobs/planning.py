@@ -10,7 +10,7 @@ from archipel.control.services.sites.fleet import Fleet
 from archipel.control.store import journal, runs
 from archipel.control.store import models as rows
 from archipel.control.store.database import Database
-from archipel.federated.clashes import require_secure
+from archipel.federated.clashes import require_compressed, require_secure
 from archipel.federated.port import RoundFolded
 from archipel.federated.secure.plan import secure_plan
 from archipel.planner.plan import draw_plan
@@ -43,6 +43,7 @@ class Planning:
         refused = {site: f"does not hold data set {dataset!r}" for site in named if site not in held}
         sizes = Sizes(model_bytes=self._database.read(lambda connection: _model_bytes(connection, job.name)))
         require_secure(job)
+        require_compressed(job)
         seen = self._database.read(lambda connection: seen_before(connection, job))
         plan = draw_plan(job, held, sizes, refused=refused, seen=seen)
         return msgspec.structs.replace(plan, secure=secure_plan(job, plan.cohort_size))
