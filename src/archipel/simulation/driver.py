@@ -18,8 +18,8 @@ from pathlib import Path
 import msgspec
 
 from archipel.data.stores.spool import Spool
-from archipel.federated.contribution import UnusableUpdateError
 from archipel.federated.clashes import require_compressed
+from archipel.federated.contribution import UnusableUpdateError
 from archipel.federated.coordinator import Coordinator
 from archipel.federated.folding import carry_out, rejection
 from archipel.federated.port import (

@@ -218,7 +218,7 @@ class Worker:
         entropy = stream(task.job.federation.seed, task.step, task.site)
         bound = None if task.job.privacy.central is None else clip_norm_of(task)
         sent = compress(codec, delta, like, entropy, residue=residue, bound=bound)
-        part = Part(blob=store_tensors(self._blobs, self._label(task, name), sent.tensors), manifest=like.digest)
+        part = store_tensors(self._blobs, self._label(task, name), sent.tensors, like)
         return {name: part}, {} if sent.residue is None else {RESIDUE: sent.residue}
 
     def _alone(self, task: RoundTask, progress: Progress) -> Result:
