@@ -231,7 +231,7 @@ def _initialise(order: Fold, spool: Spool) -> RoundFolded:
     part = first.parts["model"]
     with _opened(first.site, "model", spool, part.blob, keep=True) as file:
         _check_model(first.site, part, file)
-    return RoundFolded(round=order.round, model=part.blob)
+        return RoundFolded(round=order.round, model=part.blob, manifest=file.manifest)
 
 
 def _check_model(site: str, part: Part, file: TensorFile) -> None:

@@ -24,7 +24,7 @@ class CompressionSpec(Value, frozen=True, kw_only=True):
     """[federation.compression]: how the updates of training rounds are written on their way to control."""
 
     kind: Literal["none", "int8", "int4", "top-k", "low-rank", "auto"] = "int8"
-    """"auto": for `archipel plan --fleet`, which picks a kind a site by its link and says what to write here."""
+    """"auto": for `archipel plan --what-if`, which picks a kind a site by its link and says what to write here."""
     fraction: Annotated[float, Meta(gt=0, le=1)] = 0.05
     """For "top-k": share of an update's values that is sent."""
     rank: Annotated[int, Meta(ge=1)] = 4

@@ -25,7 +25,7 @@ def codec_of(spec: CompressionSpec | None, site: str) -> Codec | None:
     if kind == "auto":
         raise SpecError(
             'kind = "auto" in [federation.compression] is picked by the speed of the sites\' links',
-            hint="`archipel plan JOB --fleet FLEET.toml` picks, and prints the [federation.compression.sites] to write",
+            hint="`archipel plan JOB --what-if FLEET.toml` picks, and prints what to write instead",
         )
     return codec(spec, kind)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from archipel.data.compression.port import Array, Take, Vector, finite
 from archipel.spec import Manifest, TensorSpec, manifest_of
+from archipel.spec.compression import CompressionKind
 
 STEPS = 2
 _FLOAT = np.dtype(np.float32)
@@ -26,7 +27,7 @@ _FLOAT = np.dtype(np.float32)
 class LowRank:
     """Factors of `rank` columns."""
 
-    name = "low-rank"
+    name: CompressionKind = "low-rank"
     loses = True
 
     def __init__(self, rank: int) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archipel.spec import Manifest, NonFiniteError
+from archipel.spec.compression import CompressionKind
 
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.floating[Any]]
@@ -27,7 +28,7 @@ Take = Callable[[str, int, int], Array]
 class Codec(Protocol):
     """One way to write an update."""
 
-    name: str
+    name: CompressionKind
     """In a job file."""
     loses: bool
     """Is what comes out biased? Then a site keeps what was lost, and adds it to its next update."""

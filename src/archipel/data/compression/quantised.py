@@ -17,6 +17,7 @@ import numpy as np
 from archipel.data.compression.levels import BLOCK, Bytes, blocks_of, quantise, restore
 from archipel.data.compression.port import Array, Take, Vector, size_of
 from archipel.spec import Manifest, manifest_of
+from archipel.spec.compression import CompressionKind
 
 
 class Quantised:
@@ -25,7 +26,7 @@ class Quantised:
     loses = False
 
     def __init__(self, bits: Literal[4, 8]) -> None:
-        self.name = f"int{bits}"
+        self.name: CompressionKind = "int4" if bits == 4 else "int8"
         self._each = 8 // bits
         self._top = 2 ** (bits - 1) - 1
 

@@ -19,6 +19,7 @@ import numpy as np
 from archipel.data.compression.levels import BLOCK, blocks_of, quantise, restore
 from archipel.data.compression.port import Array, Take, Vector, size_of
 from archipel.spec import Manifest, ShapeError, manifest_of
+from archipel.spec.compression import CompressionKind
 
 SPAN = 65_536
 """Columns whose places are told apart by 16 bits."""
@@ -29,7 +30,7 @@ _HINT = "see the site's log"
 class TopK:
     """The largest share `fraction` of the values."""
 
-    name = "top-k"
+    name: CompressionKind = "top-k"
     loses = True
 
     def __init__(self, fraction: float) -> None:
