@@ -2,7 +2,7 @@
 
     [federation.compression]
     kind = "top-k"
-    fraction = 0.05
+    fraction = 0.1
     [federation.compression.sites]
     jfk = "none"                      # its link is not what a round waits for
 
@@ -25,7 +25,7 @@ class CompressionSpec(Value, frozen=True, kw_only=True):
 
     kind: Literal["none", "int8", "int4", "top-k", "low-rank", "auto"] = "int8"
     """"auto": for `archipel plan --what-if`, which picks a kind a site by its link and says what to write here."""
-    fraction: Annotated[float, Meta(gt=0, le=1)] = 0.05
+    fraction: Annotated[float, Meta(gt=0, le=1)] = 0.1
     """For "top-k": share of an update's values that is sent."""
     rank: Annotated[int, Meta(ge=1)] = 4
     """For "low-rank": columns of the two factors that a matrix is sent as."""

@@ -30,7 +30,7 @@ from archipel.spec.canonical import Value, digest_value
 from archipel.spec.errors import NonFiniteError, ShapeError, SpecError
 
 Array = npt.NDArray[Any]
-DType = Literal["F64", "F32", "F16", "I64", "I32", "U32", "U16", "U8", "BOOL"]
+DType = Literal["F64", "F32", "F16", "I64", "I32", "U32", "U8", "BOOL"]
 
 NUMPY_OF: dict[DType, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -39,7 +39,6 @@ NUMPY_OF: dict[DType, np.dtype[Any]] = {
     "I64": np.dtype("<i8"),
     "I32": np.dtype("<i4"),
     "U32": np.dtype("<u4"),
-    "U16": np.dtype("<u2"),
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }

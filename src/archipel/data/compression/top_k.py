@@ -1,13 +1,14 @@
 """top-k: the largest values alone, k = ceil(fraction * n) of them, each as an 8-bit level; the site keeps the rest.
 
-    starts    where the values of each SPAN of columns begin among those sent, and their number at the end
-    offsets   column of each value within its span, rising
-    levels    of the values, in order of their columns; see `levels`
-    scales    one float32 for 1024 of them
+    starts   for each SPAN of columns how many values lie before it, and at the end k
+    bits     one bit a column, the highest of a byte first: is its value among those sent?
+    levels   of the values, in order of their columns; see `levels`
+    scales   one float32 for 1024 of them
 
 Stich, Cordonnier, Jaggi 2018, "Sparsified SGD with Memory", arXiv:1809.07599: what was not sent is added to the next
-update of the site, so everything arrives in the end. A value takes 3 bytes, and spans let a reader of a few columns
-find them without reading the others.
+update of the site, so everything arrives in the end. In float32 an update takes 1/32 + fraction / 4 of its bytes; for
+more than a sixteenth of the values, bits take less than numbers of columns, and no bit can name a column twice, or one
+that is not there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from archipel.spec import Manifest, ShapeError, manifest_of
 from archipel.spec.compression import CompressionKind
 
 SPAN = 65_536
-"""Columns whose places are told apart by 16 bits."""
+"""Columns whose bits are read together: who wants a few of them need not count from the first."""
 _TOP = 127
 _HINT = "see the site's log"
 
@@ -47,9 +48,9 @@ class TopK:
         kept = self.kept(count)
         return manifest_of(
             [
-                ("starts", (_spans(count) + 1,), np.dtype(np.uint32)),
+                ("starts", (-(-count // SPAN) + 1,), np.dtype(np.uint32)),
                 ("scales", (blocks_of(kept),), np.dtype(np.float32)),
-                ("offsets", (kept,), np.dtype(np.uint16)),
+                ("bits", (-(-count // 8),), np.dtype(np.uint8)),
                 ("levels", (kept,), np.dtype(np.uint8)),
             ]
         )
@@ -57,49 +58,47 @@ class TopK:
     def encode(self, vector: Vector, model: Manifest, rng: np.random.Generator) -> dict[str, Array]:
         """See Codec; of equal values the first are sent."""
         del model
-        places = _largest(np.abs(vector), self.kept(vector.size))
-        levels, scales = quantise(vector[places], _TOP, rng)
-        starts = np.searchsorted(places, np.arange(_spans(vector.size) + 1) * SPAN).astype(np.uint32)
-        return {"starts": starts, "scales": scales, "offsets": (places % SPAN).astype(np.uint16), "levels": levels}
+        sent = _largest(np.abs(vector), self.kept(vector.size))
+        levels, scales = quantise(vector[sent], _TOP, rng)
+        counts = np.add.reduceat(sent, np.arange(0, sent.size, SPAN), dtype=np.uint32)
+        starts = np.concatenate([np.zeros(1, np.uint32), np.cumsum(counts, dtype=np.uint32)])
+        return {"starts": starts, "scales": scales, "bits": np.packbits(sent), "levels": levels}
 
     def decode(self, take: Take, model: Manifest, start: int, out: Vector) -> None:
         """See Codec."""
-        count, stop = size_of(model), start + out.size
+        count = size_of(model)
+        for span in range(start // SPAN, -(-(start + out.size) // SPAN)):
+            low, high = max(start, span * SPAN), min(start + out.size, (span + 1) * SPAN)
+            self._restore(
+                take, span, slice(low - span * SPAN, high - span * SPAN), count, out[low - start : high - start]
+            )
+
+    def _restore(self, take: Take, span: int, columns: slice, count: int, out: Vector) -> None:
+        """Fill `out` with these columns of a span."""
+        sent, first = self._sent(take, span, count)
+        first += int(np.count_nonzero(sent[: columns.start]))
+        chosen = sent[columns]
+        values = np.empty(np.count_nonzero(chosen), out.dtype)
+        last = first + values.size
+        restore(take("levels", first, last), take("scales", first // BLOCK, blocks_of(last)), _TOP, first, values)
         out[:] = 0
-        for span in range(start // SPAN, -(-stop // SPAN)):
-            low, high = self._ends(take, span, count)
-            places = self._places(take, span, (low, high), count)
-            inside = slice(*np.searchsorted(places, (start, stop)))
-            first, values = low + inside.start, np.empty(inside.stop - inside.start, out.dtype)
-            last = first + values.size
-            scales = take("scales", first // BLOCK, blocks_of(last))
-            restore(take("levels", first, last), scales, _TOP, first, values)
-            out[places[inside] - start] = values
+        out[chosen] = values
 
-    def _ends(self, take: Take, span: int, count: int) -> tuple[int, int]:
-        """Return which of the values sent are in a span; spans that follow each other leave none out."""
+    def _sent(self, take: Take, span: int, count: int) -> tuple[Array, int]:
+        """Return for each column of a span whether it was sent, and how many were before; no span leaves any out."""
+        size, kept = min(SPAN, count - span * SPAN), self.kept(count)
+        bits = np.unpackbits(take("bits", span * SPAN // 8, -(-(span * SPAN + size) // 8))).astype(bool)
         low, high = map(int, take("starts", span, span + 2))
-        first, last = span == 0, span == _spans(count) - 1
-        if low > high or high > self.kept(count) or (first and low) or (last and high < self.kept(count)):
-            raise ShapeError(f"values {low} to {high} of {self.kept(count)} in span {span}", hint=_HINT)
-        return low, high
-
-    def _places(self, take: Take, span: int, ends: tuple[int, int], count: int) -> Array:
-        places = take("offsets", *ends).astype(np.int64) + span * SPAN
-        if (np.diff(places) <= 0).any():
-            raise ShapeError(f"a column of span {span} is repeated or out of order", hint=_HINT)
-        if places.size and int(places[-1]) >= count:
-            raise ShapeError(f"a value for column {int(places[-1])} of {count}", hint=_HINT)
-        return places
-
-
-def _spans(count: int) -> int:
-    return -(-count // SPAN)
+        is_first, is_last = span == 0, span == -(-count // SPAN) - 1
+        odd = (is_first and low) or (high != kept if is_last else high > kept)
+        if odd or bits[size:].any() or np.count_nonzero(bits) != high - low:
+            raise ShapeError(f"columns {span * SPAN} on: values {low} to {high} of {kept} do not fit", hint=_HINT)
+        return bits[:size], low
 
 
 def _largest(sizes: Vector, kept: int) -> Array:
-    """Return the rising places of the `kept` largest, the first of those that are equal."""
+    """Return for each value whether it is among the `kept` largest, the first of those that are equal."""
     least = np.partition(sizes, sizes.size - kept)[sizes.size - kept]
-    above = np.flatnonzero(sizes > least)
-    equal = np.flatnonzero(sizes == least)[: kept - above.size]
-    return np.sort(np.concatenate([above, equal]))
+    chosen: Array = sizes > least
+    chosen[np.flatnonzero(sizes == least)[: kept - np.count_nonzero(chosen)]] = True
+    return chosen
