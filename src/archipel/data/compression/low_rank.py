@@ -47,15 +47,17 @@ class LowRank:
         return manifest_of(shapes)
 
     def encode(self, vector: Vector, model: Manifest, rng: np.random.Generator) -> dict[str, Array]:
-        """See Codec."""
+        """See Codec; a NonFiniteError where a value is beyond float32."""
         encoded: dict[str, Array] = {}
+        with np.errstate(over="ignore"):
+            single = finite("values", vector.astype(np.float32))
         for tensor, first in _placed(model):
-            values = vector[first : first + tensor.count].astype(np.float32)
+            values = single[first : first + tensor.count]
             if self._is_split(tensor):
                 left, right = _factors(values.reshape(_sides(tensor)), self._rank, rng)
                 encoded[f"left/{tensor.name}"], encoded[f"right/{tensor.name}"] = left, right
             else:
-                encoded[f"whole/{tensor.name}"] = finite("values", values).reshape(tensor.shape)
+                encoded[f"whole/{tensor.name}"] = values.reshape(tensor.shape)
         return encoded
 
     def decode(self, take: Take, model: Manifest, start: int, out: Vector) -> None:
