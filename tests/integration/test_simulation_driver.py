@@ -100,6 +100,18 @@ def test_every_algorithm_learns_and_gives_the_same_bytes_again(tmp_path, data, a
     assert summarise(of_model)["accuracy"] > 0.9
 
 
+@pytest.mark.parametrize("kind", ["int8", "int4", "top-k", "low-rank"])
+def test_a_run_with_compressed_updates_learns_and_gives_the_same_bytes_again(tmp_path, data, kind: str) -> None:
+    chosen = {"kind": kind, "fraction": 0.5, "rank": 1, "sites": {"small": "int8"}}
+    first, simulation = _run(tmp_path, data, "a", compression=chosen)
+    second, _ = _run(tmp_path, dict(reversed(data.items())), "b", compression=chosen)
+    assert first.model == second.model
+    assert first.sums is not None
+    sums = unpack(simulation.spool.require(first.sums.digest).read_bytes())
+    of_model = {key.split("|")[1]: value for key, value in sums.items() if key.startswith("federated|")}
+    assert summarise(of_model)["accuracy"] > 0.9
+
+
 def test_every_site_and_every_model_is_scored_on_everyones_rows(tmp_path, data) -> None:
     outcome, simulation = _run(tmp_path, data, "a")
     sums = unpack(simulation.spool.require(outcome.sums.digest).read_bytes())

@@ -15,10 +15,10 @@ import msgspec
 import numpy as np
 
 from archipel.data.compression.choice import codec, codec_of
-from archipel.data.compression.port import Codec
+from archipel.data.compression.port import Codec, encoded_bytes
 from archipel.planner.estimate import RoundWork, SitePace
 from archipel.planner.traffic import Sizes
-from archipel.spec import DatasetManifest, JobSpec, header_bytes
+from archipel.spec import DatasetManifest, JobSpec
 from archipel.spec.compression import CompressionKind, CompressionSpec
 from archipel.spec.tensors import manifest_of
 
@@ -79,8 +79,7 @@ def _seconds(  # noqa: PLR0917 - a site, and what it would send
 
 
 def _bytes(found: Codec | None, sizes: Sizes) -> int:
-    if found is None or not sizes.model_bytes:
-        return sizes.model_bytes
+    if not sizes.model_bytes:
+        return 0
     model = sizes.manifest or manifest_of([("model", (sizes.model_bytes // 4,), np.dtype(np.float32))])
-    layout = found.layout(model)
-    return len(header_bytes(layout)) + layout.size_bytes
+    return encoded_bytes(found, model, sizes.model_bytes)

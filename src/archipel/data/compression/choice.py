@@ -5,6 +5,8 @@ codec_of(job.federation.compression, "biscoe")     # None: its updates are sent 
 
 from __future__ import annotations
 
+import msgspec
+
 from archipel.data.compression.low_rank import LowRank
 from archipel.data.compression.port import Codec
 from archipel.data.compression.quantised import Quantised
@@ -28,6 +30,11 @@ def codec_of(spec: CompressionSpec | None, site: str) -> Codec | None:
             hint="`archipel plan JOB --what-if FLEET.toml` picks, and prints what to write instead",
         )
     return codec(spec, kind)
+
+
+def common_codec(spec: CompressionSpec | None) -> Codec | None:
+    """Return the codec of the clients of a simulated population, which no [federation.compression.sites] names."""
+    return None if spec is None else codec_of(msgspec.structs.replace(spec, sites={}), "")
 
 
 def codec(spec: CompressionSpec, kind: CompressionKind) -> Codec | None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from archipel.spec import Manifest, NonFiniteError
+from archipel.spec import Manifest, NonFiniteError, header_bytes
 from archipel.spec.compression import CompressionKind
 
 Array = npt.NDArray[Any]
@@ -66,6 +66,14 @@ def decoded(codec: Codec, tensors: Mapping[str, Array], model: Manifest, like: V
 def size_of(model: Manifest) -> int:
     """Return the number of values of a model."""
     return sum(tensor.count for tensor in model.tensors)
+
+
+def encoded_bytes(codec: Codec | None, model: Manifest, plain_bytes: int) -> int:
+    """Return the bytes of the file an update of this model is sent as; `plain_bytes` where no codec writes it."""
+    if codec is None:
+        return plain_bytes
+    layout = codec.layout(model)
+    return len(header_bytes(layout)) + layout.size_bytes
 
 
 def finite(name: str, values: Array) -> Array:
