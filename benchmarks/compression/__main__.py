@@ -1,13 +1,12 @@
 """Bytes that sites send in training, and what is left of the model, by kind of compression.
 
-    cd benchmarks && python -m compression                                  # flights, three seeds; about 40 minutes
+    cd benchmarks && python -m compression                        # flights, three seeds; about five minutes of CPU
     cd benchmarks && python -m compression --seeds 7 --kinds none top-k
     cd benchmarks && python -m compression --example ner_conll2003 --data FOLDER --preset quick
 
-Each row is a run as a person starts one: `archipel run`, a control plane and a process a site, mutual TLS. Bytes are
-those that control took from sites in training rounds, beside what the plan said; figures are the federated model's on
-everyone's held-out rows. The example's own comparisons (alone, personalised) are left out. Rows go to
-results/local/compression.json.
+Each row is one `archipel simulate`, whose model is that of a live run, byte for byte. Bytes are those of the files that
+sites send in training rounds; figures are the federated model's on everyone's held-out rows. The example's own
+comparisons (alone, personalised) are left out. Rows go to results/local/compression.json.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -50,13 +48,10 @@ def main(words: Sequence[str] | None = None) -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        try:
-            for seed in wanted.seeds:
-                for kind in wanted.kinds:
-                    rows.append(_row(place, wanted, kind, seed))
-                    print(_line(rows[-1]), flush=True)
-        finally:
-            subprocess.run([ARCHIPEL, "stop", "--all"], cwd=place, check=False, stdout=subprocess.DEVNULL)
+        for seed in wanted.seeds:
+            for kind in wanted.kinds:
+                rows.append(_row(place, wanted, kind, seed))
+                print(_line(rows[-1]), flush=True)
     _table(rows)
     versions = {name: importlib.metadata.version(name) for name in ("archipel", "numpy", "torch")}
     versions |= {"python": platform.python_version()}
@@ -80,22 +75,17 @@ def _row(place: Path, wanted: argparse.Namespace, kind: str, seed: int) -> Row:
     if not job.exists():
         shutil.copytree(ROOT / "examples" / wanted.example, job.parent)
     job.write_text((ROOT / "examples" / wanted.example / "job.toml").read_text(encoding="utf-8") + _preset(kind, seed))
-    words = [str(ARCHIPEL), "run", str(job), *(["--preset", wanted.preset] if wanted.preset else [])]
+    words = [str(ARCHIPEL), "simulate", str(job), "--json", *(["--preset", wanted.preset] if wanted.preset else [])]
     words += ["--preset", "measured", *(["--data", str(wanted.data.resolve())] if wanted.data else [])]
-    subprocess.run(words, cwd=place, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "COLUMNS": "200"})
-    [report] = place.glob(".archipel/*/report.json")
-    told = json.loads(report.read_bytes())
-    sent = next(grade for grade in told["grades"] if grade["what"] == "training, from sites")
-    figures = told["overall"]["federated"]["everyone"]
+    answer = subprocess.run(words, cwd=place, check=True, capture_output=True)
+    told = json.loads(answer.stdout)
     return {
         "example": wanted.example,
         "kind": kind,
         "seed": seed,
-        "sent": sent["came"],
-        "planned": sent["planned"][0],
-        "seconds": told["phases"].get("run: train"),
+        "sent": told["sent_bytes"]["train"],
         "model": told["model_digest"],
-        "figures": {name: value for name, value in figures.items() if name in SHOWN},
+        "figures": {name: value for name, value in told["models"]["federated"].items() if name in SHOWN},
     }
 
 
@@ -114,7 +104,7 @@ personalise_epochs = 0
 
 def _line(row: Row) -> str:
     figures = ", ".join(f"{name} {value:.4f}" for name, value in row["figures"].items())
-    return f"{row['kind']:12} seed {row['seed']}: {row['sent']:13,.0f} bytes ({row['planned']:,.0f} planned); {figures}"
+    return f"{row['kind']:12} seed {row['seed']}: {row['sent']:13,} bytes; {figures}"
 
 
 def _table(rows: list[Row]) -> None:

@@ -64,6 +64,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     progress: Progress
     seconds: dict[str, float]
     """Kind of round → wall time of all sites' work, added."""
+    sent: dict[str, int]
+    """Kind of round → bytes of what all sites would have sent, added."""
 
 
 class Simulation:
@@ -104,6 +106,7 @@ class Simulation:
         self._datasets: dict[str, DatasetManifest] = {}
         self._evaluated: dict[str, Blob] = {}
         self._seconds: dict[str, float] = {}
+        self._sent: dict[str, int] = {}
         self._held: set[str] = set()
         self._unmasked: set[str] = set()
         """Blobs of plain answers of the sum under way: sites may have the very same."""
@@ -195,6 +198,8 @@ class Simulation:
 
     def _remember(self, update: Update) -> None:
         self._seconds[update.kind] = self._seconds.get(update.kind, 0.0) + update.seconds
+        sent = sum(part.blob.size_bytes for part in update.parts.values() if part.shared)
+        self._sent[update.kind] = self._sent.get(update.kind, 0) + sent
         if update.dataset is not None:
             self._datasets[update.site] = update.dataset
         if update.kind == "evaluate" and "sums" in update.parts:
@@ -230,4 +235,5 @@ class Simulation:
             models={named.name: named.blob for named in finish.models},
             progress=self._coordinator.progress(),
             seconds=self._seconds,
+            sent=self._sent,
         )

@@ -88,7 +88,8 @@ class VirtualRun:
         """Make the first model, or go on from where the last checkpoint is.
 
         `controls` is a folder of its own for what clients remember (SCAFFOLD; what compression loses lies beside it);
-        `devices` is what `open_devices` made of the job; `noise_key` a file for the secret that noise follows from, made anew where the run begins anew.
+        `devices` is what `open_devices` made of the job; `noise_key` a file for the secret that noise follows from,
+        made anew where the run begins anew.
 
         Raises:
             SpecError: the job has no [simulation], its mode cannot go with its algorithm, or its cohort is too small
