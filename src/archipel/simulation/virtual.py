@@ -250,8 +250,8 @@ class VirtualRun:
                 sums.add(mean)
                 continue
             for plan, share, one in zip(some, parts, executor.train(weights, some), strict=True):
-                parts_of = self._sent(plan, self._clipped(self._after(plan, one, step), within), closed.step)
-                self._add(plan, parts_of, share, 1.0 / len(plans))
+                arrived = self._sent(plan, self._clipped(self._after(plan, one, step), within), closed.step)
+                self._add(plan, arrived, share, 1.0 / len(plans))
                 sums.add(one)
         if private is not None:
             self._clip_norm = private.next_clip(within) or self._clip_norm

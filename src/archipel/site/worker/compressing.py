@@ -19,8 +19,8 @@ from archipel.security.privacy import norm_of
 from archipel.spec import Manifest, require_finite
 from archipel.tasks.port import Vector
 
-_PURPOSE = 1
-"""Tells the stream of rounding from that of training, which has the same entropy."""
+_PURPOSE = 0x636F6D70
+"""Tells the stream of rounding from those of training, which have the same entropy, or that and a small number."""
 _MARGIN = 1 - 1e-6
 """A scaled update keeps its bound though its values are rounded to float32."""
 
