@@ -27,6 +27,8 @@ class CompressionSpec(Value, frozen=True, kw_only=True):
     """"auto": for `archipel plan --what-if`, which picks a kind a site by its link and says what to write here."""
     fraction: Annotated[float, Meta(gt=0, le=1)] = 0.1
     """For "top-k": share of an update's values that is sent."""
+    bits: Literal[4, 8] = 8
+    """For "top-k": of each value that is sent."""
     rank: Annotated[int, Meta(ge=1)] = 4
     """For "low-rank": columns of the two factors that a matrix is sent as."""
     sites: dict[Name, CompressionKind] = field(default_factory=dict)

@@ -19,8 +19,8 @@ from archipel.data.compression.top_k import SPAN, TopK
 from archipel.spec import Manifest, NonFiniteError, ShapeError, SpecError, manifest_of, pack, parse_header
 from archipel.spec.compression import CompressionSpec
 
-CODECS = [Quantised(8), Quantised(4), TopK(0.1), TopK(1.0), LowRank(2)]
-NAMES = ["int8", "int4", "top-k", "top-k of all", "low-rank"]
+CODECS = [Quantised(8), Quantised(4), TopK(0.1), TopK(1.0), TopK(0.5, 4), LowRank(2)]
+NAMES = ["int8", "int4", "top-k", "top-k of all", "top-k of four bits", "low-rank"]
 TOPS = {"int8": 127, "int4": 7}
 every_codec = pytest.mark.parametrize("made", CODECS, ids=NAMES)
 vectors = arrays(np.float32, st.integers(1, 3 * BLOCK), elements=st.floats(-1e6, 1e6, width=32))
@@ -95,6 +95,11 @@ def test_how_much_is_left_of_a_million_float32(name, share):
     made = codec(CompressionSpec(), name)
     assert made is not None
     assert made.layout(flat(1_000_000)).size_bytes / 4_000_000 == pytest.approx(share, rel=0.01)
+
+
+def test_the_largest_half_in_four_bits_takes_no_more_than_the_largest_quarter_in_eight():
+    sizes = [TopK(*chosen).layout(flat(1_000_000)).size_bytes / 4_000_000 for chosen in ((0.5, 4), (0.25, 8))]
+    assert sizes == pytest.approx([0.0942, 0.0940], abs=0.0005)
 
 
 # ---- laws -----------------------------------------------------------------------------------------------------------
@@ -206,6 +211,7 @@ LIES = {
     "an end before the last value": (TopK(0.1), set_("starts", 1, 299), ShapeError),
     "an end beyond the last value": (TopK(0.1), set_("starts", 1, 2**32 - 1), ShapeError),
     "a level among the largest beyond the highest": (TopK(0.1), set_("levels", 299, 255), ShapeError),
+    "four bits among the largest beyond the highest": (TopK(0.1, 4), set_("levels", 149, 0xF0), ShapeError),
     "an infinite scale of the largest": (TopK(0.1), set_("scales", 0, np.inf), NonFiniteError),
     "a whole tensor with NaN": (LowRank(2), set_("whole/w", 5, np.nan), NonFiniteError),
 }

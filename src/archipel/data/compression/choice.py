@@ -47,6 +47,6 @@ def codec(spec: CompressionSpec, kind: CompressionKind) -> Codec | None:
         case "int4":
             return Quantised(4)
         case "top-k":
-            return TopK(spec.fraction)
+            return TopK(spec.fraction, spec.bits)
         case "low-rank":
             return LowRank(spec.rank)

@@ -1,12 +1,12 @@
-"""top-k: the largest values alone, k = ceil(fraction * n) of them, each as an 8-bit level; the site keeps the rest.
+"""top-k: the largest values alone, k = ceil(fraction * n) of them, each as a level; the site keeps the rest.
 
     starts   for each SPAN of columns how many values lie before it, and at the end k
     bits     one bit a column, the highest of a byte first: is its value among those sent?
-    levels   of the values, in order of their columns; see `levels`
+    levels   of the values, in order of their columns, 8 or 4 bits each; see `levels`
     scales   one float32 for 1024 of them
 
 Stich, Cordonnier, Jaggi 2018, "Sparsified SGD with Memory", arXiv:1809.07599: what was not sent is added to the next
-update of the site, so everything arrives in the end. In float32 an update takes 1/32 + fraction / 4 of its bytes; for
+update of the site, so everything arrives in the end. A float32 update takes 1/32 + fraction * bits/32 of its bytes; for
 more than a sixteenth of the values, bits take less than numbers of columns, and no bit can name a column twice, or one
 that is not there.
 """
@@ -17,14 +17,13 @@ import math
 
 import numpy as np
 
-from archipel.data.compression.levels import BLOCK, blocks_of, quantise, restore
+from archipel.data.compression.levels import Bits, Levels
 from archipel.data.compression.port import Array, Take, Vector, size_of
 from archipel.spec import Manifest, ShapeError, manifest_of
 from archipel.spec.compression import CompressionKind
 
 SPAN = 65_536
 """Columns whose bits are read together: who wants a few of them need not count from the first."""
-_TOP = 127
 _HINT = "see the site's log"
 
 
@@ -34,8 +33,9 @@ class TopK:
     name: CompressionKind = "top-k"
     loses = True
 
-    def __init__(self, fraction: float) -> None:
+    def __init__(self, fraction: float, bits: Bits = 8) -> None:
         self._fraction = fraction
+        self._levels = Levels(bits)
 
     def kept(self, count: int) -> int:
         """Return k for so many values, unmoved by rounding (7 % of 100 is 7, though 0.07 * 100 > 7)."""
@@ -49,9 +49,8 @@ class TopK:
         return manifest_of(
             [
                 ("starts", (-(-count // SPAN) + 1,), np.dtype(np.uint32)),
-                ("scales", (blocks_of(kept),), np.dtype(np.float32)),
                 ("bits", (-(-count // 8),), np.dtype(np.uint8)),
-                ("levels", (kept,), np.dtype(np.uint8)),
+                *self._levels.shapes(kept),
             ]
         )
 
@@ -59,10 +58,9 @@ class TopK:
         """See Codec; of equal values the first are sent."""
         del model
         sent = _largest(np.abs(vector), self.kept(vector.size))
-        levels, scales = quantise(vector[sent], _TOP, rng)
         counts = np.add.reduceat(sent, np.arange(0, sent.size, SPAN), dtype=np.uint32)
         starts = np.concatenate([np.zeros(1, np.uint32), np.cumsum(counts, dtype=np.uint32)])
-        return {"starts": starts, "scales": scales, "bits": np.packbits(sent), "levels": levels}
+        return {"starts": starts, "bits": np.packbits(sent), **self._levels.write(vector[sent], rng)}
 
     def decode(self, take: Take, model: Manifest, start: int, out: Vector) -> None:
         """See Codec."""
@@ -79,8 +77,7 @@ class TopK:
         first += int(np.count_nonzero(sent[: columns.start]))
         chosen = sent[columns]
         values = np.empty(np.count_nonzero(chosen), out.dtype)
-        last = first + values.size
-        restore(take("levels", first, last), take("scales", first // BLOCK, blocks_of(last)), _TOP, first, values)
+        self._levels.read(take, first, values)
         out[:] = 0
         out[chosen] = values
 
