@@ -36,6 +36,7 @@ KINDS: dict[str, str] = {
     "int4": 'kind = "int4"',
     "top-k": 'kind = "top-k"\nfraction = 0.1',
     "top-k 0.25": 'kind = "top-k"\nfraction = 0.25',
+    "top-k 4 bits": 'kind = "top-k"\nfraction = 0.5\nbits = 4',
     "low-rank": 'kind = "low-rank"\nrank = 2',
 }
 SHOWN = ("auc", "accuracy", "macro_f1", "entity_f1", "log_loss")
