@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --constraint constraints.txt
 SOURCES := src tests examples benchmarks
 
-.PHONY: setup setup-base setup-torch sandbox check test test-devices attack docs bench bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner bench-stragglers bench-trust bench-inversion demo demo-flights clean-demo clean format
+.PHONY: setup setup-base setup-torch sandbox check test test-devices attack docs bench bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner bench-stragglers bench-trust bench-inversion bench-compression demo demo-flights clean-demo clean format
 
 setup: .venv/ready-dev sandbox
 setup-base: .venv/ready-base sandbox
@@ -74,7 +74,7 @@ attack: setup
 docs: setup
 	$(BIN)/python -m pytest -q tests/unit/docs
 
-bench: bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner bench-stragglers bench-trust bench-inversion
+bench: bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner bench-stragglers bench-trust bench-inversion bench-compression
 
 bench-rounds: setup
 	cd benchmarks && ../$(BIN)/python -m rounds
@@ -96,6 +96,9 @@ bench-trust: setup
 
 bench-inversion: setup
 	cd benchmarks && ../$(BIN)/python -m inversion
+
+bench-compression: setup
+	cd benchmarks && ../$(BIN)/python -m compression
 
 bench-planner: setup
 	cd benchmarks && ../$(BIN)/python -m planner

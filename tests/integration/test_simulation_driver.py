@@ -101,6 +101,18 @@ def test_every_algorithm_learns_and_gives_the_same_bytes_again(tmp_path, data, a
     assert summarise(of_model)["accuracy"] > 0.9
 
 
+@pytest.mark.parametrize("kind", ["int8", "int4", "top-k", "low-rank"])
+def test_a_run_with_compressed_updates_learns_and_gives_the_same_bytes_again(tmp_path, data, kind: str) -> None:
+    chosen = {"kind": kind, "fraction": 0.5, "rank": 1, "sites": {"small": "int8"}}
+    first, simulation = _run(tmp_path, data, "a", compression=chosen)
+    second, _ = _run(tmp_path, dict(reversed(data.items())), "b", compression=chosen)
+    assert first.model == second.model
+    assert first.sums is not None
+    sums = unpack(simulation.spool.require(first.sums.digest).read_bytes())
+    of_model = {key.split("|")[1]: value for key, value in sums.items() if key.startswith("federated|")}
+    assert summarise(of_model)["accuracy"] > 0.9
+
+
 def test_every_site_and_every_model_is_scored_on_everyones_rows(tmp_path, data) -> None:
     outcome, simulation = _run(tmp_path, data, "a")
     sums = unpack(simulation.spool.require(outcome.sums.digest).read_bytes())
@@ -127,12 +139,15 @@ def _stopping_after(answers: int) -> Callable[[Progress], None]:
     return watch
 
 
-@pytest.mark.parametrize("algorithm", ["scaffold", "fedadam"])
+@pytest.mark.parametrize("algorithm", ["scaffold", "fedadam", "fedavg"])
 def test_an_interrupted_simulation_goes_on_to_the_same_bytes_and_does_nothing_twice(
     tmp_path, data, algorithm: str
 ) -> None:
     options = {"server_learning_rate": 0.1} if algorithm == "fedadam" else {}
-    job, bundle, answers = _job(algorithm=algorithm, options=options), _bundle(tmp_path), list[Progress]()
+    compression = {"kind": "top-k" if algorithm == "fedavg" else "none"}
+    lossy = {} if algorithm == "scaffold" else {"compression": compression}
+    job = _job(algorithm=algorithm, options=options, **lossy)
+    bundle, answers = _bundle(tmp_path), list[Progress]()
     whole = Simulation(job, bundle, data, tmp_path / "whole").run(answers.append)
     done = 0
     for stop in (2, 5, 1, 9, 4, 1, 6):  # in the check of the data, in rounds, between them, in the scoring

@@ -163,6 +163,26 @@ def test_virtual_clients_give_the_model_that_sites_give(
         assert other.figures("test")["accuracy"] == pytest.approx(loop.figures("test")["accuracy"], abs=1e-3)
 
 
+COMPRESSED = [
+    {"algorithm": "fedavgm", "compression": {"kind": "int4"}},
+    {"algorithm": "fedadam", "compression": {"kind": "top-k", "fraction": 0.3}},
+    {"compression": {"kind": "low-rank", "rank": 1}},
+    {"compression": {"kind": "int8"}, "robust": {"tolerate": 1}},
+]
+
+
+@pytest.mark.parametrize("federation", COMPRESSED, ids=lambda given: given["compression"]["kind"])
+def test_compressed_updates_of_virtual_clients_arrive_as_those_of_sites(
+    tmp_path: Path, places: dict[str, Path], federation: dict[str, Any]
+) -> None:
+    job = _job(**federation)
+    bundle = pack_bundle(places["code"], ("*.py",))
+    sites = Simulation(job, bundle, {site: places[site] for site in SIZES}, tmp_path / "simulation").run()
+    assert digest_of(_virtual(job, places, "loop", tmp_path).packed()) == sites.model.digest
+    whole = _virtual(_job(**{**federation, "compression": {"kind": "none"}}), places, "loop", tmp_path)
+    assert digest_of(whole.packed()) != sites.model.digest
+
+
 def test_a_cohort_too_small_for_its_robust_rule_is_refused(tmp_path: Path, places: dict[str, Path]) -> None:
     with pytest.raises(SpecError, match="tolerates 2 lying sites among 5 or more, and a round may have 4"):
         _virtual(_job(robust={"tolerate": 2}), places, "loop", tmp_path)
@@ -176,11 +196,12 @@ PRIVATE = [
 
 
 @pytest.mark.parametrize("more", PRIVATE, ids=["fixed", "adaptive"])
+@pytest.mark.parametrize("kind", ["none", "int4"])
 def test_with_noise_virtual_clients_and_sites_give_one_model_where_the_noise_follows_from_a_seed(
-    tmp_path: Path, places: dict[str, Path], more: dict[str, Any]
+    tmp_path: Path, places: dict[str, Path], more: dict[str, Any], kind: str
 ) -> None:
     privacy = {"statistics": False, "central": {**CENTRAL, **more}}
-    job = _job(privacy=privacy, weighting="uniform", algorithm="fedadam")
+    job = _job(privacy=privacy, weighting="uniform", algorithm="fedadam", compression={"kind": kind})
     bundle = pack_bundle(places["code"], ("*.py",))
     sites = Simulation(job, bundle, {site: places[site] for site in SIZES}, tmp_path / "simulation").run()
     loop = _virtual(job, places, "loop", tmp_path)

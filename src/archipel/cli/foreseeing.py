@@ -26,6 +26,7 @@ from archipel.planner.forecast import Forecast, forecast, rounds_within
 from archipel.planner.inventory import fleet_of
 from archipel.planner.placement import Point, front, place_work
 from archipel.spec import JobSpec, encode
+from archipel.spec.compression import CompressionSpec
 from archipel.spec.errors import InfeasibleError, SpecError, StateError, UnknownNameError
 from archipel.spec.fleet import Demand, FleetSpec, read_fleet
 from archipel.spec.quantities import Duration, Money, Quantity
@@ -134,6 +135,8 @@ def show_forecast(found: Forecast, name: str, deadline: Duration | None, console
     show_plan(found.plan, name, console)
     if found.slowest is not None:
         console.print(f"slowest: {found.slowest}", highlight=False)
+    if found.picked is not None:
+        console.print(_to_write(found.picked), highlight=False, markup=False, soft_wrap=True)
     if found.unprobed:
         console.print(f"unprobed, so an interval: {', '.join(found.unprobed)}", highlight=False, soft_wrap=True)
     if found.egress is not None:
@@ -150,6 +153,14 @@ def show_forecast(found: Forecast, name: str, deadline: Duration | None, console
         rounds = rounds_within(found.plan, deadline)
         least = Duration(math.ceil(high), unit="s")
         console.print(f"  it would take a deadline of {least}, or {rounds} rounds instead of {found.plan.rounds}")
+
+
+def _to_write(picked: CompressionSpec) -> str:
+    if not picked.sites:
+        return "compression: no site's link is what a round waits for; leave [federation.compression] out"
+    sites = ", ".join(f'{site} = "{kind}"' for site, kind in picked.sites.items())
+    lines = ("picked; write in the job:", "  [federation.compression]", '  kind = "none"', f"  sites = {{ {sites} }}")
+    return "\n".join(lines)
 
 
 def show_capacity(capacity: Capacity, fleet: FleetSpec, console: Console) -> None:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from archipel.cli import wording
-from archipel.spec import Plan, SecurePlan
+from archipel.spec import Plan, SecurePlan, SiteShare
 from archipel.spec.views import RunReport
 
 _LEAST_SECONDS = 0.1
@@ -22,10 +22,14 @@ def show_plan(plan: Plan, name: str, console: Console) -> None:
     table.add_column("rows", justify="right")
     table.add_column("labels")
     table.add_column("s a round", justify="right")
+    compresses = any(share.compression != "none" for share in plan.participants)
+    if compresses:
+        table.add_column("update", justify="right")
     for share in plan.participants:
         labels = ", ".join(f"{label} {wording.count(rows)}" for label, rows in share.labels.items())
         rows = wording.count(share.rows) if share.rows else "not yet counted"
-        table.add_row(share.site, rows, escape(labels) or "—", _interval(share.seconds_per_round))
+        more = [_update(share)] if compresses else []
+        table.add_row(share.site, rows, escape(labels) or "—", _interval(share.seconds_per_round), *more)
     for site, reason in plan.refused.items():
         table.add_row(f"[red]{site}[/]", "", f"[red]{escape(reason)}[/]", "")
     console.print(table)
@@ -34,6 +38,8 @@ def show_plan(plan: Plan, name: str, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if compresses and plan.model_bytes:
+        console.print(_saved(plan), highlight=False, soft_wrap=True)
     if plan.privacy is not None:
         console.print(f"privacy the job will spend: {plan.privacy}", highlight=False, markup=False, soft_wrap=True)
     if plan.secure is not None:
@@ -81,6 +87,16 @@ def _effort(plan: Plan) -> str:
     down, up = wording.size(plan.down_bytes), wording.size(plan.up_bytes)
     moved = f"to move in training: ↓ {down}, ↑ {up}"
     return f"model {wording.size(plan.model_bytes)}; {moved}; likely time: {_time(plan.seconds)}"
+
+
+def _update(share: SiteShare) -> str:
+    size = f" {wording.size(share.update_bytes)}" if share.update_bytes else ""
+    return f"{share.compression}{size}"
+
+
+def _saved(plan: Plan) -> str:
+    sent = sum(share.update_bytes for share in plan.participants) / len(plan.participants) / plan.model_bytes
+    return f"compression: updates take {sent:.3f} of their bytes"
 
 
 def _interval(seconds: tuple[float, float] | None) -> str:

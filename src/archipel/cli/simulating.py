@@ -179,6 +179,7 @@ def describe(outcome: Outcome, simulation: Simulation, seconds: float) -> dict[s
         "sites": {site: manifest.rows for site, manifest in sorted(outcome.datasets.items())},
         "models": _figures(outcome.sums, simulation),
         "history": list(outcome.progress.losses),
+        "sent_bytes": outcome.sent,
         "seconds": seconds,
     }
 

@@ -19,7 +19,7 @@ import numpy as np
 from archipel.data.stores.files import Draft
 from archipel.federated.port import Block
 from archipel.spec import Manifest, ShapeError, SpecError, header_bytes
-from archipel.spec.tensors import read_header
+from archipel.spec.tensors import NUMPY_OF, Array, read_header
 
 WORKING: dict[str, np.dtype[np.floating[Any]]] = {"f2": np.dtype("<f4"), "f4": np.dtype("<f4"), "f8": np.dtype("<f8")}
 """Stored dtype → the dtype its arithmetic is done in."""
@@ -75,8 +75,8 @@ class ArrayBlocks:
         self._vectors[name][start : start + values.size] = values
 
 
-class TensorFile:
-    """A tensor file of one floating dtype, read as one flat vector; a context manager that closes it.
+class OpenedTensors:
+    """A tensor file, read in pieces; a context manager that closes it.
 
     Read, not mapped: mapping would be 1.4 times as fast, but a bad sector or a cut file would then kill the process
     (SIGBUS) where a read raises, and mapped pages count as this process's memory.
@@ -90,28 +90,20 @@ class TensorFile:
         self._file: io.RawIOBase | None = opening()
         try:
             self.manifest, self._start = read_manifest(self._file)
-            self.stored = self.manifest.uniform_dtype()
-            self.dtype = working_dtype(self.stored)
-            self.count = sum(tensor.count for tensor in self.manifest.tensors)
+            self._settle()
         except BaseException:
             self._close()
             raise
         if not keep:
             self._close()
 
-    def read_flat(self, start: int, stop: int, scratch: Block) -> Block:
-        """Fill `scratch` with elements start..stop of the buffer."""
-        size = stop - start
-        raw = scratch[:size] if scratch.dtype == self.stored else np.empty(size, self.stored)
-        begin = self._start + start * self.stored.itemsize
-        if self._file is None:
-            with self._opening() as file:
-                _fill(file, raw, begin)
-        else:
-            _fill(self._file, raw, begin)
-        if raw.dtype != scratch.dtype:
-            scratch[:size] = raw
-        return scratch[:size]
+    def take(self, name: str, start: int, stop: int) -> Array:
+        """Return values start..stop of the flattened tensor of that name."""
+        tensor = next(one for one in self.manifest.tensors if one.name == name)
+        dtype = NUMPY_OF[tensor.dtype]
+        values = np.empty(stop - start, dtype)
+        self._fill(values, tensor.offset + start * dtype.itemsize)
+        return values
 
     def __enter__(self) -> Self:
         return self
@@ -121,10 +113,39 @@ class TensorFile:
     ) -> None:
         self._close()
 
+    def _settle(self) -> None:
+        """Look at the manifest; an error closes the file."""
+
+    def _fill(self, raw: Array, offset: int) -> None:
+        """Fill `raw` with the bytes from `offset` of the buffer."""
+        if self._file is None:
+            with self._opening() as file:
+                _fill(file, raw, self._start + offset)
+        else:
+            _fill(self._file, raw, self._start + offset)
+
     def _close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+class TensorFile(OpenedTensors):
+    """A tensor file of one floating dtype, read as one flat vector."""
+
+    def _settle(self) -> None:
+        self.stored = self.manifest.uniform_dtype()
+        self.dtype = working_dtype(self.stored)
+        self.count = sum(tensor.count for tensor in self.manifest.tensors)
+
+    def read_flat(self, start: int, stop: int, scratch: Block) -> Block:
+        """Fill `scratch` with elements start..stop of the buffer."""
+        size = stop - start
+        raw = scratch[:size] if scratch.dtype == self.stored else np.empty(size, self.stored)
+        self._fill(raw, start * self.stored.itemsize)
+        if raw.dtype != scratch.dtype:
+            scratch[:size] = raw
+        return scratch[:size]
 
 
 class FileBlocks:
@@ -211,7 +232,7 @@ def working_dtype(stored: np.dtype[Any]) -> np.dtype[np.floating[Any]]:
     return WORKING[key]
 
 
-def _fill(file: io.RawIOBase, out: Block, offset: int) -> None:
+def _fill(file: io.RawIOBase, out: Array, offset: int) -> None:
     view = memoryview(out.data).cast("B")
     file.seek(offset)
     while view.nbytes:

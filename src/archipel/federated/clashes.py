@@ -1,16 +1,18 @@
-"""Which jobs cannot have secure aggregation; each is refused by name.
+"""Which jobs cannot have secure aggregation, or compressed updates; each is refused by name.
 
 require_secure(job, sites)  before a plan is drawn or a run begins; nothing for a job without it
+require_compressed(job)     likewise, of [federation.compression]
 require_simulated(job)      before a population of virtual clients is simulated
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from archipel.data.compression.choice import codec_of
 from archipel.federated.algorithms import algorithm_of
 from archipel.federated.secure.legs import LEAST_SITES, is_secure
-from archipel.spec import JobSpec, SpecError
+from archipel.spec import JobSpec, SpecError, UnknownNameError
 
 
 def require_secure(job: JobSpec, sites: Iterable[str] = ()) -> None:
@@ -70,6 +72,42 @@ def require_simulated(job: JobSpec) -> None:
     why = "an asynchronous server sees each update by itself" if mode == "fedbuff" else "it is computed in one process"
     hint = 'simulate the population with secure_aggregation = "none"; its sums are the same but for rounding'
     raise _clash(f"{what}: {why}", hint)
+
+
+def require_compressed(job: JobSpec, sites: Collection[str] = ()) -> None:
+    """Refuse what does not go together with compressed updates; `sites` are those there are, where they are known.
+
+    Raises:
+        SpecError: which of the job's values, and what to change.
+        UnknownNameError: [federation.compression.sites] names none of them.
+    """
+    spec = job.federation.compression
+    if spec is None:
+        return
+    strangers = set(spec.sites) - set(sites)
+    if sites and strangers:
+        raise UnknownNameError.of("site in [federation.compression.sites]:", min(strangers), sites)
+    codec_of(spec, "")  # kind = "auto"
+    off = "or leave [federation.compression] out"
+    if is_secure(job):
+        raise SpecError(
+            "[federation.compression] does not go with secure aggregation: masked words take 32 bits, whatever is in "
+            "them, and what each site chooses to send cannot be added unseen",
+            hint=f'set [privacy] secure_aggregation = "none", {off}',
+        )
+    if algorithm_of(job.federation).uniform:
+        raise SpecError(
+            f'[federation.compression] does not go with algorithm = "{job.federation.algorithm}": the control variate '
+            "of a site must be what control has counted of it",
+            hint=f"take fedavg, fedprox, fedavgm, fedadam or fedyogi, {off}",
+        )
+    kinds = {spec.kind, *spec.sites.values()}
+    if job.privacy.central is not None and (lossy := kinds & {"top-k", "low-rank"}):
+        raise SpecError(
+            f'kind = "{min(lossy)}" in [federation.compression] does not go with [privacy.central]: a site keeps what '
+            "it did not send for later rounds, and no accountant here counts that",
+            hint=f'take "int8" or "int4", {off}',
+        )
 
 
 def _clash(what: str, hint: str) -> SpecError:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from archipel.federated.port import Algorithm
 from archipel.federated.stages import FOLDED, Stage
-from archipel.spec import Kind, Refusal, Update
+from archipel.spec import Kind, Part, Refusal, Update
 
 PARTS: dict[Kind, tuple[str, ...]] = {
     "check": (),
@@ -41,7 +41,7 @@ def fault_of(update: Update, stage: Stage, algorithm: Algorithm, manifest: str |
     if private:
         message = f"{update.site} kept part {private[0]!r} to itself"
         return _refusal(update, "TaskError", message, "let the site's policy share it")
-    if stage.kind == "train" and update.parts["delta"].manifest != manifest:
+    if stage.kind == "train" and _shapes(update.parts["delta"]) != manifest:
         return _refusal(
             update, "ShapeError", f"the delta of {update.site} has other shapes than the model", _SAME_MODEL
         )
@@ -57,6 +57,10 @@ def odd_models(answered: Mapping[str, Update]) -> list[Refusal]:
     message = "{} built a model of other shapes than most sites"
     odd = [site for site, manifest in kinds.items() if manifest != usual]
     return [_refusal(answered[site], "ShapeError", message.format(site), _SAME_MODEL) for site in odd]
+
+
+def _shapes(part: Part) -> str | None:
+    return part.stands_for or part.manifest
 
 
 def _refusal(update: Update, error: str, message: str, hint: str) -> Refusal:

@@ -20,16 +20,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from archipel.data.compression.choice import codec_of
+from archipel.data.compression.port import Codec
 from archipel.data.stores.files import Draft
 from archipel.data.stores.spool import Spool, full_disk_named
 from archipel.federated.algorithms import algorithm_of
-from archipel.federated.blocks import ArrayBlocks, FileBlocks, StateBlocks, TensorFile, TensorFileWriter
+from archipel.federated.blocks import (
+    ArrayBlocks,
+    FileBlocks,
+    OpenedTensors,
+    StateBlocks,
+    TensorFile,
+    TensorFileWriter,
+)
 from archipel.federated.contribution import (
     Contribution,
     NonFiniteUpdateError,
     ShapeUpdateError,
     UnusableUpdateError,
 )
+from archipel.federated.decoding import DELTA, DecodedBlocks
 from archipel.federated.fold import MODEL, fold
 from archipel.federated.means import BLOCK
 from archipel.federated.port import Algorithm, Fold, RoundFolded, UpdateRejected
@@ -107,7 +117,7 @@ def _train(order: Fold, federation: FederationSpec, spool: Spool, label: str, no
         model = stack.enter_context(TensorFile(partial(spool.open, order.model.digest)))
         metrics: dict[str, float] = {}
         if order.unmasking is None:
-            contributions = _contributions(order, algorithm, model.manifest, spool, stack)
+            contributions = _contributions(order, federation, model.manifest, spool, stack)
         else:
             total = _opened_total(order, spool)
             contributions, metrics = [_summed(algorithm, total, model)], _numbers(total)
@@ -159,12 +169,18 @@ def _numbers(total: Total) -> dict[str, float]:
 
 
 def _contributions(
-    order: Fold, algorithm: Algorithm, model: Manifest, spool: Spool, stack: ExitStack
+    order: Fold, federation: FederationSpec, model: Manifest, spool: Spool, stack: ExitStack
 ) -> list[Contribution]:
+    algorithm = algorithm_of(federation)
     names = (*algorithm.weighted, *algorithm.uniform)
     keep = len(order.updates) * len(names) <= OPEN_FILES
     contributions = []
     for update in order.updates:
+        codec = codec_of(federation.compression, update.site)
+        if codec is not None:
+            blocks = _compressed(update, codec, model, spool, stack, keep=keep)
+            contributions.append(Contribution(site=update.site, weight=update.weight, parts=blocks))
+            continue
         files = {}
         for name in names:
             file = _opened(update.site, name, spool, update.parts[name].blob, keep=keep)
@@ -175,6 +191,16 @@ def _contributions(
             file.manifest = model  # equal, and one object: memory must not grow with the sites
         contributions.append(Contribution(site=update.site, weight=update.weight, parts=FileBlocks(files)))
     return contributions
+
+
+def _compressed(
+    update: Update, codec: Codec, model: Manifest, spool: Spool, stack: ExitStack, *, keep: bool
+) -> DecodedBlocks:
+    try:
+        file = stack.enter_context(OpenedTensors(partial(spool.open, update.parts[DELTA].blob.digest), keep=keep))
+    except SpecError as error:
+        raise ShapeUpdateError(update.site, f"the update of {update.site}: {error.message}", hint=error.hint) from error
+    return DecodedBlocks(update.site, codec, file, model)
 
 
 def _opened(site: str, name: str, spool: Spool, blob: Blob, *, keep: bool) -> TensorFile:
@@ -205,7 +231,7 @@ def _initialise(order: Fold, spool: Spool) -> RoundFolded:
     part = first.parts["model"]
     with _opened(first.site, "model", spool, part.blob, keep=True) as file:
         _check_model(first.site, part, file)
-    return RoundFolded(round=order.round, model=part.blob)
+        return RoundFolded(round=order.round, model=part.blob, manifest=file.manifest)
 
 
 def _check_model(site: str, part: Part, file: TensorFile) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archipel.federated.secure.opening import Unmasking
-from archipel.spec import Blob, NamedModel, Refusal, RoundTask, Update
+from archipel.spec import Blob, Manifest, NamedModel, Refusal, RoundTask, Update
 
 Block = npt.NDArray[np.floating[Any]]
 
@@ -106,6 +106,8 @@ class RoundFolded(msgspec.Struct, frozen=True, tag="round-folded"):
     round: int
     model: Blob | None
     """New global weights (train, initialise)."""
+    manifest: Manifest | None = None
+    """How they lie (initialise)."""
     state: Blob | None = None
     """New server state: the algorithm's `state` vectors as tensors; None where there are none."""
     sums: Blob | None = None

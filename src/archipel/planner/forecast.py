@@ -9,11 +9,14 @@ A site with two timed batches gets a prediction; one without gets the wide inter
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import mean
 
+from archipel.planner.compression import with_picks
 from archipel.planner.estimate import SitePace, batch_rate
 from archipel.planner.plan import draw_plan
 from archipel.planner.traffic import Sizes
 from archipel.spec import DatasetManifest, JobSpec, Plan, SpecError, digest_of
+from archipel.spec.compression import CompressionSpec
 from archipel.spec.fleet import FleetSite, FleetSpec
 from archipel.spec.quantities import Duration, Money, Size
 
@@ -25,6 +28,8 @@ class Forecast:
     """What a job would take over a fleet."""
 
     plan: Plan
+    picked: CompressionSpec | None
+    """What to write in the job that leaves compression to the plan; None: it does not."""
     slowest: str | None
     """The site that a round with everybody waits for; None: no time can be told."""
     unprobed: tuple[str, ...]
@@ -52,10 +57,12 @@ def forecast(fleet: FleetSpec, job: JobSpec) -> Forecast:
         )
     paces = {site: pace for site in held if (pace := _pace(fleet.sites[site])) is not None}
     sizes = Sizes(model_bytes=0 if fleet.model is None else round(fleet.model.value))
-    plan = draw_plan(job, held, sizes, paces=paces)
+    planned = with_picks(job, paces, held, sizes)
+    plan = draw_plan(planned, held, sizes, paces=paces)
     known = {share.site: share.seconds_per_round[1] for share in plan.participants if share.seconds_per_round}
     return Forecast(
         plan=plan,
+        picked=planned.federation.compression if planned is not job else None,
         slowest=max(known, key=lambda site: known[site]) if len(known) == len(held) else None,
         unprobed=tuple(sorted(set(held) - set(paces))),
         egress=_egress(fleet, plan),
@@ -82,8 +89,12 @@ def _pace(site: FleetSite) -> SitePace | None:
 
 
 def _egress(fleet: FleetSpec, plan: Plan) -> Money | None:
-    """Sites send equally much on average: each round asks each with the same probability."""
-    each = Size(plan.up_bytes / len(plan.participants))
-    prices = [fleet.sites[share.site].egress for share in plan.participants]
-    costs = [price.of(each) for price in prices if price is not None]
+    """Each round asks each site with the same probability; but for updates, sites send equally much."""
+    updates = plan.rounds * plan.cohort_size / len(plan.participants)
+    rest = plan.up_bytes / len(plan.participants) - updates * mean(share.update_bytes for share in plan.participants)
+    costs = [
+        price.of(Size(rest + updates * share.update_bytes))
+        for share in plan.participants
+        if (price := fleet.sites[share.site].egress) is not None
+    ]
     return sum(costs[1:], costs[0]) if costs else None

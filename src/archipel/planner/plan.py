@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from archipel.planner.estimate import RoundWork, SitePace
+from archipel.data.compression.choice import codec_of
+from archipel.planner.compression import round_work, update_bytes
+from archipel.planner.estimate import SitePace
 from archipel.planner.pace import ASSUMPTIONS, MEASURED, Interval, Reach, Seen, round_seconds, run_seconds, seen_seconds
 from archipel.planner.traffic import Sizes, cohort_size, traffic_of
 from archipel.security.privacy import promised, require_private_fit
@@ -51,17 +53,18 @@ def draw_plan(
             + (f" ({reasons})" if reasons else ""),
             hint="let more sites join, or mend the reasons given",
         )
+    updates = {site: update_bytes(job, site, sizes) for site in sites}
     past = {} if seen is None else seen.round_seconds
     known = {site: seen_seconds(took) for site, took in past.items() if took}
     for site in set(paces or {}) - set(known):
-        predicted = (paces or {})[site].seconds(_work(job, manifests[site], sizes))
+        predicted = (paces or {})[site].seconds(round_work(job, manifests[site], sizes, updates[site]))
         known[site] = (predicted, predicted)
     times = {site: known.get(site) or _guess(job, manifests[site], sizes, (reaches or {}).get(site)) for site in sites}
     cohort = cohort_size(job, len(sites))
-    phases = traffic_of(job, len(sites), sizes)
+    phases = traffic_of(job, len(sites), sizes, update_bytes=sum(updates.values()) / len(sites))
     return Plan(
         job=job.digest,
-        participants=tuple(_share(site, manifests[site], times[site]) for site in sites),
+        participants=tuple(_share(job, site, manifests[site], times[site], updates[site]) for site in sites),
         refused=refused,
         rounds=job.federation.rounds,
         cohort_size=cohort,
@@ -71,7 +74,7 @@ def draw_plan(
         seconds=_run_seconds(job, cohort, list(times.values()), seen),
         phases=phases,
         privacy=promised(job),
-        assumptions=_assumed(sizes, times, known, reaches or {}),
+        assumptions=_assumed(sizes, times, known, reaches or {}, compresses=job.federation.compression is not None),
     )
 
 
@@ -81,18 +84,21 @@ def _guess(job: JobSpec, manifest: DatasetManifest, sizes: Sizes, reach: Reach |
     return round_seconds(job, manifest.rows, sizes.model_bytes, reach)
 
 
-def _work(job: JobSpec, manifest: DatasetManifest, sizes: Sizes) -> RoundWork:
-    local, model = job.federation.local, sizes.model_bytes
-    return RoundWork(rows=manifest.rows, epochs=local.epochs, batch=local.batch_size, down_bytes=model, up_bytes=model)
-
-
 def _run_seconds(job: JobSpec, cohort: int, each: Sequence[Interval | None], seen: Seen | None) -> Interval | None:
     known = [interval for interval in each if interval is not None]
     return run_seconds(job, cohort, known, seen) if known and len(known) == len(each) else None
 
 
-def _share(site: str, manifest: DatasetManifest, seconds: Interval | None) -> SiteShare:
-    return SiteShare(site=site, rows=manifest.rows, labels=manifest.labels, seconds_per_round=seconds)
+def _share(job: JobSpec, site: str, manifest: DatasetManifest, seconds: Interval | None, update: int) -> SiteShare:
+    codec = codec_of(job.federation.compression, site)
+    return SiteShare(
+        site=site,
+        rows=manifest.rows,
+        labels=manifest.labels,
+        seconds_per_round=seconds,
+        compression="none" if codec is None else codec.name,
+        update_bytes=update,
+    )
 
 
 def _assumed(
@@ -100,10 +106,14 @@ def _assumed(
     times: Mapping[str, Interval | None],
     known: Mapping[str, Interval],
     reaches: Mapping[str, Reach],
+    *,
+    compresses: bool,
 ) -> tuple[str, ...]:
     said = ["a site fetches each blob once"]
     if not sizes.model_bytes:
         said.append("the model's size is not known before a first run: bytes leave it out")
+    elif sizes.manifest is None and compresses:
+        said.append("the model's tensors are not known: its updates are compressed as one float32 vector")
     unknown = [site for site, interval in times.items() if interval is None]
     if unknown:
         said.append(f"no time can be told for {', '.join(unknown)} before a first run")

@@ -11,7 +11,7 @@ import math
 
 import msgspec
 
-from archipel.spec import JobSpec, PhaseBytes
+from archipel.spec import JobSpec, Manifest, PhaseBytes
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +19,8 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 
     model_bytes: int
     """0: not known yet."""
+    manifest: Manifest | None = None
+    """How the model's tensors lie; None: not known."""
     bundle_bytes: int = 0
     statistics_bytes: int = 0
     """Sums of one site; 0: the task asks for none."""
@@ -33,8 +35,11 @@ def cohort_size(job: JobSpec, sites: int) -> int:
     return max(1, math.ceil(job.federation.cohort * sites - 1e-9))
 
 
-def traffic_of(job: JobSpec, sites: int, sizes: Sizes) -> tuple[PhaseBytes, ...]:
-    """Return what each kind of round moves, in the order of the run."""
+def traffic_of(job: JobSpec, sites: int, sizes: Sizes, *, update_bytes: float | None = None) -> tuple[PhaseBytes, ...]:
+    """Return what each kind of round moves, in the order of the run.
+
+    `update_bytes` is the mean size of a site's update, where the job compresses them; None: the model's.
+    """
     model, cohort = sizes.model_bytes, cohort_size(job, sites)
     rounds, evaluation = job.federation.rounds, job.evaluation
     scored = rounds // evaluation.every if evaluation.every else 0
@@ -47,7 +52,8 @@ def traffic_of(job: JobSpec, sites: int, sizes: Sizes) -> tuple[PhaseBytes, ...]
     fetching = rounds - (scored - after_last)
     extra = model if job.federation.algorithm == "scaffold" else 0
     down = cohort * (fetching * model + (rounds - 1) * extra)
-    phases.append(_phase("train", rounds, down, cohort * rounds * (model + extra)))
+    update = model if update_bytes is None else update_bytes
+    phases.append(_phase("train", rounds, down, round(cohort * rounds * (update + extra))))
     shown = sites * model if evaluation.cross else 0
     if evaluation.alone:
         phases.append(_phase("alone", 1, (sites - cohort) * model, shown))

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from archipel.data.stores.spool import Spool
+from archipel.federated.clashes import require_compressed
 from archipel.federated.contribution import UnusableUpdateError
 from archipel.federated.coordinator import Coordinator
 from archipel.federated.folding import carry_out, rejection
@@ -63,6 +64,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     progress: Progress
     seconds: dict[str, float]
     """Kind of round → wall time of all sites' work, added."""
+    sent: dict[str, int]
+    """Kind of round → bytes of what all sites would have sent, added."""
 
 
 class Simulation:
@@ -79,6 +82,7 @@ class Simulation:
         key: str | None = None,
     ) -> None:
         """Open the run; one interrupted in `folder` goes on if it had the same `key`, and not with None."""
+        require_compressed(job, data)
         self._job = job
         self._journal = Journal(folder / "journal.jsonl", key)
         if not self._journal.going_on:
@@ -102,6 +106,7 @@ class Simulation:
         self._datasets: dict[str, DatasetManifest] = {}
         self._evaluated: dict[str, Blob] = {}
         self._seconds: dict[str, float] = {}
+        self._sent: dict[str, int] = {}
         self._held: set[str] = set()
         self._unmasked: set[str] = set()
         """Blobs of plain answers of the sum under way: sites may have the very same."""
@@ -196,6 +201,8 @@ class Simulation:
 
     def _remember(self, update: Update) -> None:
         self._seconds[update.kind] = self._seconds.get(update.kind, 0.0) + update.seconds
+        sent = sum(part.blob.size_bytes for part in update.parts.values() if part.shared)
+        self._sent[update.kind] = self._sent.get(update.kind, 0) + sent
         if update.dataset is not None:
             self._datasets[update.site] = update.dataset
         if update.kind == "evaluate" and "sums" in update.parts:
@@ -231,4 +238,5 @@ class Simulation:
             models={named.name: named.blob for named in finish.models},
             progress=self._coordinator.progress(),
             seconds=self._seconds,
+            sent=self._sent,
         )

@@ -21,8 +21,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from archipel.data.compression.choice import common_codec
+from archipel.data.compression.port import decoded, encoded_bytes
 from archipel.federated.algorithms import algorithm_of
-from archipel.federated.clashes import require_simulated
+from archipel.federated.clashes import require_compressed, require_simulated
 from archipel.federated.contribution import normalised
 from archipel.federated.fit import require_fit
 from archipel.federated.fold import fold_arrays
@@ -41,6 +43,7 @@ from archipel.simulation.clock.report import RoundTime
 from archipel.simulation.controls import Controls
 from archipel.simulation.gathering import Gathering
 from archipel.simulation.population.port import Population, draw_cohort, part_of
+from archipel.site.worker.compressing import compress
 from archipel.site.worker.schedule import learning_rate, stream
 from archipel.spec import JobSpec, NonFiniteError, SpecError, pack
 from archipel.spec.tensors import views
@@ -84,8 +87,9 @@ class VirtualRun:
     ) -> None:
         """Make the first model, or go on from where the last checkpoint is.
 
-        `controls` is a folder of its own for what clients remember (SCAFFOLD); `devices` is what `open_devices` made of
-        the job; `noise_key` a file for the secret that noise follows from, made anew where the run begins anew.
+        `controls` is a folder of its own for what clients remember (SCAFFOLD; what compression loses lies beside it);
+        `devices` is what `open_devices` made of the job; `noise_key` a file for the secret that noise follows from,
+        made anew where the run begins anew.
 
         Raises:
             SpecError: the job has no [simulation], its mode cannot go with its algorithm, or its cohort is too small
@@ -102,6 +106,8 @@ class VirtualRun:
         self._adapter = adapter
         self._population = population
         require_simulated(job)
+        require_compressed(job)
+        self._codec = common_codec(job.federation.compression)
         self._algorithm = algorithm_of(job.federation)
         self._robust = robust_of(job.federation)
         if self._robust is not None:
@@ -135,10 +141,11 @@ class VirtualRun:
         self._bands = 1 if releases is None else releases.bands
         self._noising = Noising.of(job, lambda: _secret(noise_key, anew=standing is None))
         self._controls = Controls(controls, self.step)
+        self._residues = Controls(controls.parent / "residues", self.step)
         load = Load(
             epochs=job.federation.local.epochs,
             down_bytes=first.vector.nbytes * (1 + len(self._algorithm.sent)),
-            up_bytes=first.vector.nbytes * len(parts),
+            up_bytes=encoded_bytes(self._codec, first.manifest, first.vector.nbytes) * len(parts),
         )
         moment = Moment() if standing is None else standing.moment
         self._timeline = open_timeline(job, population, devices, load, moment)
@@ -172,6 +179,7 @@ class VirtualRun:
             )
             if self._checkpoints.offer(where):
                 self._controls.settle()
+                self._residues.settle()
 
     def plans(self, step: int) -> list[LocalPlan]:
         """Draw the cohort of a round, and say what each of its clients does."""
@@ -208,6 +216,7 @@ class VirtualRun:
         self._models = {one.step: self._models[one.step] for one in self._timeline.moment.flying}
         if self._checkpoints is None:
             self._controls.settle()
+            self._residues.settle()
         every = self._job.evaluation.every
         return RoundRecord(
             step=step,
@@ -234,14 +243,15 @@ class VirtualRun:
         for step, group in itertools.groupby(work, key=lambda item: item[0].step):
             given, some, parts = zip(*group, strict=True)
             weights = Weights(manifest=self.weights.manifest, vector=self._models[step])
-            singly = self._gathering is not None or private is not None or self._timeline.listens
+            singly = any(one is not None for one in (self._gathering, private, self._codec)) or self._timeline.listens
             if not singly and tuple(self._means) == ("delta",) and isinstance(executor, MeanExecutor):
                 mean = executor.train_mean(weights, some, parts)
                 self._means["delta"].add(mean.delta, 1.0)
                 sums.add(mean)
                 continue
             for work_of, plan, share, one in zip(given, some, parts, executor.train(weights, some), strict=True):
-                self._add(plan, self._clipped(self._after(plan, one, step), within), share, 1.0 / len(plans))
+                arrived = self._sent(plan, self._clipped(self._after(plan, one, step), within), closed.step)
+                self._add(plan, arrived, share, 1.0 / len(plans))
                 sums.add(one)
                 losses[work_of.client] = one.loss_sum / max(one.loss_examples, 1)
         self._timeline.hear(closed.step, losses)
@@ -268,6 +278,17 @@ class VirtualRun:
         delta, was_within = clipped(parts["delta"], self._clip_norm)
         within.append(was_within)
         return {**parts, "delta": delta}
+
+    def _sent(self, plan: LocalPlan, parts: dict[str, Block], step: int) -> dict[str, Block]:
+        """Return a client's update as it arrives, where it is compressed on its way, and keep what was lost."""
+        if self._codec is None:
+            return parts
+        [(name, delta)] = parts.items()
+        model, residue = self.weights.manifest, self._residues.get(plan.client)
+        sent = compress(self._codec, delta, model, plan.seed, residue=residue, bound=self._clip_norm)
+        if sent.residue is not None:
+            self._residues.put(plan.client, sent.residue, step)
+        return {name: decoded(self._codec, sent.tensors, model, delta)}
 
     def _shares(self, closed: Closed, plans: Sequence[LocalPlan]) -> list[float]:
         """Return what each update counts, late ones scaled by their age, FedBuff's by the server's rate too."""

@@ -25,6 +25,7 @@ import msgspec
 from msgspec import Meta, field
 
 from archipel.spec.canonical import Name, Value, digest_value
+from archipel.spec.compression import CompressionSpec
 from archipel.spec.errors import SpecError, UnknownNameError
 from archipel.spec.keys import overlay, refuse_non_finite, refuse_unknown
 from archipel.spec.privacy import CentralPrivacy, DistributedPrivacy, ExamplePrivacy, LocalPrivacy
@@ -137,6 +138,8 @@ class FederationSpec(Value, frozen=True, kw_only=True):
     weighting: Literal["examples", "uniform"] = "examples"
     robust: RobustSpec | None = None
     """None: updates are averaged, and one site that lies can spoil the model."""
+    compression: CompressionSpec | None = None
+    """None: updates are sent as they are."""
     local: LocalTraining = field(default_factory=LocalTraining)
 
 

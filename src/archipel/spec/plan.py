@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import field
 
 from archipel.spec.canonical import Digest, Name, Value
+from archipel.spec.compression import CompressionKind
 from archipel.spec.privacy import Guarantee
 from archipel.spec.round import Kind
 
@@ -19,6 +20,10 @@ class SiteShare(Value, frozen=True, kw_only=True):
     labels: dict[str, int] = field(default_factory=dict)
     seconds_per_round: tuple[float, float] | None = None
     """Likely interval of wall time, unprobed; None: nothing known yet."""
+    compression: CompressionKind = "none"
+    """How its updates are written."""
+    update_bytes: int = 0
+    """Of one of them; 0: not known yet."""
 
 
 class PhaseBytes(Value, frozen=True, kw_only=True):

@@ -93,6 +93,8 @@ class Part(Value, frozen=True, kw_only=True):
     blob: Blob
     manifest: Digest | None = None
     """Digest of the tensor manifest; None where the bytes are not tensors (ONNX)."""
+    stands_for: Digest | None = None
+    """Digest of the manifest of the tensors that these stand for, compressed; None: for themselves."""
     shared: bool = True
     """False: the bytes stay at the site; only this description leaves it."""
 

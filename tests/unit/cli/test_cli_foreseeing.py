@@ -88,3 +88,23 @@ def test_what_is_wrong_ends_with_code_2_and_a_next_step(capsys, words, message):
     shown = capsys.readouterr().err
     assert message in " ".join(shown.split())
     assert "next:" in shown
+
+
+def test_a_job_that_leaves_compression_to_the_plan_is_told_what_to_write(capsys, tmp_path):
+    probes = 'probes = [{ batch = 16, time = "20 ms" }, { batch = 64, time = "50 ms" }]'
+    links = {"fast": "100 Mb/s", "slow": "2 Mb/s"}
+    sites = [f'[sites.{name}]\nrows = {{ penguins = 1000 }}\nup = "{up}"\n{probes}' for name, up in links.items()]
+    (tmp_path / "fleet.toml").write_text("\n".join(['name = "two"', 'model = "20 MB"', *sites]))
+    job = tmp_path / "job.toml"
+
+    def planned(kind):
+        text = (ROOT / "islands/job.toml").read_text().replace("min_sites = 3", "min_sites = 2")
+        job.write_text(f'{text}\n[federation.compression]\nkind = "{kind}"\n')
+        return said(capsys, job, "--what-if", tmp_path / "fleet.toml")
+
+    shown = planned("auto")
+    assert 'picked; write in the job: [federation.compression] kind = "none" sites = { slow = "top-k" }' in shown
+    assert "slow 1,000 — 5.8 top-k 1.13 MB" in shown
+    shown = planned("int8")
+    assert "picked" not in shown
+    assert "compression: updates take 0.251 of their bytes" in shown

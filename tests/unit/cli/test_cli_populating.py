@@ -165,11 +165,13 @@ def _interrupted_after(rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("spread", ["inline", "processes:2"])
-@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold", "fedyogi"])
+@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold", "fedyogi", "fedavg, what is lost kept"])
 def test_an_interrupted_simulation_goes_on_and_ends_with_the_same_bytes(
     job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str, spread: str
 ) -> None:
-    chosen = JOB.replace("rounds = 6", f'rounds = 6\nalgorithm = "{algorithm}"').replace("1000000", "12")
+    name, _, compressed = algorithm.partition(", ")
+    chosen = JOB.replace("rounds = 6", f'rounds = 6\nalgorithm = "{name}"').replace("1000000", "12")
+    chosen += '[federation.compression]\nkind = "top-k"\n' if compressed else ""
     job.write_text(chosen)
     place = tmp_path / ".archipel" / "points" / "simulation"
     _simulate(job, tmp_path / "rows")

@@ -22,6 +22,7 @@ TABLES = {
     "`[data.contract.columns.NAME]`": jobs.Column,
     "`[federation]`": jobs.FederationSpec,
     "`[federation.robust]`": jobs.RobustSpec,
+    "`[federation.compression]`": jobs.CompressionSpec,
     "`[federation.local]`": jobs.LocalTraining,
     "`[evaluation]`": jobs.EvaluationSpec,
     "`[privacy]`": jobs.PrivacySpec,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archipel.data.compression.choice import codec_of
 from archipel.planner import Sizes, draw_plan
+from archipel.planner.compression import with_picks
 from archipel.planner.estimate import BatchRate, SitePace
 from archipel.planner.pace import FAST, SLOW, Seen
-from archipel.spec import DatasetManifest, JobSpec, SpecError, decode, encode
+from archipel.spec import DatasetManifest, JobSpec, SpecError, decode, encode, manifest_of, pack
+from archipel.spec.compression import CompressionSpec
 from archipel.spec.job import DataSpec, DeploymentSpec, EvaluationSpec, FederationSpec, LocalTraining, TaskSpec
 from archipel.spec.plan import Plan
 
@@ -66,6 +70,64 @@ def test_a_plain_run_moves_the_model_once_a_round_each_way():
 def test_scaffold_moves_twice_as_much_and_its_first_round_sends_no_control_variate():
     plan = draw_plan(job({"algorithm": "scaffold"}), FOUR, SIZES)
     assert phases(plan)["train"] == (10, (10 + 9) * 4 * 1000, 10 * 4 * 2000)
+
+
+TENSORS = manifest_of([("w", (100, 50), np.dtype(np.float32)), ("b", (50,), np.dtype(np.float32))])
+KNOWN = Sizes(model_bytes=20_400, manifest=TENSORS)
+LEAVES = {"int8": 5050 + 5 * 4, "int4": 2525 + 5 * 4, "top-k": 8 + 632 + 505 + 4, "low-rank": 4 * (2 * 150 + 50)}
+"""Kind → bytes of an update's buffer, by hand: levels and scales; starts, bits, levels, a scale; factors and a bias."""
+
+
+def test_updates_take_what_their_codecs_leave_and_the_model_goes_down_whole():
+    sites = dict(zip(("ann", "bob", "cid", "dot"), LEAVES, strict=True))
+    plan = draw_plan(job({"compression": CompressionSpec(rank=2, sites=sites)}), FOUR, KNOWN)
+    assert {share.site: share.compression for share in plan.participants} == sites
+    for share in plan.participants:
+        assert 0 <= share.update_bytes - LEAVES[share.compression] < 420, "beside the buffer there is a header"
+    sent = sum(share.update_bytes for share in plan.participants)
+    assert phases(plan)["train"] == (10, 10 * 4 * 20_400, 10 * sent)
+    assert phases(plan)["initialise"] == (1, 0, 4 * 20_400)
+
+
+def test_the_planned_bytes_of_an_update_are_those_that_its_codec_writes():
+    vector = np.random.default_rng(0).standard_normal(5050).astype(np.float32)
+    for kind in LEAVES:
+        spec = CompressionSpec(kind=kind)
+        [share, *_] = draw_plan(job({"compression": spec}), FOUR, KNOWN).participants
+        codec = codec_of(spec, "ann")
+        assert codec is not None
+        assert share.update_bytes == len(pack(codec.encode(vector, TENSORS, np.random.default_rng(0))))
+
+
+def test_a_model_whose_tensors_are_not_known_is_taken_as_one_vector_and_it_is_said():
+    plan = draw_plan(job({"compression": CompressionSpec(kind="int8")}), FOUR, Sizes(model_bytes=4_000_000))
+    assert plan.participants[0].update_bytes == pytest.approx(1_004_000, rel=0.001)
+    assert any("one float32 vector" in said for said in plan.assumptions)
+    unknown = draw_plan(job({"compression": CompressionSpec(kind="int8")}), FOUR, Sizes(model_bytes=0))
+    assert unknown.participants[0].update_bytes == 0
+
+
+def paced(**up):
+    return {site: SitePace(rate=BatchRate(alpha=0.0, beta=0.01), down=1e9, up=float(rate)) for site, rate in up.items()}
+
+
+def test_a_site_gets_the_mildest_kind_that_keeps_it_from_being_waited_for():
+    # An epoch takes 1 to 4 s; 4 MB up in 0.04, 2, 40 and 1 s.
+    auto, sizes = job({"compression": CompressionSpec(kind="auto")}, batch_size=10), Sizes(model_bytes=4_000_000)
+    found = with_picks(auto, paced(ann=1e8, bob=2e6, cid=1e5, dot=4e6), FOUR, sizes).federation.compression
+    # Strongest, top-k: cid 3 + 2.3 s, dot 4 + 0.06 s; so a round takes 5.3 s, and 5 % more is let be.
+    assert found == CompressionSpec(kind="none", sites={"cid": "top-k"})
+    slower = with_picks(auto, paced(ann=1e8, bob=2e6, cid=1e5, dot=1.5e6), FOUR, sizes).federation.compression
+    # dot: 4 + 2.7 s whole, 4 + 0.7 s in 8 bits.
+    assert slower == CompressionSpec(kind="none", sites={"cid": "top-k", "dot": "int8"})
+
+
+def test_what_the_job_names_is_not_picked_again_and_an_unprobed_site_sends_all():
+    spec = CompressionSpec(kind="auto", sites={"cid": "int4"})
+    found = with_picks(job({"compression": spec}), paced(ann=1e3), FOUR, Sizes(model_bytes=4_000_000))
+    assert found.federation.compression == CompressionSpec(kind="none", sites={"ann": "top-k", "cid": "int4"})
+    plain = job({"compression": CompressionSpec(kind="int8")})
+    assert with_picks(plain, paced(ann=1e3), FOUR, SIZES) is plain
 
 
 def test_a_cohort_of_half_the_sites_moves_half_and_alone_fetches_the_first_model_for_the_rest():

@@ -11,6 +11,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from archipel.data.compression.choice import codec_of
+from archipel.data.compression.port import decoded
 from archipel.data.stores.spool import Spool
 from archipel.site.worker.execute import Worker
 from archipel.site.worker.memory import PERSONALISED, PERSONALISED_ONNX, RunMemory
@@ -28,8 +30,10 @@ from archipel.spec import (
     TrustError,
     Update,
     pack,
+    parse_header,
     unpack,
 )
+from archipel.spec.compression import CompressionSpec
 from archipel.spec.job import JobSpec
 from unit.site.site_fakes import SITE, TASK, make_job, put_bundle, write_birds
 
@@ -219,6 +223,43 @@ def test_scaffold_begins_from_the_state_of_an_earlier_round_also_when_work_is_re
     assert bench.memory.recall("run-1", 3)["control"] == first.parts["control"].blob
     plain = bench.do("train", round=3, step=2, **known)
     assert plain.parts["delta"] == second.parts["delta"], "with one site c equals c_i, so nothing is corrected"
+
+
+def test_what_compression_lost_joins_the_next_update_also_when_work_is_repeated(tmp_path: Path) -> None:
+    spec = CompressionSpec(kind="top-k", fraction=0.3)
+    bench = Bench(tmp_path / "lossy", make_job(federation={"compression": {"kind": "top-k", "fraction": 0.3}}))
+    plain = Bench(tmp_path / "plain")
+    known = bench.first()
+    first = bench.do("train", round=2, step=1, **known)
+    second = bench.do("train", round=3, step=2, **known)
+    assert bench.do("train", round=3, step=2, **known).parts == second.parts
+    learnt = [plain.do("train", round=1 + step, step=step, **plain.first()).parts["delta"] for step in (1, 2)]
+    assert first.parts["delta"].stands_for == learnt[0].manifest
+    codec, model = codec_of(spec, "x"), parse_header(plain.spool.view(learnt[0].blob.digest))[0]
+    assert codec is not None
+    whole = [np.concatenate([a.ravel() for a in plain.arrays(part.blob).values()]) for part in learnt]
+    sent = [
+        decoded(codec, bench.arrays(update.parts["delta"].blob), model, whole[0].copy()) for update in (first, second)
+    ]
+    residues = [bench.arrays(bench.memory.recall("run-1", before)["residue"]) for before in (3, 4)]
+    lost = [np.concatenate([a.ravel() for a in residue.values()]) for residue in residues]
+    assert sent[0] + lost[0] == pytest.approx(whole[0], abs=1e-6)
+    assert sent[1] + lost[1] == pytest.approx(whole[1] + lost[0], abs=1e-6)
+    assert np.abs(lost[0]).max() > 0
+
+
+def test_noise_of_a_sites_own_is_compressed_as_it_is_and_not_shortened_to_the_clip_norm(tmp_path: Path) -> None:
+    told = {"statistics": False, "local": {"clip_norm": 0.01, "noise_multiplier": 3.0}}
+    job = make_job(
+        federation={"weighting": "uniform", "compression": {"kind": "int8"}},
+        privacy=told,
+        evaluation={"alone": False, "personalise_epochs": 0},
+    )
+    bench = Bench(tmp_path, job, source=UNSCALED)
+    sent = bench.arrays(
+        bench.do("train", round=2, step=1, model=bench.do("initialise").parts["model"].blob).parts["delta"].blob
+    )
+    assert sent["scales"].max() * 127 > 0.01
 
 
 def test_evaluate_scores_every_model_under_its_name(bench: Bench) -> None:

@@ -28,13 +28,23 @@ import msgspec
 import psutil
 
 from archipel.data.bundle import open_bundle
+from archipel.data.compression.choice import codec_of
+from archipel.data.compression.port import Codec
 from archipel.data.dataset import open_dataset
 from archipel.data.site_data import SiteData
 from archipel.federated.fit import require_fit
 from archipel.security.privacy import require_private_fit
-from archipel.site.worker.memory import CONTROL, PERSONALISED, PERSONALISED_ONNX, Memory
+from archipel.site.worker.compressing import compress
+from archipel.site.worker.memory import CONTROL, PERSONALISED, PERSONALISED_ONNX, RESIDUE, Memory
 from archipel.site.worker.noise import NOISE_KEY, noise_secret
-from archipel.site.worker.training import disclosed_metrics, train_alone, train_personalised, train_round
+from archipel.site.worker.schedule import stream
+from archipel.site.worker.training import (
+    clip_norm_of,
+    disclosed_metrics,
+    train_alone,
+    train_personalised,
+    train_round,
+)
 from archipel.site.worker.weights import (
     Blobs,
     open_arrays,
@@ -42,6 +52,7 @@ from archipel.site.worker.weights import (
     scratch_file,
     store_file,
     store_sums,
+    store_tensors,
     store_vector,
 )
 from archipel.spec import (
@@ -49,6 +60,7 @@ from archipel.spec import (
     DataError,
     DatasetManifest,
     Kind,
+    Manifest,
     Part,
     RoundTask,
     SpecError,
@@ -60,7 +72,7 @@ from archipel.spec import (
 )
 from archipel.tasks.class_names import write_class_names
 from archipel.tasks.load import gather_statistics, load_task, open_adapter
-from archipel.tasks.port import Adapter, Array, Progress, Sums, Task, Weights
+from archipel.tasks.port import Adapter, Array, Progress, Sums, Task, Vector, Weights
 from archipel.tasks.threads import settle_threads
 
 T = TypeVar("T")
@@ -176,18 +188,38 @@ class Worker:
         recalled = self._memory.recall(task.run, task.round)
         weights = self._weights(task)
         inputs = {name: _input(name, open_arrays(self._blobs, blob)) for name, blob in task.inputs.items()}
-        state = {name: open_weights(self._blobs, blob).vector for name, blob in recalled.items() if name == CONTROL}
-        trained = train_round(self._adapter(task), task, weights, inputs, state, progress, self._noise_secret(task))
-        parts = {
-            name: store_vector(self._blobs, self._label(task, name), weights.manifest, vector)
-            for name, vector in trained.parts.items()
+        state = {
+            name: open_weights(self._blobs, blob).vector
+            for name, blob in recalled.items()
+            if name in {CONTROL, RESIDUE}
         }
+        trained = train_round(self._adapter(task), task, weights, inputs, state, progress, self._noise_secret(task))
+        codec, state_after = codec_of(task.job.federation.compression, self._site), dict(trained.state)
+        if codec is None:
+            parts = {
+                name: store_vector(self._blobs, self._label(task, name), weights.manifest, vector)
+                for name, vector in trained.parts.items()
+            }
+        else:
+            parts, residue = self._compressed(task, codec, trained.parts, state.get(RESIDUE), weights.manifest)
+            state_after |= residue
         kept = {
             name: store_vector(self._blobs, self._label(task, f"state-{name}"), weights.manifest, vector).blob
-            for name, vector in trained.state.items()
+            for name, vector in state_after.items()
         }
         weight = 1.0 if task.job.federation.weighting == "uniform" else trained.metrics["examples"]
         return Result(parts=parts, metrics=disclosed_metrics(task, trained), weight=weight, state=kept)
+
+    def _compressed(
+        self, task: RoundTask, codec: Codec, parts: Mapping[str, Vector], residue: Vector | None, like: Manifest
+    ) -> tuple[dict[str, Part], dict[str, Vector]]:
+        """Store the one part of an update as its codec writes it; return it, and what is kept of it here."""
+        [(name, delta)] = parts.items()
+        entropy = stream(task.job.federation.seed, task.step, task.site)
+        bound = None if task.job.privacy.central is None else clip_norm_of(task)
+        sent = compress(codec, delta, like, entropy, residue=residue, bound=bound)
+        part = store_tensors(self._blobs, self._label(task, name), sent.tensors, like)
+        return {name: part}, {} if sent.residue is None else {RESIDUE: sent.residue}
 
     def _alone(self, task: RoundTask, progress: Progress) -> Result:
         adapter = self._adapter(task)

@@ -15,6 +15,8 @@ from archipel.spec import Blob, RoundTask, Update
 
 CONTROL = "control"
 """SCAFFOLD's c_i, laid out as the weights."""
+RESIDUE = "residue"
+"""What compression has lost of the site's updates so far, laid out as the weights; its next update takes it in."""
 PERSONALISED = "personalised"
 """The site's own copy of the final model: weights…"""
 PERSONALISED_ONNX = "personalised.onnx"

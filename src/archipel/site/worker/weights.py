@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -99,6 +100,15 @@ def store_sums(blobs: Blobs, what: str, sums: Sums) -> Part:
     pieces = [header_bytes(manifest), *(array.tobytes() for array in arrays.values())]
     size_bytes = len(pieces[0]) + manifest.size_bytes
     return Part(blob=_write(blobs, what, pieces, size_bytes), manifest=manifest.digest)
+
+
+def store_tensors(blobs: Blobs, what: str, tensors: Mapping[str, Array], stands_for: Manifest) -> Part:
+    """Write named tensors in the order given: a compressed vector laid out by `stands_for`."""
+    manifest = manifest_of((name, array.shape, array.dtype) for name, array in tensors.items())
+    header = header_bytes(manifest)
+    pieces = (np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for array in tensors.values())
+    blob = _write(blobs, what, itertools.chain([header], pieces), len(header) + manifest.size_bytes)
+    return Part(blob=blob, manifest=manifest.digest, stands_for=stands_for.digest)
 
 
 def store_words(blobs: Blobs, what: str, words: npt.NDArray[np.uint32]) -> Blob:

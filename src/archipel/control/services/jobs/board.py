@@ -14,7 +14,7 @@ from archipel.control.store import models as model_rows
 from archipel.control.store import runs as rows
 from archipel.control.store.database import Database
 from archipel.federated.algorithms import algorithm_of
-from archipel.federated.clashes import require_secure
+from archipel.federated.clashes import require_compressed, require_secure
 from archipel.federated.robust.cohorts import require_sites
 from archipel.federated.robust.robust import robust_of
 from archipel.spec import JobSpec, SpecError, StateError, UnknownNameError, failpoint
@@ -60,12 +60,13 @@ class Board:
         algorithm_of(job.federation)
         robust_of(job.federation)
         require_secure(job)
+        joined = {site.name for site in self._fleet.list().sites}
+        require_compressed(job, joined)
         names = job.federation.sites
         if len(set(names)) != len(names):
             raise SpecError("[federation] sites names a site twice", hint="name each site once")
         if names:
             require_sites(job.federation, len(names))
-        joined = {site.name for site in self._fleet.list().sites}
         for name in (*names, *job.helpers):
             if name not in joined:
                 raise UnknownNameError.of("site", name, joined)

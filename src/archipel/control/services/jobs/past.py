@@ -8,7 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from archipel.control.store import journal, runs
+from archipel.federated.port import RoundFolded
 from archipel.planner.pace import Seen
+from archipel.planner.traffic import Sizes
 from archipel.spec import JobSpec
 
 MOST_ROUNDS = 20
@@ -26,6 +28,14 @@ def seen_before(connection: Connection, job: JobSpec, *, before: float | None = 
         if earlier and _work_of(runs.job_of(row)) == _work_of(job):
             return _seen(connection, row, job)
     return None
+
+
+def sizes_of(connection: Connection, run: str) -> Sizes:
+    """Return what a run's first weights tell of its model."""
+    for _, event in journal.replay(connection, run):
+        if isinstance(event, RoundFolded) and event.model is not None:
+            return Sizes(model_bytes=event.model.size_bytes, manifest=event.manifest)
+    return Sizes(model_bytes=0)
 
 
 def round_seconds(connection: Connection, run: str) -> dict[str, list[float]]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import msgspec
 from sqlalchemy import Connection
 
-from archipel.control.services.jobs.past import seen_before
+from archipel.control.services.jobs.past import seen_before, sizes_of
 from archipel.control.services.sites.fleet import Fleet
 from archipel.control.services.sites.inventories import Inventories
-from archipel.control.store import journal, runs
 from archipel.control.store import models as rows
+from archipel.control.store import runs
 from archipel.control.store.database import Database
-from archipel.federated.clashes import require_secure
-from archipel.federated.port import RoundFolded
+from archipel.federated.clashes import require_compressed, require_secure
 from archipel.federated.robust.cohorts import fewest_updates
 from archipel.federated.secure.plan import secure_plan
 from archipel.planner.inventory import reach_of
@@ -46,8 +45,9 @@ class Planning:
             if site not in job.helpers and (not named or site in named)
         }
         refused = {site: f"does not hold data set {dataset!r}" for site in named if site not in held}
-        sizes = Sizes(model_bytes=self._database.read(lambda connection: _model_bytes(connection, job.name)))
+        sizes = self._database.read(lambda connection: _sizes(connection, job.name))
         require_secure(job)
+        require_compressed(job)
         seen = self._database.read(lambda connection: seen_before(connection, job))
         reaches = {site: reach_of(found) for site, found in self._inventories.newest().items() if site in held}
         plan = draw_plan(job, held, sizes, refused=refused, seen=seen, reaches=reaches)
@@ -55,12 +55,10 @@ class Planning:
         return msgspec.structs.replace(plan, secure=secure_plan(job, plan.cohort_size, fewest))
 
 
-def _model_bytes(connection: Connection, name: str) -> int:
-    registered = rows.list_models(connection, name)
-    if registered:
-        return registered[0].weights.size_bytes
+def _sizes(connection: Connection, name: str) -> Sizes:
     newest = next((row.id for row in runs.run_rows(connection) if row.name == name), None)
-    for _, event in () if newest is None else journal.replay(connection, newest):
-        if isinstance(event, RoundFolded) and event.model is not None:
-            return event.model.size_bytes
-    return 0
+    known = Sizes(model_bytes=0) if newest is None else sizes_of(connection, newest)
+    registered = rows.list_models(connection, name)
+    if not registered or registered[0].weights.size_bytes == known.model_bytes:
+        return known
+    return Sizes(model_bytes=registered[0].weights.size_bytes)

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row
 
-from archipel.control.services.jobs.past import round_seconds, seen_before
+from archipel.control.services.jobs.past import round_seconds, seen_before, sizes_of
 from archipel.control.services.rounds.scores import Sums, Tables, breakdowns_of, by_model, overall_of
 from archipel.control.services.rounds.standing import Standing
 from archipel.control.services.rounds.verification import tensor_names
@@ -84,17 +84,15 @@ class Reports:
         if run.state != "finished" or len(manifests) < len(run.sites):
             return ()
 
-        def question(connection: Connection) -> tuple[JobSpec, int, Seen | None, dict[str, list[float]]]:
+        def question(connection: Connection) -> tuple[JobSpec, Sizes, Seen | None, dict[str, list[float]]]:
             row = rows.run_row(connection, run.id)
             assert row is not None
             job = rows.job_of(row)
-            first = (event for _, event in journal.replay(connection, run.id) if isinstance(event, RoundFolded))
-            model = next((event.model.size_bytes for event in first if event.model is not None), 0)
             seen = seen_before(connection, job, before=row.submitted_at)
-            return job, model, seen, round_seconds(connection, run.id)
+            return job, sizes_of(connection, run.id), seen, round_seconds(connection, run.id)
 
-        job, model_bytes, seen, came = self._database.read(question)
-        plan = draw_plan(job, manifests, Sizes(model_bytes=model_bytes), seen=seen)
+        job, sizes, seen, came = self._database.read(question)
+        plan = draw_plan(job, manifests, sizes, seen=seen)
         trained = [item for item in moved if item.phase == "train"]
         took = Took(
             round_seconds={site: median(found) for site, found in came.items()},

@@ -1,0 +1,1 @@
+"""What compressed updates save, and what they cost."""
