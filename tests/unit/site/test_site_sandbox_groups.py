@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -152,12 +153,20 @@ class Greedy(Birds):
     """Takes memory in children, each of which stays below the limit."""
 
     def read(self, site, statistics):
+        (told, tell), (over, until) = os.pipe(), os.pipe()
         for _ in range(4):
             if os.fork() == 0:
-                held = np.ones(100_000_000, dtype=np.uint8)
-                os.read(0, 1)
-                os._exit(int(held[0]))
-        os.wait()
+                os.close(until)
+                try:
+                    held = np.ones(100_000_000, dtype=np.uint8)
+                    os.write(tell, b"1")
+                except MemoryError:
+                    os.write(tell, b"0")
+                os.read(over, 1)
+                os._exit(0)
+        had = b"".join(os.read(told, 1) for _ in range(4))
+        assert had == b"1111"
+        os.close(until)
         return super().read(site, statistics)
 '''
 ESCAPED = """
@@ -167,18 +176,28 @@ print(child.pid, flush=True)
 """
 
 
-@needs_groups
-async def test_children_together_may_not_use_more_memory_than_the_site_allows(tmp_path: Path) -> None:
+@pytest.mark.attack(
+    "task code",
+    "use more memory than the site allows, in children",
+    open="where there are no control groups use its memory once for each of its processes",
+)
+async def test_children_together_may_not_use_more_memory_than_the_site_allows(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     post = post_of(tmp_path, {"birds": write_birds(tmp_path / "data")}, Sandbox(limits=Limits(memory_mb=300)))
     bundle = put_bundle(post.spool, tmp_path / "job", TASK + GREEDY)
     job = make_job(task={"code": "task.py:Greedy"})
     task = RoundTask(run="run-1", round=0, site=SITE, kind="check", job=job, bundle=bundle)
     worker = WorkerProcess(post)
-    with pytest.raises(TaskError, match=r"^the task used more than 300 MB of memory, all its processes") as caught:
+    record_property("open", int(HERE.groups is None))
+    if HERE.groups is None:
         await worker.execute(task, {}, lambda _: None)
-    assert "[limits]" in caught.value.hint
+    else:
+        with pytest.raises(TaskError, match=r"^the task used more than 300 MB of memory, all its processes") as caught:
+            await worker.execute(task, {}, lambda _: None)
+        assert "[limits]" in caught.value.hint
+        assert not _workers()
     await worker.close()
-    assert not _workers()
 
 
 @needs_groups
