@@ -53,7 +53,7 @@ def test_a_delegated_group_is_divided_and_who_lives_in_it_moves_into_a_leaf(
     process = tree(tmp_path, "/user.slice/site.service")
     place = tmp_path / "groups" / "user.slice" / "site.service"
     assert delegation(process) == (place, "")
-    assert (place / "agents" / "cgroup.procs").read_text() == A_PARENTS_PID
+    assert (place / "archipel-agents" / "cgroup.procs").read_text() == A_PARENTS_PID
     assert (place / "cgroup.subtree_control").read_text() == "+memory +pids +cpu"
 
 
@@ -63,16 +63,27 @@ def test_the_root_of_what_a_container_sees_is_its_own(tmp_path: Path) -> None:
 
 
 def test_a_second_agent_finds_the_group_that_the_first_has_divided(tmp_path: Path) -> None:
-    process = tree(tmp_path, "/site.service/agents", divided="memory pids cpu")
+    process = tree(tmp_path, "/site.service/archipel-agents", divided="memory pids cpu")
     assert delegation(process) == (tmp_path / "groups" / "site.service", "")
-    assert not (tmp_path / "groups" / "site.service" / "agents" / "agents").exists()
+    assert not (tmp_path / "groups" / "site.service" / "archipel-agents" / "archipel-agents").exists()
+
+
+def test_the_groups_of_agents_that_are_gone_are_ended_and_of_no_other(tmp_path: Path) -> None:
+    process, place = tree(tmp_path, "/"), tmp_path / "groups"
+    gone, living, foreign = (
+        place / name for name in ("archipel-worker-99999999-a", f"archipel-worker-{os.getpid()}-b", "worker-99999999-c")
+    )
+    for folder in (gone, living, foreign):
+        folder.mkdir()
+    delegation(process)
+    assert [(folder / "cgroup.kill").exists() for folder in (gone, living, foreign)] == [True, False, False]
 
 
 def test_a_group_is_left_alone_that_nobody_has_delegated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mark(monkeypatch, b"0")
     process = tree(tmp_path, "/user.slice/session-1.scope")
     assert delegation(process) == (None, "the agent's control group is not delegated to it")
-    assert not list(tmp_path.rglob("agents"))
+    assert not list(tmp_path.rglob("archipel-agents"))
 
 
 @pytest.mark.parametrize(
@@ -216,4 +227,4 @@ async def test_a_process_that_leaves_session_and_group_ends_with_the_worker() ->
 
 def _workers() -> list[Path]:
     assert HERE.groups is not None
-    return list(HERE.groups.glob(f"worker-{os.getpid()}-*"))
+    return list(HERE.groups.glob(f"archipel-worker-{os.getpid()}-*"))

@@ -6,7 +6,7 @@
     group.remove()                                             # 8 GB where memory is what ended it, else None
 
 A group is ours to divide where systemd marks it as delegated, or where it is the root of what this process sees, as in
-a container. The kernel lets a group that is divided hold no processes itself: those there move into a leaf, `agents`.
+a container. The kernel lets a group that is divided hold no processes itself: those there move into a leaf of it.
 https://docs.kernel.org/admin-guide/cgroup-v2.html, https://systemd.io/CGROUP_DELEGATION.
 """
 
@@ -24,7 +24,7 @@ import msgspec
 from archipel.spec import StateError
 from archipel.spec.quantities import Size
 
-_LEAF, _WORKER = "agents", "worker"
+_LEAF, _WORKER = "archipel-agents", "archipel-worker"
 _NEEDED, _WANTED = ("memory", "pids"), ("cpu",)
 _OPTIONAL = ("cpu.max", "memory.swap.max")
 _CPU_PERIOD_US = 100_000
@@ -170,7 +170,7 @@ def _vacate(place: Path) -> None:
 def _sweep(place: Path) -> None:
     """Remove the groups of agents that have ended without."""
     for folder in place.glob(f"{_WORKER}-*"):
-        if not Path("/proc", folder.name.split("-")[1]).exists():
+        if not Path("/proc", folder.name.split("-")[2]).exists():
             _end(folder)
 
 
