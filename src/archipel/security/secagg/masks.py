@@ -38,9 +38,10 @@ _TRIES = 3
 def apply_masks(vector: Levels, *, added: Iterable[bytes], removed: Iterable[bytes]) -> None:
     """Add to `vector` (uint32, little-endian, changed in place) the masks of some keys and take those of others."""
     keys = list(added), list(removed)
-    begin = _HEAD if _is_gcm_faster() else vector.size
+    begin = min(vector.size, _HEAD) if _is_gcm_faster() else vector.size
     _apply(vector[:begin], *([_counter(key) for key in some] for some in keys))
-    _apply(vector[begin:], *([_galois(key) for key in some] for some in keys))
+    if begin < vector.size:
+        _apply(vector[begin:], *([_galois(key) for key in some] for some in keys))
 
 
 def _apply(vector: Levels, plus: list[CipherContext], minus: list[CipherContext]) -> None:
