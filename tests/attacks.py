@@ -78,6 +78,8 @@ class Row:
             return NOT_HELD
         if not self.tries:
             return "not tried"
+        if self.open == self.tries:
+            return "open"
         return (
             f"{self.tries - self.open} {self.result}, {self.open} open" if 0 < self.open < self.tries else self.result
         )

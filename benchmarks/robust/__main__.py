@@ -3,6 +3,7 @@
     cd benchmarks && python -m robust                    # both; about ten minutes of CPU
     cd benchmarks && python -m robust --only speed
     cd benchmarks && python -m robust --only attacks --seeds 1
+    cd benchmarks && python -m robust --only liars       # more liars, fewer, and lies of other lengths
 
 Speed: CPU seconds (user and system) of one thread, contenders taking turns. Attacks: accuracy on held-out digits,
 20 sites of which 4 lie, mean over seeds ± standard deviation; with rows dealt evenly, and by a Dirichlet(0.3) draw a
@@ -25,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from archipel.federated.robust.robust import Robust, robust_of
 from archipel.spec.job import FederationSpec, RobustSpec
 from robust import learning, speed
-from robust.attacks import ATTACKS
+from robust.attacks import ATTACKS, LABEL_FLIP, LENGTHS
 
 RESULTS = Path(__file__).parent.parent / "results" / "local" / "robust.json"
 COHORTS = (10, 20, 100)
@@ -48,23 +49,29 @@ RULES: tuple[tuple[str, str], ...] = (
 )
 RECOMMENDED = (RULES[-1], RULES[5])
 DEALT: dict[str, float | None] = {"evenly": None, "Dirichlet(0.3)": 0.3}
+UNLIKE = ((0.3, 1), (0.3, 2), (0.3, 4), (0.3, 7), (0.1, 4), (1.0, 4))
+"""How unlike sites are, and how many of them lie and are tolerated."""
+SHORT = ("none", *LENGTHS, "IPM 0.6", "ALIE z=1.5", LABEL_FLIP, "mimic")
 Row = dict[str, object]
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print the tables, write the rows."""
     parser = argparse.ArgumentParser(prog="robust", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", choices=["speed", "attacks"])
+    parser.add_argument("--only", choices=["speed", "attacks", "liars"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--repetitions", type=int, default=9)
     wanted = parser.parse_args(words)
     rows: list[Row] = []
     with threadpool_limits(1):
-        if wanted.only != "attacks":
+        if wanted.only in {None, "speed"}:
             rows += _speed(wanted.repetitions)
-        if wanted.only != "speed":
+        if wanted.only in {None, "attacks"}:
             for dealt in DEALT:
                 rows += _attacks(dealt, wanted.seeds)
+        if wanted.only in {None, "liars"}:
+            for alpha, liars in UNLIKE:
+                rows += _liars(alpha, liars, wanted.seeds)
     versions = {name: importlib.metadata.version(name) for name in ("archipel", "numpy")}
     versions |= {"python": platform.python_version(), "scikit-learn (the digits)": "1.9.1"}
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
@@ -107,15 +114,32 @@ def _attacks(dealt: str, seeds: int) -> list[Row]:
     return rows
 
 
-def scores(rule: tuple[str, str] | None, attack: str, alpha: float | None, seeds: int) -> list[float]:
+def _liars(alpha: float, liars: int, seeds: int) -> list[Row]:
+    print(f"\nrows dealt Dirichlet({alpha}): accuracy, {liars} of {learning.SITES} sites lie, {seeds} seeds")
+    print(f"| {'rule':42} | " + " | ".join(SHORT) + " |")
+    rows: list[Row] = []
+    for rule in RECOMMENDED:
+        found = {attack: scores(rule, attack, alpha, seeds, liars) for attack in SHORT}
+        print(f"| {named(rule):42} | {' | '.join(map(_told, found.values()))} |", flush=True)
+        what = f"digits dealt Dirichlet({alpha}), {liars} lie, {named(rule)}"
+        rows += [
+            _row(f"{what}, {attack}", statistics.fmean(seen), "accuracy") | _spread(seen)
+            for attack, seen in found.items()
+        ]
+    return rows
+
+
+def scores(
+    rule: tuple[str, str] | None, attack: str, alpha: float | None, seeds: int, liars: int = learning.LIARS
+) -> list[float]:
     """Return a rule's accuracy under an attack by seed; empty where the run stops and names the site."""
     if rule is None and attack == "NaN":
         return []
     robust: Robust | None = None
     if rule is not None:
-        spec = RobustSpec(rule=rule[0], mixing=rule[1], tolerate=learning.LIARS)  # type: ignore[arg-type]
+        spec = RobustSpec(rule=rule[0], mixing=rule[1], tolerate=liars)  # type: ignore[arg-type]
         robust = robust_of(FederationSpec(robust=spec))
-    return [learning.accuracy(robust, attack, alpha, seed) for seed in range(seeds)]
+    return [learning.accuracy(robust, attack, alpha, seed, liars) for seed in range(seeds)]
 
 
 def lost_to_the_worst(found: dict[str, list[float]]) -> float:

@@ -20,9 +20,9 @@ Attack = Callable[[Updates, Updates, np.random.Generator], Updates]
 LABEL_FLIP = "label flip"
 
 
-def sign_flip(honest: Updates, own: Updates, chance: np.random.Generator) -> Updates:  # noqa: ARG001
-    """Send four times the opposite of the honest mean."""
-    return _alike(-4 * honest.mean(axis=0), own)
+def sign_flip(times: float) -> Attack:
+    """Send the opposite of the honest mean, so many times as long."""
+    return lambda honest, own, chance: _alike(-times * honest.mean(axis=0), own)  # noqa: ARG005
 
 
 def scaled(honest: Updates, own: Updates, chance: np.random.Generator) -> Updates:  # noqa: ARG001
@@ -66,7 +66,7 @@ def not_a_number(honest: Updates, own: Updates, chance: np.random.Generator) -> 
 
 ATTACKS: dict[str, Attack | None] = {
     "none": None,
-    "sign flip x4": sign_flip,
+    "sign flip x4": sign_flip(4),
     "scaled x10": scaled,
     "Gaussian": gaussian,
     "IPM 0.6": inner_product,
@@ -76,6 +76,8 @@ ATTACKS: dict[str, Attack | None] = {
     "mimic": mimic,
     "NaN": not_a_number,
 }
+LENGTHS: dict[str, Attack | None] = {f"sign flip x{times}": sign_flip(times) for times in (1, 2, 4, 10)}
+"""One lie, long and short: which length is the worst depends on the rule."""
 
 
 def _alike(lie: Updates, own: Updates) -> Updates:

@@ -18,7 +18,7 @@ from archipel.federated.fold import fold_arrays
 from archipel.federated.port import RoundFacts
 from archipel.federated.robust.robust import Robust
 from environments import environment
-from robust.attacks import ATTACKS, LABEL_FLIP
+from robust.attacks import ATTACKS, LABEL_FLIP, LENGTHS
 
 Array = npt.NDArray[Any]
 SITES, LIARS, CLASSES, ROUNDS, STEPS = 20, 4, 10, 60, 5
@@ -54,19 +54,19 @@ def dealt(labels: Array, alpha: float | None, chance: np.random.Generator) -> li
     return [np.array(site, np.int64) for site in sites]
 
 
-def accuracy(robust: Robust | None, attack: str, alpha: float | None, seed: int) -> float:
-    """Train under an attack; return the accuracy on held-out rows."""
+def accuracy(robust: Robust | None, attack: str, alpha: float | None, seed: int, liars: int = LIARS) -> float:
+    """Train under an attack by the first `liars` sites; return the accuracy on held-out rows."""
     rows, labels, held_out, truth = digits()
     chance = np.random.default_rng((seed, 7))
     x, y, share = _stacked(rows, labels, dealt(labels, alpha, chance))
     if attack == LABEL_FLIP:
-        y[:LIARS] = y[:LIARS, :, ::-1]
+        y[:liars] = y[:liars, :, ::-1]
     model = np.zeros(x.shape[2] * CLASSES, np.float32)
-    lie = ATTACKS[attack]
+    lie = {**ATTACKS, **LENGTHS}[attack]
     for step in range(1, ROUNDS + 1):
         deltas = _deltas(model, x, y, share)
         if lie is not None:
-            deltas[:LIARS] = lie(deltas[LIARS:], deltas[:LIARS].copy(), chance)
+            deltas[:liars] = lie(deltas[liars:], deltas[:liars].copy(), chance)
         updates = {f"s{site:02}": (1.0, {"delta": delta}) for site, delta in enumerate(deltas)}
         facts = RoundFacts(step=step, cohort=SITES, population=SITES)
         model, _ = fold_arrays(FedAvg({}), facts, updates, model, robust=robust)

@@ -64,6 +64,18 @@ def test_where_sites_differ_the_worst_lies_cost_more_as_is_said(
 
 @pytest.mark.attack(
     "hostile site",
+    "bend the model, sites unlike, 7 of 20 lie, centred clipping: sign flip x4",
+    result="open",
+    open="Where sites' data differ it falls to seven coordinated liars of twenty, also with `tolerate = 7`",
+)
+def test_centred_clipping_falls_to_a_third_of_the_sites(record_property: Callable[[str, object], None]) -> None:
+    record_property("tries", SEEDS)
+    found = scores(("centred-clipping", "none"), "sign flip x4", 0.3, SEEDS, liars=7)
+    assert statistics.fmean(found) < 0.3, "it holds: say so"
+
+
+@pytest.mark.attack(
+    "hostile site",
     "bend the model, no robust rule: sign flip x4",
     result="open",
     open="One site that lies can spoil an averaged model",

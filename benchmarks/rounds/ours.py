@@ -33,13 +33,13 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 
     require: str | None = None
     """Of the sandbox in each site's policy; None: the sites have none."""
-    key: str | None = None
-    """URL of the key that everything at rest is sealed under; None: nothing is."""
+    key: str = "none"
+    """URL of the key that everything at rest is sealed under."""
 
     @property
     def sealed(self) -> list[str]:
         """Words that are added to up and join."""
-        return [] if self.key is None else ["--key", self.key]
+        return ["--key", self.key]
 
 
 PLAIN = Setting()

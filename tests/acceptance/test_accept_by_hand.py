@@ -11,6 +11,7 @@ import pytest
 
 from acceptance.workspace import Workspace, read_until, wait_until
 from archipel.cli import processes
+from archipel.security.sealing import KEYRING, is_sealed
 from archipel.site.agent import SiteFolder
 from archipel.site.journal import Journal
 
@@ -115,5 +116,11 @@ def test_a_run_over_sites_that_joined_by_hand_ends_with_a_report(plane: Workspac
     assert {site["name"]: site["rows"] for site in report["sites"]} == {"north": 24, "south": 28}
     assert report["bytes_moved"] > 0
     assert page.parent.name in said
+    kept = [path for path in (workspace.fleet("control") / "artefacts").glob("??/*") if path.is_file()]
+    assert kept
+    assert all(is_sealed(path.read_bytes()) for path in kept), "what lasts is sealed where nobody named a key"
+    for folder in (workspace.fleet("control"), workspace.fleet("north")):
+        assert (folder / KEYRING).is_file()
+        assert not list(folder.glob("*.key")), "the key lies elsewhere"
     for site in ("north", "south"):
         workspace.cli("stop", "--folder", str(workspace.fleet(site)))

@@ -100,8 +100,8 @@ class Limits(Value, frozen=True, kw_only=True):
     cores: Positive | None = None
     """Processor cores that its worker may use."""
     memory: Size | None = None
-    """Private memory of its worker; a job that says it needs more is refused. None: three quarters of the machine's, or
-    of the container's."""
+    """Memory of its worker, of all processes together where there are control groups, else of each; a job that says it
+    needs more is refused. None: three quarters of the machine's, or of the container's."""
     disk: Size | None = None
     """Largest file its worker may write, and so its largest result; a task that brings more is refused. None: 8 GB.
     Never more than a quarter of the free disk, or 64 MB."""

@@ -61,10 +61,15 @@ def test_a_key_may_lie_on_another_disk(tmp_path: Path) -> None:
 def test_none_seals_nothing_until_something_was_sealed(tmp_path: Path) -> None:
     assert open_sealing(tmp_path, "none", first=DEFAULT_KEY) is None
     assert open_sealing(tmp_path, None) is None
-    assert list(tmp_path.iterdir()) == []
-    key_of(tmp_path)
+    assert open_sealing(tmp_path, None, first=DEFAULT_KEY) is None, "it is remembered"
+    assert open_sealing(tmp_path, DEFAULT_KEY) is not None
     with pytest.raises(StateError, match="is sealed under"):
         open_sealing(tmp_path, "none")
+
+
+def test_a_folder_of_which_nothing_was_said_stays_as_it_is(tmp_path: Path) -> None:
+    assert open_sealing(tmp_path, None) is None
+    assert list(tmp_path.iterdir()) == []
 
 
 def _lose(folder: Path) -> None:
@@ -162,7 +167,10 @@ def test_rekeying_changes_the_key_and_not_what_is_sealed(tmp_path: Path) -> None
 def test_rekeying_is_refused_where_nothing_is_sealed_or_to_nothing(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="nothing is sealed"):
         rekey(tmp_path)
-    key_of(tmp_path)
+    open_sealing(tmp_path, "none")
+    with pytest.raises(StateError, match="nothing is sealed"):
+        rekey(tmp_path)
+    open_sealing(tmp_path, DEFAULT_KEY)
     with pytest.raises(SpecError, match="stays sealed"):
         rekey(tmp_path, "none")
 

@@ -8,10 +8,17 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archipel.security.secagg import masks
 from archipel.security.secagg.derivation import Label, bind, derive, hash_of
 from archipel.security.secagg.masks import PIECE, apply_masks
 
 KEY = bytes.fromhex("603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4")
+
+
+@pytest.fixture(params=[False, True], ids=["CTR", "GCM"], autouse=True)
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute as a processor would on which this is the faster."""
+    monkeypatch.setattr(masks, "_is_gcm_faster", lambda: request.param)
 
 
 def test_a_mask_is_the_counter_stream_of_nist() -> None:
@@ -28,7 +35,7 @@ def test_a_mask_is_the_counter_stream_of_nist() -> None:
     assert vector.astype("<u4").tobytes() == expected
 
 
-@pytest.mark.parametrize("size", [1, 5, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE + 3])
+@pytest.mark.parametrize("size", [1, 7, 8, 9, PIECE - 1, PIECE + 7, PIECE + 8, PIECE + 9, 2 * PIECE + 3])
 def test_a_mask_runs_on_over_the_pieces_of_a_vector(size: int) -> None:
     stream = Cipher(algorithms.AES256(KEY), modes.CTR(bytes(16))).encryptor()
     words = np.frombuffer(stream.update(bytes(4 * size)), "<u4")

@@ -20,8 +20,9 @@ from archipel.spec import StateError
 from archipel.spec.policy import read_policy
 from unit.site.site_fakes import FakeControl, living
 
-FULL = Walls(bubblewrap="/usr/bin/bwrap", landlock=7, seccomp=True)
-PARTIAL = Walls(no_bubblewrap="bubblewrap is not installed", landlock=7, seccomp=True)
+FULL = Walls(bubblewrap="/usr/bin/bwrap", landlock=7, seccomp=True, no_groups="no cgroup v2")
+PARTIAL = Walls(no_bubblewrap="bubblewrap is not installed", landlock=7, seccomp=True, groups=Path("/groups"))
+MISSING = "PARTIAL: no namespaces (bubblewrap is not installed)"
 BARE = Walls(no_bubblewrap="bubblewrap is not installed")
 
 
@@ -166,8 +167,8 @@ def test_full_is_refused_by_name_where_a_wall_is_missing_and_less_is_not() -> No
 @pytest.mark.parametrize(
     ("walls", "line"),
     [
-        (FULL, "full (namespaces, Landlock 7, seccomp, limits)"),
-        (PARTIAL, "PARTIAL: no namespaces (bubblewrap is not installed); what holds: Landlock 7, seccomp, limits"),
+        (FULL, "full (namespaces, Landlock 7, seccomp, limits on each process alone: no cgroup v2)"),
+        (PARTIAL, f"{MISSING}; what holds: Landlock 7, seccomp, limits on all processes together"),
     ],
 )
 def test_one_line_says_what_is_missing_and_what_holds(walls: Walls, line: str) -> None:

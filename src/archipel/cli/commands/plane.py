@@ -14,6 +14,7 @@ from archipel.cli import processes
 from archipel.cli.fleet import Fleet
 from archipel.cli.interrupts import held
 from archipel.cli.planes import HOME, OPERATOR, Control, OperatorFile, State, connect, find_state, operator_of, remember
+from archipel.cli.sealing import seal_from_the_start
 from archipel.spec import StateError
 
 _TICK_SECONDS = 0.05
@@ -30,7 +31,7 @@ def up(
         Parameter(negative="", help="Name or address that sites call it by, for its certificate; repeatable."),
     ] = (),
     key: Annotated[
-        str | None, Parameter(help="URL of the key that blobs are encrypted under, such as file:seal.key.")
+        str | None, Parameter(help="URL of the key that blobs are encrypted under; a new key file, if not given.")
     ] = None,
     oidc: Annotated[Path | None, Parameter(help="File that names an OIDC issuer whose people may log in.")] = None,
     detach: Annotated[bool, Parameter(negative="", show_default=False, help="Start it in the background.")] = False,
@@ -48,9 +49,12 @@ def up(
     words += ["--key", key] if key is not None else []
     words += [word for each in name for word in ("--name", each)]
     plane = Fleet(state.resolve(), control=state.resolve())
+    runs = bool(processes.leaders(plane.folder)) or plane.answers()
+    if not runs:
+        seal_from_the_start(state, key, Console(stderr=True))
     if not detach:
         raise SystemExit(_foreground(plane, words))
-    if processes.leaders(plane.folder) or plane.answers():
+    if runs:
         raise StateError(f"the control plane of {state} runs already", hint="`archipel status` shows it")
     plane.start_alone("control", words, plane.answers)
     remember(plane.folder)

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from archipel.cli import processes
 from archipel.cli.planes import HOME, Control, Json, OperatorFile, State, connect
+from archipel.cli.sealing import seal_from_the_start
 from archipel.spec import DataError, SpecError, StateError, encode
 
 
@@ -83,7 +84,7 @@ def join(
     ] = (),
     folder: Annotated[Path | None, Parameter(help="The site's own folder: key, certificate, journal.")] = None,
     key: Annotated[
-        str | None, Parameter(help="URL of the key that its spool is encrypted under, such as file:seal.key.")
+        str | None, Parameter(help="URL of the key that its spool is encrypted under; a new key file, if not given.")
     ] = None,
     detach: Annotated[bool, Parameter(negative="", show_default=False, help="Serve in the background.")] = False,
 ) -> None:
@@ -92,6 +93,8 @@ def join(
     The key is made here and never leaves; the site only dials out. Without a token, a site that has joined before
     serves again from its folder, with data sets where --data says that they are now.
     """
+    from archipel.site.agent.folder import SiteFolder
+
     words = sys.stdin.readline().strip() if token == "-" else token  # noqa: S105 - a dash is no secret
     datasets = dict(_dataset(item) for item in data)
     place = folder if folder is not None else _folder_of(words)
@@ -103,6 +106,9 @@ def join(
         from archipel.site.agent.join import register
 
         register(place, datasets)
+    site = SiteFolder(place)
+    if site.identity() is not None and not site.is_held():
+        seal_from_the_start(place, key, Console(stderr=True))
     role, serve = f"site/{place.resolve().name}", ["-m", "archipel.site", "--folder", str(place)]
     serve += ["--key", key] if key is not None else []
     if detach:

@@ -1,4 +1,4 @@
-"""Encryption at rest: sealed objects (chunks), the key that seals them (keyring), and what wraps that key (wrapping).
+"""Encryption at rest: sealed objects (chunks), their key (keyring), what wraps it (wrapping), its file's place (place).
 
 Pure values, and two small files beside the state. What it protects against, and what not: docs/concepts/encryption.md.
 """
@@ -16,6 +16,7 @@ from archipel.security.sealing.chunks import (
     sealed_bytes,
 )
 from archipel.security.sealing.keyring import DEFAULT_KEY, KEYRING, NO_KEY, open_sealing, rekey
+from archipel.security.sealing.place import key_url
 from archipel.security.sealing.wrapping import Wrapping, wrapping_of
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "chunk_count",
     "chunk_place",
     "is_sealed",
+    "key_url",
     "open_sealing",
     "opened_bytes",
     "rekey",

@@ -26,7 +26,7 @@ from archipel.spec import SpecError, StateError, TrustError, Value, decode, enco
 KEYRING = "keyring.json"
 DEFAULT_KEY = "file:seal.key"
 NO_KEY = "none"
-"""In the place of a key's URL: nothing is sealed."""
+"""In the place of a key's URL: nothing is sealed. A keyring that says so was made because somebody asked for that."""
 
 
 class Keyring(Value, frozen=True, kw_only=True, tag_field="type", tag="keyring/1"):
@@ -43,17 +43,21 @@ def open_sealing(folder: Path, url: str | None, *, first: str = NO_KEY) -> Seali
     """Return what seals the blobs of `folder`; None where nothing is to be sealed, or ever was.
 
     The first call with the URL of a key (or with none, and one in `first`) makes the data key and the keyring, and a
-    `file:` key too. Later ones go by the keyring.
+    `file:` key too. Later ones go by the keyring. NO_KEY is remembered there too, until a key is named.
 
     Raises:
         StateError: the folder is sealed under another URL than `url`.
         TrustError: the key is missing, another one, or its command fails.
     """
     path = folder / KEYRING
-    if not path.exists():
-        chosen = url or first
-        return None if chosen == NO_KEY else _made(folder, chosen)
-    keyring = _read(path)
+    keyring = _read(path) if path.exists() else None
+    if keyring is None or keyring.key == NO_KEY:
+        chosen = url or (first if keyring is None else NO_KEY)
+        if chosen != NO_KEY:
+            return _made(folder, chosen)
+        if keyring is None and url == NO_KEY:
+            write_secret(path, encode(Keyring(key=NO_KEY, id="", wrapped=b"")))
+        return None
     if url is not None and url != keyring.key:
         message = f"what is in {folder} is sealed under {keyring.key!r}, not {url!r}"
         raise StateError(message, hint=f"leave out the key, or change it: archipel rekey {folder} --key URL")
@@ -73,14 +77,16 @@ def rekey(folder: Path, url: str | None = None) -> str:
     if url == NO_KEY:
         raise SpecError("what is sealed stays sealed", hint="give the URL of another key, or none for a new key file")
     path = folder / KEYRING
-    if not path.exists():
-        raise StateError(f"nothing is sealed in {folder}", hint="give the state folder, or the folder of a site")
-    data_key = _unwrapped(folder, _read(path))
+    keyring = _read(path) if path.exists() else None
+    if keyring is None or keyring.key == NO_KEY:
+        hint = "give the state folder, or the folder of a site; --key of `up` and `join` names a first key"
+        raise StateError(f"nothing is sealed in {folder}", hint=hint)
+    data_key = _unwrapped(folder, keyring)
     new = url or f"file:seal-{secrets.token_hex(4)}.key"
-    keyring = _wrapped(folder, new, data_key)
-    _unwrapped(folder, keyring)
+    fresh = _wrapped(folder, new, data_key)
+    _unwrapped(folder, fresh)
     failpoint("security.rekey.before_replace")
-    write_secret(path, encode(keyring))
+    write_secret(path, encode(fresh))
     failpoint("security.rekey.after_replace")
     return new
 

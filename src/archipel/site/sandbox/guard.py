@@ -23,6 +23,7 @@ import msgspec
 import psutil
 
 from archipel.site.sandbox import library
+from archipel.site.sandbox.groups import Bounds
 from archipel.site.sandbox.survey import Walls, namespaces, require_walls
 from archipel.site.sandbox.terms import Confinement, Limits, Sandbox
 
@@ -34,6 +35,8 @@ _PASSED_ON |= {"ARCHIPEL_FLEET", "ARCHIPEL_ROLE", "ARCHIPEL_TURNS", "ARCHIPEL_FA
 _PASSED_ON_FAMILIES = ("JAX_", "CUDA_", "NVIDIA_")
 """What a worker gets of the agent's environment; a token or a password in it stays outside."""
 _ROOM_FOR_LIBRARIES = 16_000 * _MB
+_OF_BUBBLEWRAP = 2
+"""Processes of bubblewrap's own: they are in the worker's group."""
 _COMPILED = "JAX_COMPILATION_CACHE_DIR"
 _CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
@@ -64,6 +67,8 @@ class Enclosure(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
     confinement: Confinement | None = None
     """What it closes behind itself; None: nothing."""
+    bounds: Bounds | None = None
+    """The control group it is put into; None: there are none."""
     is_parent_hidden: bool = False
     """Does it see another parent than the agent?"""
 
@@ -115,8 +120,17 @@ class Guard:
             words=self._words(view, shown, devices),
             environment=self._environment(own),
             confinement=confinement,
+            bounds=self._bounds(),
             is_parent_hidden=self._walls.bubblewrap is not None,
         )
+
+    def _bounds(self) -> Bounds | None:
+        if self._walls.groups is None:
+            return None
+        limits = self._sandbox.limits
+        processes = limits.processes + (_OF_BUBBLEWRAP if self._walls.bubblewrap else 0)
+        place, memory = self._walls.groups, _memory_of(limits)
+        return Bounds(place=place, memory_bytes=memory, processes=processes, cores=limits.cores)
 
     def caches(self) -> tuple[Path, ...]:
         """Return the folders that every task may read."""
@@ -185,11 +199,10 @@ def _cache_of(environment: Mapping[str, str]) -> Path:
 
 
 def _rlimits(limits: Limits, disk: Path, *, address_space: bool) -> dict[str, int]:
-    memory = limits.memory_mb * _MB if limits.memory_mb is not None else int(_memory_bytes() * _SHARE_OF_MEMORY)
     free_mb = shutil.disk_usage(disk).free // _MB
     file_mb = min(limits.file_mb, max(_LEAST_FILE_MB, free_mb // _SHARE_OF_DISK))
     found = {
-        "DATA": memory,
+        "DATA": (memory := _memory_of(limits)),
         "NPROC": limits.processes,
         "FSIZE": file_mb * _MB,
         "NOFILE": limits.open_files,
@@ -198,6 +211,10 @@ def _rlimits(limits: Limits, disk: Path, *, address_space: bool) -> dict[str, in
     # Shared memory counts here alone; libraries and files that are mapped count too, so there is room for those.
     # A GPU's driver reserves terabytes of addresses.
     return {**found, "AS": 2 * memory + _ROOM_FOR_LIBRARIES} if address_space else found
+
+
+def _memory_of(limits: Limits) -> int:
+    return limits.memory_mb * _MB if limits.memory_mb is not None else int(_memory_bytes() * _SHARE_OF_MEMORY)
 
 
 def _threads_of_this_user() -> int:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
-from archipel.site.sandbox import landlock, seccomp
+from archipel.site.sandbox import groups, landlock, seccomp
 from archipel.site.sandbox.terms import Sandbox
 from archipel.spec import StateError, Value
 
@@ -31,6 +32,10 @@ class Walls(Value, frozen=True, kw_only=True):
     landlock: int = 0
     """Version of the kernel's Landlock; 0: none."""
     seccomp: bool = False
+    groups: Path | None = None
+    """Control group that workers' own are made in; None: limits hold for each process of a worker alone."""
+    no_groups: str = ""
+    """Why there is none."""
 
     @property
     def is_full(self) -> bool:
@@ -45,11 +50,12 @@ class Walls(Value, frozen=True, kw_only=True):
         return tuple(said)
 
     def remaining(self) -> tuple[str, ...]:
-        """Return what is there; limits on memory, processes and files always are."""
+        """Return what is there; limits on memory, processes and files always are, on each process at the least."""
         said = ["namespaces"] if self.bubblewrap else []
         said += [f"Landlock {self.landlock}"] if self.landlock else []
         said += ["seccomp"] if self.seccomp else []
-        return (*said, "limits")
+        bounded = "all processes together" if self.groups else f"each process alone: {self.no_groups}"
+        return (*said, f"limits on {bounded}")
 
     def line(self) -> str:
         """Say in one line how tasks are confined."""
@@ -58,9 +64,20 @@ class Walls(Value, frozen=True, kw_only=True):
 
 
 def survey() -> Walls:
-    """Look at this machine; takes some 10 ms where bubblewrap is installed."""
+    """Look at this machine; takes some 10 ms where bubblewrap is installed.
+
+    Where this process may divide its control group it moves into a leaf of it, and so does who else lives there.
+    """
     program, why = _bubblewrap()
-    return Walls(bubblewrap=program, no_bubblewrap=why, landlock=landlock.version(), seccomp=seccomp.is_available())
+    place, no_groups = groups.delegation()
+    return Walls(
+        bubblewrap=program,
+        no_bubblewrap=why,
+        landlock=landlock.version(),
+        seccomp=seccomp.is_available(),
+        groups=place,
+        no_groups=no_groups,
+    )
 
 
 def require_walls(sandbox: Sandbox, walls: Walls) -> None:

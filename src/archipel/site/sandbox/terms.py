@@ -18,7 +18,8 @@ class Limits(Value, frozen=True, kw_only=True):
     cores: Positive | None = None
     """Processor cores; None: all."""
     memory_mb: Positive | None = None
-    """Private memory of a process in MB; None: three quarters of the machine's, or of the container's."""
+    """Memory in MB: of all processes together, with /tmp, in a control group; else private memory of each. None: three
+    quarters of the machine's, or of the container's."""
     processes: Positive = 512
     """Processes and threads, all together."""
     file_mb: Positive = 8000

@@ -2,7 +2,8 @@
 
 asyncio takes a process for over once its pipes are closed, too. Bubblewrap that is killed in its first milliseconds
 leaves a child that waits for it for ever, with the pipes in its hands; so may a task that starts processes. Hence a
-process leads a group of its own, which ends with it; what has left the group hears the end of its stdin.
+process leads a group of its own, which ends with it; what has left the group hears the end of its stdin. Nothing leaves
+a control group, where there is one.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ import signal
 from asyncio.subprocess import PIPE, Process, SubprocessStreamProtocol
 from collections.abc import Mapping
 
+from archipel.site.sandbox import Group
+
 _READ_AHEAD_BYTES = 64 * 1024
 
 
 class _Leader(SubprocessStreamProtocol):
     """Ends the group of a process that has ended."""
 
-    _leader = 0
+    def __init__(self, group: Group | None, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit=_READ_AHEAD_BYTES, loop=loop)
+        self._leader = 0
+        self._group = group
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -30,16 +36,19 @@ class _Leader(SubprocessStreamProtocol):
     def process_exited(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left, or none of ours
             os.killpg(self._leader, signal.SIGKILL)
+        if self._group is not None:
+            self._group.kill()
         if self.stdin is not None:
             self.stdin.close()
         super().process_exited()
 
 
-async def launch(*words: str, environment: Mapping[str, str]) -> Process:
-    """Start a program with pipes for stdin, stdout and stderr, at the head of a group of its own."""
+async def launch(*words: str, environment: Mapping[str, str], group: Group | None = None) -> Process:
+    """Start a program with pipes for stdin, stdout and stderr, at the head of a group of its own, and in `group`."""
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.subprocess_exec(
-        lambda: _Leader(limit=_READ_AHEAD_BYTES, loop=loop),
+        lambda: _Leader(group, loop),
+        *(() if group is None else group.words()),
         *words,
         stdin=PIPE,
         stdout=PIPE,

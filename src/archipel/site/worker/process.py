@@ -25,7 +25,7 @@ from pathlib import Path
 import msgspec
 
 from archipel.data.stores.spool import Spool
-from archipel.site.sandbox import Enclosure, Guard, View
+from archipel.site.sandbox import Enclosure, Group, Guard, View
 from archipel.site.worker import frames
 from archipel.site.worker.bench import Bench
 from archipel.site.worker.bytecode import compile_once
@@ -34,6 +34,7 @@ from archipel.site.worker.noise import NOISE_KEY, noise_secret
 from archipel.site.worker.turns import Turns
 from archipel.spec import Blob, RoundTask, TaskError, TrustError, Update
 from archipel.spec.failpoint import marker
+from archipel.spec.quantities import Size
 
 KILLS = 3
 """A task whose worker died this often is refused."""
@@ -53,9 +54,11 @@ class AbandonedError(Exception):
 class _DiedError(Exception):
     """The process ended in the middle of a task."""
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: int, outgrown: Size | None) -> None:
         super().__init__(f"exit code {code}")
         self.code = code
+        self.outgrown = outgrown
+        """The memory that its control group has outgrown, if that is what killed it."""
 
 
 class Post(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +89,7 @@ class WorkerProcess:
         self._bench: Bench | None = None
         self._enclosure: Enclosure | None = None
         self._process: Process | None = None
+        self._group: Group | None = None
         self._printing: asyncio.Task[None] | None = None
         self._task: RoundTask | None = None
         self._unwanted = False
@@ -139,18 +143,16 @@ class WorkerProcess:
     async def _insist(
         self, request: frames.Execute, progress: Callable[[float], None]
     ) -> tuple[Update, dict[str, Blob]]:
-        codes: list[int] = []
-        while len(codes) < KILLS:
+        deaths: list[_DiedError] = []
+        while len(deaths) < KILLS:
             try:
                 return await self._attempt(request, progress)
             except _DiedError as death:
-                codes.append(death.code)
-                _LOG.warning(
-                    "the worker of %s ended %s during %s", request.task.run, _how(death.code), request.task.kind
-                )
+                deaths.append(death)
+                _LOG.warning("the worker of %s ended %s during %s", request.task.run, _how(death), request.task.kind)
                 if self._unwanted:
                     raise AbandonedError from death
-        raise _died(request.task, codes[-1])
+        raise _died(request.task, deaths[-1])
 
     async def _attempt(
         self, request: frames.Execute, progress: Callable[[float], None]
@@ -184,6 +186,8 @@ class WorkerProcess:
         view = _view(post, bench)
         post.guard.furnish(view)
         self._enclosure = enclosure = await asyncio.to_thread(post.guard.enclose, view)
+        if enclosure.bounds is not None:
+            self._group = await asyncio.to_thread(Group, enclosure.bounds)
         self._process = process = await launch(
             *enclosure.words,
             _python(),
@@ -192,6 +196,7 @@ class WorkerProcess:
             "archipel.site.worker",
             str(_REAPER if enclosure.is_parent_hidden else os.getpid()),
             environment={**enclosure.environment, **dict.fromkeys(_ONE_THREAD, "1"), "PYTHONUNBUFFERED": "1"},
+            group=self._group,
         )
         self._printing = asyncio.create_task(_repeat(process))
         data = {name: str(path) for name, path in post.data.items()}
@@ -210,7 +215,7 @@ class WorkerProcess:
             process.stdin.write(data)
             await process.stdin.drain()
         except (BrokenPipeError, ConnectionResetError):
-            raise _DiedError(await self._reap(process)) from None
+            raise await self._reap(process) from None
 
     async def _next(self, process: Process) -> frames.FromWorker:
         assert process.stdout is not None
@@ -218,11 +223,12 @@ class WorkerProcess:
             prefix = await process.stdout.readexactly(frames.PREFIX_BYTES)
             body = await process.stdout.readexactly(frames.length_of(prefix))
         except asyncio.IncompleteReadError:
-            raise _DiedError(await self._reap(process)) from None
+            raise await self._reap(process) from None
         value: frames.FromWorker = frames.value_of(body, "agent")
         return value
 
-    async def _reap(self, process: Process) -> int:
+    async def _reap(self, process: Process) -> _DiedError:
+        outgrown = None
         try:
             async with asyncio.timeout(_GRACE_SECONDS):
                 code = await process.wait()
@@ -236,9 +242,12 @@ class WorkerProcess:
                 self._printing.cancel()
             if self._bench is not None:
                 await asyncio.to_thread(self._bench.remove)
+            if self._group is not None:
+                outgrown = await asyncio.to_thread(self._group.remove)
+                self._group = None
         if code > _KILLED and self._enclosure is not None and self._enclosure.words:
-            return _KILLED - code  # bubblewrap ends as the worker did, and says a signal as shells do
-        return code
+            code = _KILLED - code  # bubblewrap ends as the worker did, and says a signal as shells do
+        return _DiedError(code, outgrown)
 
 
 async def _repeat(process: Process) -> None:
@@ -280,13 +289,20 @@ def _python() -> str:
     return os.path.abspath(sys.executable)  # noqa: PTH100  # resolved it would be another environment's
 
 
-def _died(task: RoundTask, code: int) -> TaskError:
+def _died(task: RoundTask, death: _DiedError) -> TaskError:
     hint = "the site's log has its last words"
-    if code == -signal.SIGKILL:
-        hint = "most often memory runs out: give the site more, or lower batch_size; " + hint
     which = f" (round {task.step})" if task.kind == "train" else ""
-    return TaskError(f"the worker ended {_how(code)} {KILLS} times during {task.kind!r}{which}", hint=hint)
+    if death.outgrown is not None:
+        hint = "lower batch_size, or raise memory in [limits] of the site's policy; " + hint
+        said = f"the task used more than {death.outgrown} of memory, all its processes together"
+        return TaskError(f"{said}, {KILLS} times during {task.kind!r}{which}", hint=hint)
+    if death.code == -signal.SIGKILL:
+        hint = "most often memory runs out: give the site more, or lower batch_size; " + hint
+    return TaskError(f"the worker ended {_how(death)} {KILLS} times during {task.kind!r}{which}", hint=hint)
 
 
-def _how(code: int) -> str:
+def _how(death: _DiedError) -> str:
+    if death.outgrown is not None:
+        return f"for want of memory: more than {death.outgrown}"
+    code = death.code
     return f"by signal {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
