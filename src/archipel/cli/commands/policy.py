@@ -1,6 +1,7 @@
 """`archipel policy …`: what a site lets run, what waits for its people's word, and what it refused.
 
-All of it is read from and written to the site's own folder, by whoever may: there is no other way to approve.
+All of it is read from and written to the site's own folder, by whoever may: there is no other way to approve. `serve`
+opens the same portal to programs of the site's own, on loopback.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ import datetime as dt
 import getpass
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from cyclopts import App, Parameter
@@ -20,6 +21,9 @@ from rich.console import Console
 from archipel.cli.planes import Json
 from archipel.site.approvals import Approval, Decision
 from archipel.spec import Event, JobSpec, StateError, encode
+
+if TYPE_CHECKING:
+    from archipel.site.owner.portal import Portal
 
 policy = App(name="policy", help="Show and check a site's policy, approve or refuse jobs, and see what was refused.")
 Folder = Annotated[Path, Parameter(help="The site's own folder, as `archipel join --folder` was given it.")]
@@ -54,8 +58,8 @@ def approvals(
     as_json: Json = False,
 ) -> None:
     """List the jobs that the site in FOLDER was asked to take part in: waiting, approved, refused."""
-    with _journal(folder) as journal:
-        found = journal.approvals.all() if id_ is None else (journal.approvals.named(id_),)
+    with _portal(folder) as portal:
+        found = portal.approvals() if id_ is None else (portal.approval(id_),)
     if id_ is not None and code is not None:
         _unpack(folder, found[0], code)
     if as_json:
@@ -83,12 +87,36 @@ def refuse(folder: Folder, id_: Id, /) -> None:
 @policy.command
 def refusals(folder: Folder, /, *, as_json: Json = False) -> None:
     """Show what the site in FOLDER refused, and why, from its own log; an error if that was changed."""
-    with _journal(folder) as journal:
-        found = [event for event in journal.logged() if event.what == "site.refused"]
+    with _portal(folder) as portal:
+        found = portal.refusals()
     if as_json:
         print(encode({"refusals": found}).decode())
     else:
         _say(*map(_refusal, found) if found else ("nothing was refused",))
+
+
+@policy.command
+def serve(
+    folder: Folder,
+    /,
+    *,
+    port: Annotated[int, Parameter(help="0: a free one, which is printed.")] = 0,
+) -> None:
+    """Answer on this machine for approvals and refusals of the site in FOLDER, until it is stopped (Ctrl-C)."""
+    import secrets
+
+    from archipel.security import write_secret
+    from archipel.site.owner.server import serve_portal
+
+    token, place = secrets.token_urlsafe(32), folder / "owner.token"
+
+    def said(url: str) -> None:
+        write_secret(place, token.encode())
+        _say(f"{url}/v1/approvals; the token is in {place}")
+
+    with _portal(folder):
+        pass
+    serve_portal(lambda: _portal(folder), token=token, by=getpass.getuser(), port=port, said=said)
 
 
 @policy.command
@@ -105,31 +133,16 @@ def key(folder: Folder, /, *, as_json: Json = False) -> None:
 
 
 def _decide(folder: Path, id_: str, decision: Decision) -> None:
-    from archipel.site.agent.folder import SiteFolder
-
-    now, who = time.time(), getpass.getuser()
-    with _journal(folder) as journal:
-        decided = journal.approvals.decide(journal.approvals.named(id_), decision, now=now, by=who)
-        site = SiteFolder(folder).require_identity().site
-        detail: dict[str, Any] = {"id": decided.id, "job": decided.job.digest, "bundle": decided.bundle.digest}
-        journal.log(Event(at=now, what=f"site.job.{decision}", actor=f"person/{who}", site=site, detail=detail))
+    with _portal(folder) as portal:
+        decided = portal.decide(id_, decision, by=getpass.getuser())
     goes_on = "runs that wait go on by themselves" if decision == "approved" else "its runs do no more work here"
     _say(f"{decision}: {decided.job.name} ({decided.name}); {goes_on}")
 
 
-@contextmanager
-def _journal(folder: Path) -> Iterator[Any]:
-    from archipel.site.agent.folder import SiteFolder
-    from archipel.site.journal import Journal
+def _portal(folder: Path) -> AbstractContextManager[Portal]:
+    from archipel.site.owner.portal import open_portal
 
-    place = SiteFolder(folder)
-    if not place.journal.exists():
-        raise StateError(f"no site has joined in {folder}", hint="name the site's own folder")
-    journal = Journal(place.journal)
-    try:
-        yield journal
-    finally:
-        journal.close()
+    return open_portal(folder, time.time)
 
 
 def _unpack(folder: Path, asked: Approval, target: Path) -> None:
