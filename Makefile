@@ -1,7 +1,7 @@
 # Six habits: setup, check, test, attack, docs, bench; and the demos. `make demo` and `make test` need nothing prepared.
 PYTHON ?= python3
 BIN := .venv/bin
-UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --constraint constraints.txt
+UV := UV_FIND_LINKS="$${PIP_FIND_LINKS:-}" $(BIN)/uv pip install --quiet --compile-bytecode --constraint constraints.txt
 SOURCES := src tests examples benchmarks
 
 .PHONY: setup setup-base setup-torch sandbox check test test-devices attack docs bench bench-rounds bench-aggregation bench-simulation bench-secagg bench-robust bench-planner bench-stragglers bench-trust bench-inversion bench-compression demo demo-flights clean-demo clean format
@@ -34,7 +34,7 @@ sandbox:
 	touch $@
 
 .venv/ready-dev: .venv/ready-torch
-	$(UV) --compile-bytecode --editable '.[torch,jax,ray,postgres,curves,search,tensorboard,mlflow,privacy,oidc,nvidia]' --group dev
+	$(UV) --editable '.[torch,jax,ray,postgres,curves,search,tensorboard,mlflow,privacy,oidc,nvidia]' --group dev
 	$(BIN)/python -m compileall -q src  # tests start hundreds of processes
 	touch $@
 
