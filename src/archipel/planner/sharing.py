@@ -10,10 +10,10 @@ waits. Each job is worth something on each kind, and the mixed-integer program p
     weighted-completion   weight (1 + age / aging.seconds)^aging.power min(1, interval rate / remaining)
     makespan              devices (remaining / rate on its fastest kind) (rate / rate on its fastest kind)
 
-The first is Smith's rule (Naval Res. Logistics Quarterly 3, 1956: weight over time that is left) for devices that differ;
-aging lifts who has waited, without end, so that no stream of short jobs keeps a long one out. The second is the
-longest-first rule of list scheduling (Graham, SIAM J. Appl. Math. 17, 1969), which leaves no long job for the end. A job
-that stays where it is counts more by `stickiness`, which is what a move costs.
+The first is Smith's rule (Naval Res. Logistics Quarterly 3, 1956: weight over the time that is left) for devices that
+differ; aging lifts who has waited, without end, so that no stream of short jobs keeps a long one out. The second is the
+longest-first rule of list scheduling (Graham, SIAM J. Appl. Math. 17, 1969), which leaves no long job for the end. A
+job that stays where it is counts more by `stickiness`, for what a move costs.
 """
 
 from __future__ import annotations
