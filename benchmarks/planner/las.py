@@ -74,7 +74,7 @@ class LeastAttained:
         taken: dict[str, str] = {}
         for at, kind in enumerate(self._kinds):
             room = self._fleet[kind]
-            for claim in sorted(claims, key=lambda claim: self._rank(claim, at), reverse=True):  # noqa: B023
+            for claim in sorted(claims, key=lambda claim: self._rank(claim, at), reverse=True):
                 if claim.job not in taken and claim.rates[kind] > 0 and claim.devices <= room:
                     taken[claim.job], room = kind, room - claim.devices
         return {job: kind for job, kind in taken.items() if job in self._shares}

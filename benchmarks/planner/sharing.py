@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from archipel.planner.sharing import Claim, Rules, share_fleet
+from archipel.planner.sharing import Aging, Claim, Rules, share_fleet
 from archipel.planner.solver import Program, solve
 from planner.las import LeastAttained
 from planner.rounds import Outcome, Policy, run_trace
@@ -57,7 +57,7 @@ def main(words: Sequence[str] | None = None) -> None:
 def policy_of(rules: Rules, fleet: Mapping[str, int] = FLEET) -> Policy:
     """Return our rule as a policy of rounds."""
 
-    def choose(claims: Sequence[Claim], now: float) -> Mapping[str, str]:
+    def choose(claims: Sequence[Claim], _now: float) -> Mapping[str, str]:
         return share_fleet(claims, fleet, rules=rules).placed
 
     return choose
@@ -80,7 +80,9 @@ def least_makespan(trace: Trace, fleet: Mapping[str, int] = FLEET) -> float:
         whole=np.zeros(count + 1, bool),
         row=np.concatenate([job, jobs + job, 2 * jobs + kind, jobs + np.arange(jobs + kinds)]).astype(np.int32),
         column=np.concatenate([every, every, every, last]).astype(np.int32),
-        entry=np.concatenate([rates, np.ones(count), devices, np.full(jobs, -1.0), [-float(n) for n in fleet.values()]]),
+        entry=np.concatenate(
+            [rates, np.ones(count), devices, np.full(jobs, -1.0), [-float(n) for n in fleet.values()]]
+        ),
         low=np.concatenate([[one.steps for one in trace], np.full(jobs + kinds, -np.inf)]),
         high=np.concatenate([np.full(jobs, np.inf), np.zeros(jobs + kinds)]),
     )
@@ -102,7 +104,9 @@ def _las(continuous: Trace, static: Trace) -> list[Row]:
 
 def _ours(continuous: Trace, static: Trace) -> list[Row]:
     rule, longest = Rules(), Rules(objective="makespan")
-    rows: list[Row] = []
+    unaged = run_trace(continuous, FLEET, policy_of(Rules(aging=Aging(power=0))))
+    _show("continuous, ours without aging", unaged)
+    rows = _figures("continuous, ours without aging", unaged)
     for restart in (0.0, 20.0):
         suffix = f", {restart:g} s a move" if restart else ""
         goals = (12_900.0, 33_400.0, 27_000.0, GAVEL_BEST["makespan"]) if not restart else (None,) * 4

@@ -57,4 +57,6 @@ def redraw(trace: Trace, *, seed: int) -> Trace:
     later = sum(job.at > 0 for job in trace)
     gaps = chance.exponential(max(job.at for job in trace) / later, size=later)
     times = np.concatenate([np.zeros(len(trace) - later), np.cumsum(gaps)])
-    return tuple(replace(trace[job], at=float(at)) for job, at in zip(chance.permutation(len(trace)), times, strict=True))
+    return tuple(
+        replace(trace[job], at=float(at)) for job, at in zip(chance.permutation(len(trace)), times, strict=True)
+    )

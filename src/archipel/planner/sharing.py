@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -111,6 +111,8 @@ def share_fleet(
 
 def _check(claims: Sequence[Claim], fleet: Mapping[str, int], rules: Rules) -> None:
     """Refuse what contradicts itself, naming it."""
+    if rules.objective not in get_args(Goal):
+        raise UnknownNameError.of("objective", rules.objective, get_args(Goal))
     _check_figure("rules", "interval", rules.interval, above=0)
     _check_figure("rules", "stickiness", rules.stickiness)
     _check_figure("rules", "aging.seconds", rules.aging.seconds, above=0)
@@ -133,6 +135,7 @@ def _check_claim(claim: Claim, fleet: Mapping[str, int]) -> None:
     _check_figure(where, "age", claim.age)
     for kind, rate in claim.rates.items():
         _check_figure(where, f"rate on {kind}", rate)
+    for kind in (*claim.rates, *([claim.running_on] if claim.running_on else [])):
         if kind not in fleet:
             raise UnknownNameError.of("kind of device", kind, fleet)
     if not _fitting(claim, fleet):
