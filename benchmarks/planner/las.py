@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from archipel.planner.sharing import Claim
+from archipel.planner.sharing import Contender
 from archipel.planner.solver import Floats, Program, solve
 
 _RESET = 1920.0
@@ -39,15 +39,15 @@ class LeastAttained:
         self._known: set[str] = set()
         self._last: tuple[float, Mapping[str, str]] = (0.0, {})
 
-    def __call__(self, claims: Sequence[Claim], now: float) -> Mapping[str, str]:
+    def __call__(self, contenders: Sequence[Contender], now: float) -> Mapping[str, str]:
         """Say who runs where in the next round."""
         self._count(now)
-        names = {claim.job for claim in claims}
+        names = {contender.job for contender in contenders}
         due = now - self._computed_at >= _RESET or self._computed_at == 0
         if names != self._known and due:
-            self._reset(claims, now)
+            self._reset(contenders, now)
             self._known = names
-        chosen = self._fill(claims)
+        chosen = self._fill(contenders)
         self._last = (now, chosen)
         return chosen
 
@@ -56,50 +56,50 @@ class LeastAttained:
         for job, kind in chosen.items():
             self._got[job][self._kinds.index(kind)] += now - then
 
-    def _reset(self, claims: Sequence[Claim], now: float) -> None:
+    def _reset(self, contenders: Sequence[Contender], now: float) -> None:
         """Write down what jobs are owed, which breaks ties, and begin anew."""
         passed = now - self._computed_at
         kinds = len(self._kinds)
-        for claim in claims:
-            due = self._shares.get(claim.job, np.zeros(kinds)) * passed
-            got = self._got.get(claim.job, np.full(kinds, _START)) - _START
-            self._owed[claim.job] = self._owed.get(claim.job, np.zeros(kinds)) + due - got
-            self._got[claim.job] = np.full(kinds, _START)
-        shares = fair_shares(claims, self._fleet)
-        self._shares = {claim.job: share for claim, share in zip(claims, shares, strict=True)}
+        for contender in contenders:
+            due = self._shares.get(contender.job, np.zeros(kinds)) * passed
+            got = self._got.get(contender.job, np.full(kinds, _START)) - _START
+            self._owed[contender.job] = self._owed.get(contender.job, np.zeros(kinds)) + due - got
+            self._got[contender.job] = np.full(kinds, _START)
+        shares = fair_shares(contenders, self._fleet)
+        self._shares = {contender.job: share for contender, share in zip(contenders, shares, strict=True)}
         self._computed_at = now
 
-    def _fill(self, claims: Sequence[Claim]) -> Mapping[str, str]:
+    def _fill(self, contenders: Sequence[Contender]) -> Mapping[str, str]:
         """Fill kind after kind; a job that has no share yet keeps its place free but does not run."""
         taken: dict[str, str] = {}
         for at, kind in enumerate(self._kinds):
             room = self._fleet[kind]
-            for claim in sorted(claims, key=lambda claim: self._rank(claim, at), reverse=True):
-                if claim.job not in taken and claim.rates[kind] > 0 and claim.devices <= room:
-                    taken[claim.job], room = kind, room - claim.devices
+            for contender in sorted(contenders, key=lambda contender: self._rank(contender, at), reverse=True):
+                if contender.job not in taken and contender.rates[kind] > 0 and contender.devices <= room:
+                    taken[contender.job], room = kind, room - contender.devices
         return {job: kind for job, kind in taken.items() if job in self._shares}
 
-    def _rank(self, claim: Claim, at: int) -> tuple[float, float, float]:
-        if claim.job not in self._shares:
+    def _rank(self, contender: Contender, at: int) -> tuple[float, float, float]:
+        if contender.job not in self._shares:
             return 0.0, 0.0, 0.0
-        share = float(self._shares[claim.job][at])
-        return share / float(self._got[claim.job][at]), float(self._owed[claim.job][at]), share
+        share = float(self._shares[contender.job][at])
+        return share / float(self._got[contender.job][at]), float(self._owed[contender.job][at]), share
 
 
-def fair_shares(claims: Sequence[Claim], fleet: Mapping[str, int]) -> Floats:
+def fair_shares(contenders: Sequence[Contender], fleet: Mapping[str, int]) -> Floats:
     """Return each job's (row's) share of time on each kind: the least of the jobs' speed-ups is as large as can be."""
-    rates = np.array([[claim.rates[kind] for kind in fleet] for claim in claims])
-    weight = np.array([claim.weight for claim in claims])
-    blind = _most_of_the_least(np.ones_like(rates) / weight[:, None], claims, fleet)
+    rates = np.array([[contender.rates[kind] for kind in fleet] for contender in contenders])
+    weight = np.array([contender.weight for contender in contenders])
+    blind = _most_of_the_least(np.ones_like(rates) / weight[:, None], contenders, fleet)
     equal = (rates * blind).sum(axis=1)
-    return _most_of_the_least(rates / (weight * equal)[:, None], claims, fleet)
+    return _most_of_the_least(rates / (weight * equal)[:, None], contenders, fleet)
 
 
-def _most_of_the_least(gain: Floats, claims: Sequence[Claim], fleet: Mapping[str, int]) -> Floats:
+def _most_of_the_least(gain: Floats, contenders: Sequence[Contender], fleet: Mapping[str, int]) -> Floats:
     """Max-min of a job's devices times its gain times its shares; the mean of corners of the solutions."""
     jobs, kinds = gain.shape
     count = jobs * kinds
-    devices = np.array([claim.devices for claim in claims], np.float64)
+    devices = np.array([contender.devices for contender in contenders], np.float64)
     job, kind = np.divmod(np.arange(count), kinds)
     every = np.arange(count)
     row, column = np.concatenate([job, jobs + kind, jobs + kinds + job]), np.tile(every, 3)

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from archipel.planner.sharing import Claim
+from archipel.planner.sharing import Contender
 from planner.traces import Trace
 
-Policy = Callable[[Sequence[Claim], float], Mapping[str, str]]
+Policy = Callable[[Sequence[Contender], float], Mapping[str, str]]
 """Jobs that are there and the time, in s → job → kind of device."""
 
 
@@ -50,7 +50,7 @@ def run_trace(
             now = min(job.at for at, job in enumerate(trace) if left[at] > 0)
             continue
         begun = time.process_time()
-        chosen = policy([_claim(trace, at, left[at], now, running) for at in here], now)
+        chosen = policy([_contender(trace, at, left[at], now, running) for at in here], now)
         deciding, decisions = deciding + time.process_time() - begun, decisions + 1
         _check_room(trace, chosen, fleet)
         lasts = 0.0
@@ -67,9 +67,9 @@ def run_trace(
     return Outcome(durations, max(ends), decisions, deciding)
 
 
-def _claim(trace: Trace, at: int, left: float, now: float, running: Mapping[str, str]) -> Claim:
+def _contender(trace: Trace, at: int, left: float, now: float, running: Mapping[str, str]) -> Contender:
     job, name = trace[at], str(at)
-    return Claim(
+    return Contender(
         job=name,
         remaining=left,
         rates=job.rates,

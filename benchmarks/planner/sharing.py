@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from archipel.planner.sharing import Aging, Claim, Rules, share_fleet
+from archipel.planner.sharing import Aging, Contender, Rules, share_fleet
 from archipel.planner.solver import Program, solve
 from planner.las import LeastAttained
 from planner.rounds import Outcome, Policy, run_trace
@@ -57,8 +57,8 @@ def main(words: Sequence[str] | None = None) -> None:
 def policy_of(rules: Rules, fleet: Mapping[str, int] = FLEET) -> Policy:
     """Return our rule as a policy of rounds."""
 
-    def choose(claims: Sequence[Claim], _now: float) -> Mapping[str, str]:
-        return share_fleet(claims, fleet, rules=rules).placed
+    def choose(contenders: Sequence[Contender], _now: float) -> Mapping[str, str]:
+        return share_fleet(contenders, fleet, rules=rules).placed
 
     return choose
 

@@ -31,7 +31,7 @@ Goal = Literal["weighted-completion", "makespan"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class Contender:
     """A job that wants devices, as it stands before the interval."""
 
     job: str
@@ -51,7 +51,7 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Aging:
-    """How waiting lifts a job's weight: by (1 + age / seconds)^power."""
+    """How waiting lifts a job's weight: by (1 + age / seconds)^power. For the makespan weight and age count for nothing."""
 
     seconds: float = 7200.0
     power: float = 1.0
@@ -88,28 +88,29 @@ class Shared:
 
 
 def share_fleet(
-    claims: Sequence[Claim], fleet: Mapping[str, int], *, rules: Rules | None = None, seconds: float = 5.0
+    contenders: Sequence[Contender], fleet: Mapping[str, int], *, rules: Rules | None = None, seconds: float = 5.0
 ) -> Shared:
-    """Share `fleet` (kind → devices) among `claims` for one interval, searching for up to `seconds`.
+    """Share `fleet` (kind → devices) among `contenders` for one interval, searching for up to `seconds`.
 
     Raises:
-        SpecError: a figure of a claim, the fleet or the rules makes no sense, or two claims are of one job.
+        SpecError: a figure of a contender, the fleet or the rules makes no sense, or two contenders are of one job.
         InfeasibleError: a job fits on no kind of device, even alone.
     """
     given = rules or Rules()
-    _check(claims, fleet, given)
-    pairs = [(claim, kind) for claim in claims for kind in _fitting(claim, fleet)]
+    _check(contenders, fleet, given)
+    pairs = [(contender, kind) for contender in contenders for kind in _fitting(contender, fleet)]
     if not pairs:
         return Shared(placed={}, value=0.0, bound=0.0)
-    worth = np.array([_worth(claim, kind, fleet, given) for claim, kind in pairs])
-    solved = solve(_program(worth, pairs, fleet), seconds=seconds)
+    worth = np.array([_worth(contender, kind, fleet, given) for contender, kind in pairs])
+    scale = float(worth.max())  # the solver's tolerances are absolute
+    solved = solve(_program(worth / scale, pairs, fleet), seconds=seconds)
     taken = np.flatnonzero(solved.values > 0.5)  # none, where time ran out before anything was found
     value = float(worth[taken].sum())
-    bound = value if solved.status == "optimal" else min(max(-solved.bound, value), float(worth.sum()))
+    bound = min(max(-solved.bound * scale, value), float(worth.sum()))
     return Shared(placed={pairs[at][0].job: pairs[at][1] for at in taken}, value=value, bound=bound)
 
 
-def _check(claims: Sequence[Claim], fleet: Mapping[str, int], rules: Rules) -> None:
+def _check(contenders: Sequence[Contender], fleet: Mapping[str, int], rules: Rules) -> None:
     """Refuse what contradicts itself, naming it."""
     if rules.objective not in get_args(Goal):
         raise UnknownNameError.of("objective", rules.objective, get_args(Goal))
@@ -120,29 +121,29 @@ def _check(claims: Sequence[Claim], fleet: Mapping[str, int], rules: Rules) -> N
     for kind, count in fleet.items():
         _check_figure(f"fleet, {kind}", "devices", count)
     seen: set[str] = set()
-    for claim in claims:
-        if claim.job in seen:
-            raise SpecError(f"two claims of job {claim.job!r}", hint="give each job one claim")
-        seen.add(claim.job)
-        _check_claim(claim, fleet)
+    for contender in contenders:
+        if contender.job in seen:
+            raise SpecError(f"job named twice: {contender.job!r}", hint="give each job once")
+        seen.add(contender.job)
+        _check_contender(contender, fleet)
 
 
-def _check_claim(claim: Claim, fleet: Mapping[str, int]) -> None:
-    where = f"job {claim.job!r}"
-    _check_figure(where, "remaining", claim.remaining, above=0)
-    _check_figure(where, "weight", claim.weight, above=0)
-    _check_figure(where, "devices", claim.devices, above=0)
-    _check_figure(where, "age", claim.age)
-    for kind, rate in claim.rates.items():
+def _check_contender(contender: Contender, fleet: Mapping[str, int]) -> None:
+    where = f"job {contender.job!r}"
+    _check_figure(where, "remaining", contender.remaining, above=0)
+    _check_figure(where, "weight", contender.weight, above=0)
+    _check_figure(where, "devices", contender.devices, above=0)
+    _check_figure(where, "age", contender.age)
+    for kind, rate in contender.rates.items():
         _check_figure(where, f"rate on {kind}", rate)
-    for kind in (*claim.rates, *([claim.running_on] if claim.running_on else [])):
+    for kind in (*contender.rates, *([contender.running_on] if contender.running_on else [])):
         if kind not in fleet:
             raise UnknownNameError.of("kind of device", kind, fleet)
-    if not _fitting(claim, fleet):
-        most = max((fleet[kind] for kind, rate in claim.rates.items() if rate > 0), default=0)
+    if not _fitting(contender, fleet):
+        most = max((fleet[kind] for kind, rate in contender.rates.items() if rate > 0), default=0)
         raise InfeasibleError(
-            f"{where} fits on no kind of device: it needs {claim.devices} of one kind",
-            hint=f"of the kinds that it runs on there are {most} at the most"
+            f"{where} fits on no kind of device: it needs {contender.devices} of one kind",
+            hint=f"there are {most} at the most of the kinds that it runs on"
             if most
             else "give it a rate on some kind",
         )
@@ -154,27 +155,27 @@ def _check_figure(where: str, name: str, value: float, *, above: float | None = 
         raise SpecError(f"{where}: {name} = {value:g}", hint=f"{name} is {wanted}")
 
 
-def _fitting(claim: Claim, fleet: Mapping[str, int]) -> list[str]:
+def _fitting(contender: Contender, fleet: Mapping[str, int]) -> list[str]:
     """Kinds of device that the job runs on and that have enough, in the fleet's order."""
-    return [kind for kind, count in fleet.items() if claim.rates.get(kind, 0) > 0 and claim.devices <= count]
+    return [kind for kind, count in fleet.items() if contender.rates.get(kind, 0) > 0 and contender.devices <= count]
 
 
-def _worth(claim: Claim, kind: str, fleet: Mapping[str, int], rules: Rules) -> float:
-    """What `claim` is worth on `kind` for an interval: the formulas above."""
-    rate = claim.rates[kind]
-    stays = 1 + rules.stickiness if claim.running_on == kind else 1.0
+def _worth(contender: Contender, kind: str, fleet: Mapping[str, int], rules: Rules) -> float:
+    """What `contender` is worth on `kind` for an interval: the formulas above."""
+    rate = contender.rates[kind]
+    stays = 1 + rules.stickiness if contender.running_on == kind else 1.0
     if rules.objective == "weighted-completion":
-        aged: float = (1 + claim.age / rules.aging.seconds) ** rules.aging.power
-        return stays * claim.weight * aged * min(1.0, rules.interval * rate / claim.remaining)
-    fastest = max(claim.rates[other] for other in _fitting(claim, fleet))
-    return stays * claim.devices * claim.remaining / fastest * rate / fastest
+        aged: float = (1 + contender.age / rules.aging.seconds) ** rules.aging.power
+        return stays * contender.weight * aged * min(1.0, rules.interval * rate / contender.remaining)
+    fastest = max(contender.rates[other] for other in _fitting(contender, fleet))
+    return stays * contender.devices * contender.remaining / fastest * rate / fastest
 
 
-def _program(worth: Floats, pairs: Sequence[tuple[Claim, str]], fleet: Mapping[str, int]) -> Program:
+def _program(worth: Floats, pairs: Sequence[tuple[Contender, str]], fleet: Mapping[str, int]) -> Program:
     """Most worth, where each job runs on one kind at the most and no kind runs out of devices."""
     kinds = {kind: at for at, kind in enumerate(fleet)}
     jobs: dict[str, int] = {}
-    job = [jobs.setdefault(claim.job, len(jobs)) for claim, _ in pairs]
+    job = [jobs.setdefault(contender.job, len(jobs)) for contender, _ in pairs]
     kind = [len(jobs) + kinds[kind] for _, kind in pairs]
     count = len(pairs)
     return Program(
@@ -183,7 +184,7 @@ def _program(worth: Floats, pairs: Sequence[tuple[Claim, str]], fleet: Mapping[s
         whole=np.full(count, fill_value=True),
         row=np.array(job + kind, np.int32),
         column=np.tile(np.arange(count, dtype=np.int32), 2),
-        entry=np.array([1.0] * count + [claim.devices for claim, _ in pairs]),
+        entry=np.array([1.0] * count + [contender.devices for contender, _ in pairs]),
         low=np.full(len(jobs) + len(fleet), -np.inf),
         high=np.array([1.0] * len(jobs) + list(fleet.values())),
     )
