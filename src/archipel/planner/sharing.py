@@ -51,7 +51,7 @@ class Contender:
 
 @dataclass(frozen=True, kw_only=True)
 class Aging:
-    """How waiting lifts a job's weight: by (1 + age / seconds)^power. For the makespan weight and age count for nothing."""
+    """How waiting lifts a job's weight: by (1 + age / seconds)^power; for the makespan neither counts."""
 
     seconds: float = 7200.0
     power: float = 1.0
