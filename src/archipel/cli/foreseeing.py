@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from archipel.cli.client import Client
-from archipel.cli.placing import show_front, show_placement, show_turns
+from archipel.cli.placing import show_front, show_placement, show_timetable
 from archipel.cli.planning import show_plan
 from archipel.planner.assignment import Objective
 from archipel.planner.capacity import Capacity, ComputeCapacity, LinkCapacity, StorageCapacity, capacity_of
@@ -26,7 +26,7 @@ from archipel.planner.forecast import Forecast, forecast, rounds_within
 from archipel.planner.inventory import fleet_of
 from archipel.planner.placement import Point, front, place_work
 from archipel.planner.sharing import Goal, Rules
-from archipel.planner.turns import take_turns
+from archipel.planner.timetable import draw_timetable
 from archipel.spec import JobSpec, encode
 from archipel.spec.compression import CompressionSpec
 from archipel.spec.errors import InfeasibleError, SpecError, StateError, UnknownNameError
@@ -120,7 +120,7 @@ def foresee(fleet: FleetSpec, job: JobSpec | None, wishes: Wishes, console: Cons
         raise _infeasible(obstacles)
 
 
-def foresee_turns(fleet: FleetSpec, objective: str, console: Console, *, as_json: bool) -> None:
+def foresee_timetable(fleet: FleetSpec, objective: str, console: Console, *, as_json: bool) -> None:
     """Plan how the work of a fleet would take turns.
 
     Raises:
@@ -132,11 +132,11 @@ def foresee_turns(fleet: FleetSpec, objective: str, console: Console, *, as_json
         raise UnknownNameError.of("objective", objective, known)
     if not fleet.work:
         raise SpecError(f"fleet {fleet.name!r} has no work to share it among", hint="write it below [work.NAME]")
-    turns = take_turns(fleet, Rules(objective=goal))
+    timetable = draw_timetable(fleet, Rules(objective=goal))
     if as_json:
-        print(json.dumps({"fleet": fleet.name, "turns": plain(turns)}))
+        print(json.dumps({"fleet": fleet.name, "timetable": plain(timetable)}))
     else:
-        show_turns(turns, goal, console)
+        show_timetable(timetable, goal, console)
 
 
 def _infeasible(obstacles: Sequence[str]) -> InfeasibleError:

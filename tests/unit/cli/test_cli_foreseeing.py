@@ -77,7 +77,7 @@ def test_work_takes_turns_by_weight(capsys, tmp_path):
     assert "the last after 30 min 0 s" in shown
     assert "proved to be the best" in shown
     found = json.loads(said(capsys, "--what-if", file, "--share", "makespan", "--json"))
-    assert max(found["turns"]["ends"].values()) == 1800.0
+    assert max(found["timetable"]["ends"].values()) == 1800.0
 
 
 @pytest.mark.parametrize(

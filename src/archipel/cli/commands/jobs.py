@@ -77,7 +77,7 @@ def plan(
     from archipel.cli.planning import show_history, show_plan
 
     if what_if is not None:
-        from archipel.cli.foreseeing import foresee, foresee_turns, open_fleet, wishes_from
+        from archipel.cli.foreseeing import foresee, foresee_timetable, open_fleet, wishes_from
 
         wanted = None if job is None else read_job(job, preset)
         fleet = open_fleet(what_if, lambda: connect(state, control, operator))
@@ -86,7 +86,7 @@ def plan(
                 raise SpecError(
                     "--share goes without JOB, --deadline, --budget and --objective", hint="omit them, or omit --share"
                 )
-            foresee_turns(fleet, share, Console(), as_json=as_json)
+            foresee_timetable(fleet, share, Console(), as_json=as_json)
             return
         foresee(fleet, wanted, wishes_from(objective, deadline, budget), Console(), as_json=as_json)
         return

@@ -1,25 +1,28 @@
 """How the work of a fleet would take turns: who runs first, and when each piece ends if no other comes.
 
-    turns = take_turns(fleet, Rules(objective="weighted-completion"))
-    turns.ends                        # job → seconds from now, the soonest first
+    timetable = draw_timetable(fleet, Rules(objective="weighted-completion"))
+    timetable.ends                    # job → seconds from now, the soonest first
 
 Interval after interval the fleet is shared (`planner.sharing`), as it would be while the jobs run; rates are stated
-speeds, and a job may move between intervals, as one that keeps checkpoints can.
+speeds, and a job may move between intervals, as one that keeps checkpoints can. Where there is work for more than about
+500 intervals they are longer than asked for, so that a plan over weeks does not take minutes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from archipel.planner.placement import against, nowhere
 from archipel.planner.sharing import Contender, Rules, Shared, share_fleet
 from archipel.spec.errors import InfeasibleError
 from archipel.spec.fleet import FleetSpec
 
+_INTERVALS = 500
+
 
 @dataclass(frozen=True, kw_only=True)
-class Turns:
+class Timetable:
     """What becomes of jobs that are all there now."""
 
     first: Shared
@@ -28,9 +31,11 @@ class Turns:
     """Job → seconds from now, the soonest first."""
     mean: float
     """Seconds to the end of a job, weighted."""
+    interval: float
+    """Seconds; nothing starts or moves between two."""
 
 
-def take_turns(fleet: FleetSpec, rules: Rules) -> Turns:
+def draw_timetable(fleet: FleetSpec, rules: Rules) -> Timetable:
     """Share `fleet` among its work until all is done.
 
     Raises:
@@ -45,6 +50,8 @@ def take_turns(fleet: FleetSpec, rules: Rules) -> Turns:
         )
     rooms = {f"{site}/{kind}": one.count for site, found in fleet.sites.items() for kind, one in found.devices.items()}
     here, ends, now = _contenders(fleet), dict[str, float](), 0.0
+    work = sum(one.remaining / max(one.rates.values()) for one in here.values())
+    rules = replace(rules, interval=max(rules.interval, work / max(sum(rooms.values()), 1) / _INTERVALS))
     weights = {job: contender.weight for job, contender in here.items()}
     first: Shared | None = None
     while here:
@@ -56,7 +63,9 @@ def take_turns(fleet: FleetSpec, rules: Rules) -> Turns:
         now += rules.interval
     mean = sum(weights[job] * end for job, end in ends.items()) / max(sum(weights.values()), 1e-300)
     ordered = dict(sorted(ends.items(), key=lambda end: (end[1], end[0])))
-    return Turns(first=first or Shared(placed={}, value=0.0, bound=0.0), ends=ordered, mean=mean)
+    return Timetable(
+        first=first or Shared(placed={}, value=0.0, bound=0.0), ends=ordered, mean=mean, interval=rules.interval
+    )
 
 
 def _contenders(fleet: FleetSpec) -> dict[str, Contender]:
