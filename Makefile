@@ -102,6 +102,7 @@ bench-compression: setup
 
 bench-planner: setup
 	cd benchmarks && ../$(BIN)/python -m planner
+	cd benchmarks && ../$(BIN)/python -m planner.sharing
 
 bench-stragglers: setup
 	cd benchmarks && ../$(BIN)/python -m stragglers

@@ -18,13 +18,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from archipel.cli.client import Client
-from archipel.cli.placing import show_front, show_placement
+from archipel.cli.placing import show_front, show_placement, show_timetable
 from archipel.cli.planning import show_plan
 from archipel.planner.assignment import Objective
 from archipel.planner.capacity import Capacity, ComputeCapacity, LinkCapacity, StorageCapacity, capacity_of
 from archipel.planner.forecast import Forecast, forecast, rounds_within
 from archipel.planner.inventory import fleet_of
 from archipel.planner.placement import Point, front, place_work
+from archipel.planner.sharing import Goal, Rules
+from archipel.planner.timetable import draw_timetable
 from archipel.spec import JobSpec, encode
 from archipel.spec.compression import CompressionSpec
 from archipel.spec.errors import InfeasibleError, SpecError, StateError, UnknownNameError
@@ -116,6 +118,25 @@ def foresee(fleet: FleetSpec, job: JobSpec | None, wishes: Wishes, console: Cons
     obstacles += [] if placed is None else placed.binding
     if obstacles:
         raise _infeasible(obstacles)
+
+
+def foresee_timetable(fleet: FleetSpec, objective: str, console: Console, *, as_json: bool) -> None:
+    """Plan how the work of a fleet would take turns.
+
+    Raises:
+        InfeasibleError: some of it may run nowhere.
+    """
+    known: tuple[Goal, ...] = get_args(Goal)
+    goal = next((name for name in known if name == objective), None)
+    if goal is None:
+        raise UnknownNameError.of("objective", objective, known)
+    if not fleet.work:
+        raise SpecError(f"fleet {fleet.name!r} has no work to share it among", hint="write it below [work.NAME]")
+    timetable = draw_timetable(fleet, Rules(objective=goal))
+    if as_json:
+        print(json.dumps({"fleet": fleet.name, "timetable": plain(timetable)}))
+    else:
+        show_timetable(timetable, goal, console)
 
 
 def _infeasible(obstacles: Sequence[str]) -> InfeasibleError:

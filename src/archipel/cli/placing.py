@@ -2,6 +2,7 @@
 
 show_placement(place_work(fleet), console)
 show_front(front(fleet), console)
+show_timetable(draw_timetable(fleet, rules), objective, console)
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from archipel.cli import wording
 from archipel.planner.placement import Lane, Placement, Point
+from archipel.planner.timetable import Timetable
 from archipel.spec.quantities import Duration
 
 _LANES = 12
@@ -56,6 +58,28 @@ def show_front(points: Sequence[Point], console: Console) -> None:
         cost = f"{point.cost.value:.2f} {point.cost.currency}" if point.cost.currency else "—"
         table.add_row(wording.duration(point.time.value), cost, str(point.energy))
     console.print(table)
+
+
+def show_timetable(timetable: Timetable, objective: str, console: Console) -> None:
+    """Print who runs first, and when each job ends."""
+    every = wording.duration(timetable.interval)
+    console.print(f"[bold]Timetable[/] (modelled from stated speeds; starts and moves every {every})", highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("job", "runs first on", "done after"):
+        table.add_column(heading)
+    for job, end in list(timetable.ends.items())[:_LANES]:
+        table.add_row(escape(job), escape(timetable.first.placed.get(job, "waits")), wording.duration(end))
+    console.print(table)
+    if len(timetable.ends) > _LANES:
+        console.print(f"… and {len(timetable.ends) - _LANES} jobs that end later")
+    last, gap = max(timetable.ends.values()), timetable.first.gap
+    certainty = "proved to be the best" if gap < 1e-6 else f"at most {gap:.1%} from the best"
+    console.print(
+        f"by {objective}: a job ends after {wording.duration(timetable.mean)} on the mean, weighted, the last after "
+        f"{wording.duration(last)}; the first interval {certainty}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _show_obstacles(found: Placement, console: Console) -> None:

@@ -91,7 +91,7 @@ def place_work(
         SpecError: prices or the budget are in different currencies.
     """
     problem = _problem(fleet, deadline, budget)
-    stuck = list(_nowhere(fleet))
+    stuck = list(nowhere(fleet))
     if stuck:
         return _infeasible(
             objective, [what for what, _ in stuck], [change for _, changes in stuck for change in changes]
@@ -109,7 +109,7 @@ def front(fleet: FleetSpec, *, points: int = 7, seconds: float = 0.5) -> tuple[P
     ratios, and the cheapest placement within each is sought for `seconds`.
     """
     problem = _problem(fleet, None, None)
-    if next(_nowhere(fleet), None) is not None:
+    if next(nowhere(fleet), None) is not None:
         return ()
     cheap: Objective = "cost" if problem.instance.cost is not None and problem.instance.cost.any() else "energy"
     fastest = assign(problem.instance, objective="time", seconds=seconds)
@@ -137,7 +137,7 @@ def _problem(fleet: FleetSpec, deadline: Duration | None, budget: Money | None) 
     speeds = np.array([device.compute.value for _, _, device in devices])
     seconds = np.array([item.work.value for _, item in items])[:, None] / speeds[None, :]
     allowed = {
-        name: [not _against(item, fleet, site, kind, device) for site, kind, device in devices]
+        name: [not against(item, fleet, site, kind, device) for site, kind, device in devices]
         for name, item in fleet.work.items()
     }
     price = np.array([0.0 if device.price is None else device.price.value for _, _, device in devices])
@@ -152,7 +152,7 @@ def _problem(fleet: FleetSpec, deadline: Duration | None, budget: Money | None) 
     return _Problem(items, devices, instance, min(currencies, default=""))
 
 
-def _against(item: WorkItem, fleet: FleetSpec, site: str, kind: str, device: Device) -> dict[str, str]:
+def against(item: WorkItem, fleet: FleetSpec, site: str, kind: str, device: Device) -> dict[str, str]:
     """Return what forbids an item on a device: constraint → the change that would allow it."""
     found = {}
     region = fleet.sites[site].region
@@ -165,22 +165,22 @@ def _against(item: WorkItem, fleet: FleetSpec, site: str, kind: str, device: Dev
     return found
 
 
-def _nowhere(fleet: FleetSpec) -> Iterator[tuple[str, list[str]]]:
+def nowhere(fleet: FleetSpec) -> Iterator[tuple[str, list[str]]]:
     """Yield work no device may do: what stands in the way, and the smallest relaxation of each kind."""
     devices = {(site, kind): one for site, found in fleet.sites.items() for kind, one in found.devices.items()}
     for name, item in fleet.work.items():
-        against = [
-            (_against(item, fleet, site, kind, one), 0.0 if one.memory is None else -one.memory.value)
+        refusals = [
+            (against(item, fleet, site, kind, one), 0.0 if one.memory is None else -one.memory.value)
             for (site, kind), one in devices.items()
         ]
-        if against and all(reasons for reasons, _ in against):
-            fewest = min(len(reasons) for reasons, _ in against)
+        if refusals and all(reasons for reasons, _ in refusals):
+            fewest = min(len(reasons) for reasons, _ in refusals)
             nearest: dict[str, str] = {}
-            for reasons, _ in sorted(against, key=lambda one: one[1]):  # the most memory first
+            for reasons, _ in sorted(refusals, key=lambda one: one[1]):  # the most memory first
                 if len(reasons) == fewest:
                     nearest.setdefault(" and ".join(reasons), f"{' and '.join(reasons.values())}, for {name}")
             yield f"{' or '.join(nearest)} of {name}", list(nearest.values())
-        elif not against:
+        elif not refusals:
             yield f"devices for {name}", ["a device at some site"]
 
 

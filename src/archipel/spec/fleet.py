@@ -125,6 +125,8 @@ class WorkItem(Value, frozen=True, kw_only=True):
     """Kinds that can do it; empty: all."""
     regions: tuple[Name, ...] = ()
     """Where its data may be; empty: anywhere."""
+    weight: Annotated[float, Meta(gt=0)] = 1.0
+    """How much the end of one is worth beside others', where work takes turns."""
 
 
 class FleetSpec(Value, frozen=True, kw_only=True, tag_field="type", tag="fleet/1"):

@@ -66,11 +66,29 @@ def test_work_is_drawn_over_its_devices(capsys, tmp_path):
     assert "infeasible: deadline in the way it would take a deadline of 4.000 s instead of 3 s" in shown
 
 
+def test_work_takes_turns_by_weight(capsys, tmp_path):
+    file = tmp_path / "small.toml"
+    file.write_text(
+        'name = "small"\n[sites.a.devices]\ncpu = {compute = "1 GFLOPS"}\n'
+        '[work.nightly]\nwork = "720 GFLOP"\n[work.urgent]\nwork = "1080 GFLOP"\nweight = 3\n'
+    )
+    shown = said(capsys, "--what-if", file, "--share", "weighted-completion")
+    assert "urgent a/cpu 18 min 0 s nightly waits 30 min 0 s" in shown
+    assert "the last after 30 min 0 s" in shown
+    assert "proved to be the best" in shown
+    found = json.loads(said(capsys, "--what-if", file, "--share", "makespan", "--json"))
+    assert max(found["timetable"]["ends"].values()) == 1800.0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ((), "no job to plan"),
         (("--deadline", "1 h"), "go with --what-if"),
+        (("--share", "makespan"), "go with --what-if"),
+        (("--what-if", f"{ROOT}/capacity/clinics.toml", "--share", "makspan"), "unknown objective 'makspan'"),
+        (("--what-if", f"{ROOT}/capacity/clinics.toml", "--share", "makespan", "--budget", "1 EUR"), "--share goes"),
+        (("--what-if", f"{ROOT}/capacity/fleet.toml", "--share", "makespan"), "has no work to share"),
         (("--what-if", "none.toml"), "no fleet file"),
         (
             (f"{ROOT}/islands/job.toml", "--what-if", f"{ROOT}/capacity/islands.toml", "--budget", "1 EUR"),

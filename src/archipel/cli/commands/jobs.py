@@ -61,6 +61,9 @@ def plan(
     objective: Annotated[str, Parameter(help="With --what-if, what to make small: time, cost or energy.")] = "time",
     deadline: Annotated[str | None, Parameter(help='With --what-if, such as "2 h".')] = None,
     budget: Annotated[str | None, Parameter(help='With --what-if, such as "10 EUR".')] = None,
+    share: Annotated[
+        str | None, Parameter(help="With --what-if, let work take turns, for: weighted-completion or makespan.")
+    ] = None,
     history: Annotated[bool, Parameter(negative="", help="What past plans forecast, and what came.")] = False,
     state: State = None,
     control: Control = None,
@@ -74,15 +77,22 @@ def plan(
     from archipel.cli.planning import show_history, show_plan
 
     if what_if is not None:
-        from archipel.cli.foreseeing import foresee, open_fleet, wishes_from
+        from archipel.cli.foreseeing import foresee, foresee_timetable, open_fleet, wishes_from
 
         wanted = None if job is None else read_job(job, preset)
         fleet = open_fleet(what_if, lambda: connect(state, control, operator))
+        if share is not None:
+            if wanted is not None or deadline is not None or budget is not None or objective != "time":
+                raise SpecError(
+                    "--share goes without JOB, --deadline, --budget and --objective", hint="omit them, or omit --share"
+                )
+            foresee_timetable(fleet, share, Console(), as_json=as_json)
+            return
         foresee(fleet, wanted, wishes_from(objective, deadline, budget), Console(), as_json=as_json)
         return
-    if deadline is not None or budget is not None or objective != "time":
+    if share is not None or deadline is not None or budget is not None or objective != "time":
         raise SpecError(
-            "--deadline, --budget and --objective go with --what-if", hint="name a fleet file, or omit them"
+            "--share, --deadline, --budget and --objective go with --what-if", hint="name a fleet file, or omit them"
         )
     if job is None:
         raise SpecError("no job to plan", hint="archipel plan JOB, or archipel plan --what-if FLEET")
