@@ -86,7 +86,6 @@ class Agent:
         """
         self._folder = folder
         self._identity = folder.require_identity()
-        require_key(folder)
         self._clock = clock
         self._chance = chance
         self._journal = Journal(folder.journal)
@@ -376,6 +375,7 @@ def run_agent(path: Path, key: str | None = None) -> None:
     """Run the agent of the folder `path` until SIGTERM or Ctrl-C; `key` as in Agent.
 
     Raises:
+        SpecError: its key is gone.
         StateError: no site has joined there, or another agent runs on it.
         TrustError: the certificate has expired, or the key does not open what is sealed.
     """
@@ -383,6 +383,9 @@ def run_agent(path: Path, key: str | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format=form)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     folder = SiteFolder(path)
+    # Before the lock: whoever waits for the agent takes a held folder for one that serves.
+    folder.require_identity()
+    require_key(folder)
     with folder.locked():
         asyncio.run(_live(folder, key))
 
